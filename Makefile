@@ -1,0 +1,29 @@
+# Every target sets up .venv by itself. PYTHON is the interpreter it is made with.
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: demo test check bench clean
+
+demo: .venv/ready  ## train, register, audit an honest retrain and a cheat
+	$(BIN)/python deploy/demo/demo.py
+
+test: .venv/ready check  ## every test
+	$(BIN)/python -m pytest
+
+check: .venv/ready  ## style, types, architecture
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/python -m pytest -q tests/test_architecture.py
+
+bench: .venv/ready  ## how long the explainers take on this machine
+	$(BIN)/python deploy/bench/bench.py
+
+.venv/ready: pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit("attrail needs Python 3.11 or newer" if sys.version_info < (3, 11) else 0)'
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	touch $@
+
+clean:
+	rm -rf .venv .demo
