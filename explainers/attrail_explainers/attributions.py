@@ -1,0 +1,117 @@
+"""Attributions: one explainer's maps for one model on one slice, and their file."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import safetensors
+from numpy.typing import NDArray
+from safetensors.numpy import save_file
+
+from attrail_explainers.digest import digest_of, digest_of_arrays
+from attrail_explainers.errors import ExplanationError, RecordError
+
+FORMAT = "attrail.attributions/1"
+
+
+@dataclass(frozen=True)
+class Attributions:
+    """Maps of one explainer for one model version on one slice, as the method gives them: signed, never rescaled.
+
+    ``values`` (N,H,W) float32 on the method's own grid (Grad-CAM: the target layer's; superpixel methods: the
+    image's). ``targets`` (N,) int64 is the class each map explains. ``parameters`` holds every field of the
+    explainer with its seed and target layer. ``undefined`` names the samples that have no map and why: their
+    values are NaN, never zeros. ``diagnostics`` holds one number per sample, such as LIME's R2.
+    """
+
+    explainer: str
+    parameters: Mapping[str, Any]
+    values: NDArray[np.float32]
+    targets: NDArray[np.int64]
+    sample_ids: tuple[str, ...]
+    slice_name: str
+    slice_digest: str
+    model: str
+    weights_digest: str
+    undefined: Mapping[str, str] = field(default_factory=dict)
+    diagnostics: Mapping[str, NDArray[np.float64]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        count = len(self.sample_ids)
+        if self.values.ndim != 3 or len(self.values) != count or len(self.targets) != count:
+            raise ExplanationError(
+                f"{self.explainer}: expected values (N,H,W) for {count} samples, got {self.values.shape} "
+                f"and {len(self.targets)} targets"
+            )
+        unusable = ~np.isfinite(self.values).all(axis=(1, 2))
+        for sample, bad in zip(self.sample_ids, unusable, strict=True):
+            if bad != (sample in self.undefined):
+                raise ExplanationError(
+                    f"{self.explainer} on {self.model}: the map of {sample!r} is {'not ' if bad else ''}finite but "
+                    f"{'not ' if bad else ''}declared undefined"
+                )
+
+    @property
+    def defined(self) -> NDArray[np.bool_]:
+        """(N,) True where the sample has a map."""
+        return np.array([sample not in self.undefined for sample in self.sample_ids], dtype=np.bool_)
+
+    @cached_property
+    def comparability(self) -> str:
+        """Digest of all that must be equal before two sets of maps may be compared; the model is not part of it."""
+        return digest_of(
+            {
+                "explainer": self.explainer,
+                "parameters": dict(self.parameters),
+                "slice": self.slice_digest,
+                "sample_ids": self.sample_ids,
+                "targets": self.targets.tolist(),
+                "grid": self.values.shape[1:],
+            }
+        )
+
+    @cached_property
+    def digest(self) -> str:
+        """Digest of the maps themselves and of everything they depend on."""
+        arrays = digest_of_arrays([("values", self.values)])
+        return digest_of({"values": arrays, "comparability": self.comparability, "weights": self.weights_digest})
+
+
+def save_attributions(attributions: Attributions, path: Path) -> None:
+    """Write a safetensors file: tensors ``values``, ``targets`` and one per diagnostic; the rest as JSON metadata."""
+    names = ("explainer", "parameters", "sample_ids", "slice_name", "slice_digest", "model", "weights_digest")
+    facts = {name: getattr(attributions, name) for name in names}
+    facts |= {"format": FORMAT, "undefined": dict(attributions.undefined), "digest": attributions.digest}
+    tensors: dict[str, NDArray[Any]] = {"values": attributions.values, "targets": attributions.targets}
+    tensors |= {f"diagnostics.{name}": array for name, array in attributions.diagnostics.items()}
+    plain = {name: np.ascontiguousarray(array) for name, array in tensors.items()}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    save_file(plain, path, metadata={"attrail": json.dumps(facts, sort_keys=True, default=dict)})
+
+
+def load_attributions(path: Path) -> Attributions:
+    """Read what ``save_attributions`` wrote; RecordError when the file is not one or its digest is wrong."""
+    try:
+        with safetensors.safe_open(path, framework="numpy") as file:
+            facts = json.loads((file.metadata() or {})["attrail"])
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
+    except (OSError, KeyError, ValueError, safetensors.SafetensorError) as error:
+        raise RecordError(f"{path} is not a file of attributions: {error}") from error
+    if facts.pop("format", None) != FORMAT:
+        raise RecordError(f"{path}: expected format {FORMAT}; write it with this version of attrail")
+    digest = facts.pop("digest")
+    prefix = "diagnostics."
+    attributions = Attributions(
+        values=tensors["values"],
+        targets=tensors["targets"],
+        diagnostics={name.removeprefix(prefix): tensors[name] for name in tensors if name.startswith(prefix)},
+        sample_ids=tuple(facts.pop("sample_ids")),
+        **facts,
+    )
+    if attributions.digest != digest:
+        raise RecordError(f"{path}: the maps do not match the digest {digest} written beside them")
+    return attributions

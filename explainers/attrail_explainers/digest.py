@@ -1,0 +1,32 @@
+"""SHA-256 digests of values: the identity under which attrail compares and keeps things."""
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+def digest_of(value: Mapping[str, Any]) -> str:
+    """Digest of a JSON-able mapping: sorted keys, no spaces, NaN refused, ``sha256:`` in front."""
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return "sha256:" + hashlib.sha256(text.encode()).hexdigest()
+
+
+def digest_of_arrays(arrays: Iterable[tuple[str, NDArray[Any]]]) -> str:
+    """Digest of named arrays: name, dtype, shape and little-endian C-order bytes, in the given order."""
+    digest = hashlib.sha256()
+    for name, array in arrays:
+        plain = np.ascontiguousarray(array)
+        plain = plain.astype(plain.dtype.newbyteorder("<"), copy=False)
+        digest.update(f"{name}\0{plain.dtype.str}\0{plain.shape}\0".encode())
+        digest.update(plain.tobytes())
+    return "sha256:" + digest.hexdigest()
+
+
+def seed_of(*parts: object) -> int:
+    """A 64-bit seed from names and numbers, so that a draw depends on *what* it is for, never on its turn."""
+    text = "\0".join(str(part) for part in parts)
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "little")

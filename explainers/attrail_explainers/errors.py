@@ -1,0 +1,60 @@
+"""Errors attrail raises on purpose, each one sentence: what was expected, what came, what to do.
+
+::
+
+    AttrailError
+    ├── ConfigError             the configuration or an argument is wrong
+    │   └── UnknownNameError    a name that is not in the list of known names
+    ├── SliceError              a validation slice cannot be used: table, file, label, pixels
+    ├── UnsupportedModelError   the model lacks what an explainer needs
+    ├── ExplanationError        the model or an explainer produced something unusable
+    ├── IncomparableError       two sets of attributions that must not be compared
+    ├── RegistryError           MLflow: unknown version, unreachable server, unreadable model
+    └── RecordError             the evidence of an audit could not be kept
+"""
+
+from collections.abc import Iterable
+
+
+class AttrailError(Exception):
+    """Base of every error a user of attrail can cause or mend."""
+
+
+class ConfigError(AttrailError):
+    """The configuration or an argument is wrong."""
+
+
+class UnknownNameError(ConfigError):
+    """A name that is not in the list of known names; the message lists them."""
+
+    @classmethod
+    def of(cls, kind: str, name: str, known: Iterable[str]) -> "UnknownNameError":
+        return cls(f"unknown {kind} {name!r}: known are {', '.join(sorted(known))}")
+
+
+class SliceError(AttrailError):
+    """A validation slice cannot be used."""
+
+
+class UnsupportedModelError(AttrailError):
+    """The model lacks what an explainer needs."""
+
+
+class ExplanationError(AttrailError):
+    """The model or an explainer produced something unusable."""
+
+
+class IncomparableError(AttrailError):
+    """Two sets of attributions that must not be compared."""
+
+
+class RegistryError(AttrailError):
+    """MLflow cannot give the model version; ``transient`` says whether trying again may help."""
+
+    def __init__(self, message: str, *, transient: bool = False) -> None:
+        super().__init__(message)
+        self.transient = transient
+
+
+class RecordError(AttrailError):
+    """The evidence of an audit could not be kept."""

@@ -1,0 +1,83 @@
+"""What an explainer is, and how one is found: every file of ``methods/`` is one explainer, under the file's name."""
+
+import dataclasses
+import importlib
+import pkgutil
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from attrail_explainers import methods
+from attrail_explainers.errors import ConfigError, UnknownNameError
+
+if TYPE_CHECKING:
+    from attrail_explainers.subject import Subject
+
+
+class Need(StrEnum):
+    """What a method asks of a model."""
+
+    FORWARD = "forward"
+    GRADIENTS = "gradients"
+    CONVOLUTIONAL_LAYER = "convolutional layer"
+
+
+@dataclass(frozen=True)
+class Maps:
+    """What an explainer returns for a chunk of images.
+
+    ``values`` (N,H,W) float32; ``undefined`` maps the row of each image that has no map to the reason;
+    ``diagnostics`` holds one number per image under each name.
+    """
+
+    values: NDArray[np.float32]
+    undefined: Mapping[int, str] = field(default_factory=dict)
+    diagnostics: Mapping[str, NDArray[np.float64]] = field(default_factory=dict)
+
+
+class Explainer(Protocol):
+    """A method that gives one map per image. Its dataclass fields are its parameters and enter every digest.
+
+    Contracts, held by ``tests/explainers/test_contracts.py`` for every file of ``methods/``: same seed same bytes;
+    one image alone equals the same image in a batch; model and input untouched; a map is finite or declared undefined.
+    """
+
+    needs: ClassVar[frozenset[Need]]
+    __dataclass_fields__: ClassVar[dict[str, dataclasses.Field[Any]]]
+
+    def attribute(self, subject: "Subject") -> Maps:
+        """Maps of the subject's targets."""
+        ...
+
+
+def explainer_names() -> list[str]:
+    """Names of all explainers: the files of ``methods/``."""
+    return sorted(module.name for module in pkgutil.iter_modules(methods.__path__))
+
+
+def explainer_class(name: str) -> type[Explainer]:
+    """The explainer that ``methods/NAME.py`` defines; UnknownNameError lists the known names."""
+    if name not in explainer_names():
+        raise UnknownNameError.of("explainer", name, explainer_names())
+    module = importlib.import_module(f"{methods.__name__}.{name}")
+    found: type[Explainer] = module.METHOD
+    return found
+
+
+def make_explainer(name: str, parameters: Mapping[str, Any] | None = None) -> Explainer:
+    """The explainer ``name`` with ``parameters``; ConfigError names a parameter it does not have."""
+    method = explainer_class(name)
+    known = [each.name for each in dataclasses.fields(method)]
+    for parameter in parameters or {}:
+        if parameter not in known:
+            raise ConfigError(f"explainer {name!r} has no parameter {parameter!r}: it takes {', '.join(known)}")
+    return method(**(parameters or {}))
+
+
+def name_of(explainer: Explainer) -> str:
+    """The name under which an explainer is found."""
+    return type(explainer).__module__.rpartition(".")[2]

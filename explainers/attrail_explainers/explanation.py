@@ -1,0 +1,130 @@
+"""Explain: run explainers over images in chunks, so that memory stays small and evaluations are shared."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from attrail_explainers.attributions import Attributions
+from attrail_explainers.classifier import BATCH, Classifier
+from attrail_explainers.errors import ExplanationError, SliceError
+from attrail_explainers.explainer import Explainer, Maps, Need, make_explainer, name_of
+from attrail_explainers.layers import target_layer
+from attrail_explainers.slice import Slice
+from attrail_explainers.subject import Subject
+
+Progress = Callable[[int], None]
+
+
+def explain(
+    module: torch.nn.Module,
+    images: torch.Tensor | NDArray[np.float32],
+    targets: torch.Tensor | NDArray[np.int64] | Sequence[int],
+    explainer: str = "gradcam",
+    seed: int = 0,
+    sample_ids: Sequence[str] | None = None,
+    **parameters: Any,
+) -> Attributions:
+    """Maps of one explainer for a torch module, without MLflow or Prefect.
+
+    ``images`` (N,C,H,W) float32 as the module takes them, ``targets`` (N,) class indices, ``sample_ids`` N names
+    (default "0", "1", ...): an image's random draws depend on its id and the seed alone. ``parameters`` are the
+    explainer's fields. The module comes back as it went in; runs on one module wait for each other. Raises
+    UnknownNameError, ConfigError, UnsupportedModelError or ExplanationError.
+    """
+    pixels = np.asarray(torch.as_tensor(images).detach().cpu().numpy(), dtype=np.float32)
+    labels = np.asarray(torch.as_tensor(targets).detach().cpu().numpy(), dtype=np.int64)
+    names = tuple(str(name) for name in sample_ids) if sample_ids is not None else tuple(str(row) for row in range(len(pixels)))
+    subjects = Slice("images", pixels, labels, names)
+    method = make_explainer(explainer, parameters)
+    (found,) = explain_slice(Classifier(type(module).__name__, "", module), subjects, [method], labels, seed)
+    return found
+
+
+def explain_slice(
+    classifier: Classifier,
+    slice_: Slice,
+    explainers: Sequence[Explainer],
+    targets: NDArray[np.int64],
+    seed: int,
+    progress: Progress = lambda images: None,
+) -> list[Attributions]:
+    """Attributions of each explainer on a slice; superpixel methods with equal settings share their evaluations.
+
+    ``targets`` (N,) is the class each map explains. ``progress`` is called with the number of images done.
+    """
+    if len(slice_) == 0:
+        raise SliceError(f"slice {slice_.name!r} is empty: there is nothing to explain")
+    first = torch.from_numpy(slice_.images[:1].copy()).to(classifier.device)
+    classifier.require_classes(targets, first)
+    layers = [_layer_for(explainer, classifier, first) for explainer in explainers]
+    parts: list[list[Maps]] = [[] for _ in explainers]
+    for rows in _chunks(len(slice_), classifier.batch_size or BATCH):
+        subject = _subject(classifier, slice_, targets, rows, seed)
+        for explainer, layer, maps in zip(explainers, layers, parts, strict=True):
+            maps.append(explainer.attribute(subject.with_layer(layer)))
+        progress(len(subject))
+    return [
+        _attributions(classifier, slice_, explainer, layer, targets, seed, maps)
+        for explainer, layer, maps in zip(explainers, layers, parts, strict=True)
+    ]
+
+
+def _chunks(count: int, size: int) -> Iterator[slice]:
+    for start in range(0, count, size):
+        yield slice(start, min(start + size, count))
+
+
+def _layer_for(explainer: Explainer, classifier: Classifier, images: torch.Tensor) -> str | None:
+    if Need.CONVOLUTIONAL_LAYER not in explainer.needs:
+        return None
+    asked: str | None = getattr(explainer, "layer", None)
+    return target_layer(classifier.with_target_layer(asked), images)
+
+
+def _subject(classifier: Classifier, slice_: Slice, targets: NDArray[np.int64], rows: slice, seed: int) -> Subject:
+    images = torch.from_numpy(np.ascontiguousarray(slice_.images[rows])).to(classifier.device)
+    classes = torch.from_numpy(np.ascontiguousarray(targets[rows])).to(classifier.device)
+    return Subject(classifier, images, classes, slice_.sample_ids[rows], seed)
+
+
+def _attributions(
+    classifier: Classifier,
+    slice_: Slice,
+    explainer: Explainer,
+    layer: str | None,
+    targets: NDArray[np.int64],
+    seed: int,
+    parts: Sequence[Maps],
+) -> Attributions:
+    name = name_of(explainer)
+    values = np.concatenate([maps.values for maps in parts]).astype(np.float32, copy=False)
+    undefined: dict[str, str] = {}
+    start = 0
+    for maps in parts:
+        undefined |= {slice_.sample_ids[start + row]: reason for row, reason in maps.undefined.items()}
+        start += len(maps.values)
+    if len(undefined) == len(slice_):
+        reason = next(iter(undefined.values()))
+        raise ExplanationError(
+            f"{name} gives no map for any image of slice {slice_.name!r} on model {classifier.label}: {reason}"
+        )
+    parameters: Mapping[str, Any] = asdict(explainer) | {"seed": seed}
+    if layer is not None:
+        parameters = {**parameters, "layer": layer}
+    return Attributions(
+        explainer=name,
+        parameters=parameters,
+        values=values,
+        targets=targets,
+        sample_ids=slice_.sample_ids,
+        slice_name=slice_.name,
+        slice_digest=slice_.digest,
+        model=classifier.label,
+        weights_digest=classifier.weights_digest,
+        undefined=undefined,
+        diagnostics={key: np.concatenate([maps.diagnostics[key] for maps in parts]) for key in parts[0].diagnostics},
+    )

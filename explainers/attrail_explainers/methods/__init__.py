@@ -1,0 +1,1 @@
+"""The explainers, one file each; the file's name is the explainer's name and ``METHOD`` is its class."""

@@ -1,0 +1,80 @@
+"""A frozen validation slice: the images that every compared version sees."""
+
+from dataclasses import asdict, dataclass, field
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from attrail_explainers.digest import digest_of, digest_of_arrays
+from attrail_explainers.errors import SliceError
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """How a decoded image becomes a model input: resize, centre crop, scale to 0..1, normalise.
+
+    ``size`` is (height, width) in pixels, ``mean`` and ``std`` are per channel on the 0..1 scale,
+    ``crop`` is the fraction of the resized image the centre crop keeps (timm's ``crop_pct``).
+    """
+
+    size: tuple[int, int]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    interpolation: str = "bilinear"
+    crop: float = 1.0
+
+    @property
+    def channels(self) -> int:
+        return len(self.mean)
+
+
+@dataclass(frozen=True)
+class Slice:
+    """Images with labels under one name.
+
+    ``images`` (N,C,H,W) float32 as the model takes them, ``labels`` (N,) int64 class indices,
+    ``sample_ids`` N different strings. Raises SliceError when the lengths or the ids disagree.
+    """
+
+    name: str
+    images: NDArray[np.float32]
+    labels: NDArray[np.int64]
+    sample_ids: tuple[str, ...]
+    preprocessing: Preprocessing | None = field(default=None)
+
+    def __post_init__(self) -> None:
+        count = len(self.images)
+        if self.images.ndim != 4 or count != len(self.labels) or count != len(self.sample_ids):
+            raise SliceError(
+                f"slice {self.name!r}: expected images (N,C,H,W) with N labels and N sample ids, got images "
+                f"{self.images.shape}, {len(self.labels)} labels and {len(self.sample_ids)} ids"
+            )
+        if len(set(self.sample_ids)) != count:
+            raise SliceError(f"slice {self.name!r}: sample ids must be different from each other; some repeat")
+
+    def __len__(self) -> int:
+        return len(self.sample_ids)
+
+    @cached_property
+    def digest(self) -> str:
+        """Identity of the slice: decoded pixels, labels, sample ids and preprocessing."""
+        arrays = digest_of_arrays([("images", self.images), ("labels", self.labels)])
+        preprocessing = asdict(self.preprocessing) if self.preprocessing else None
+        return digest_of({"arrays": arrays, "sample_ids": self.sample_ids, "preprocessing": preprocessing})
+
+    def pictures(self) -> NDArray[np.uint8]:
+        """The images for the eye, (N,H,W,3) uint8; without known preprocessing each one's range is stretched."""
+        if self.preprocessing is None:
+            lowest = self.images.min(axis=(1, 2, 3), keepdims=True)
+            extent = self.images.max(axis=(1, 2, 3), keepdims=True) - lowest
+            plain = (self.images - lowest) / np.where(extent > 0, extent, 1)
+        else:
+            shape = (1, -1, 1, 1)
+            plain = self.images * np.reshape(self.preprocessing.std, shape)
+            plain = plain + np.reshape(self.preprocessing.mean, shape)
+        if plain.shape[1] not in (1, 3):
+            plain = plain.mean(axis=1, keepdims=True)
+        colour = np.broadcast_to(plain, (len(plain), 3, *plain.shape[2:]))
+        rounded: NDArray[np.uint8] = (colour.clip(0, 1) * 255).round().astype(np.uint8).transpose(0, 2, 3, 1)
+        return rounded

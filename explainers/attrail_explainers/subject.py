@@ -1,0 +1,42 @@
+"""What is being explained: a chunk of images, their targets and a model; shared evaluations are kept while it lives."""
+
+from dataclasses import dataclass, field, replace
+
+import torch
+
+from attrail_explainers.classifier import Classifier
+from attrail_explainers.evaluations import Evaluations, Perturbation, evaluate
+
+
+@dataclass(frozen=True, eq=False)
+class Subject:
+    """``images`` (N,C,H,W) on the model's device, ``targets`` (N,) int64, N ``sample_ids`` and the seed of all draws."""
+
+    classifier: Classifier
+    images: torch.Tensor
+    targets: torch.Tensor
+    sample_ids: tuple[str, ...]
+    seed: int
+    target_layer: str | None = None
+    _evaluations: dict[tuple[int, Perturbation], Evaluations] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.sample_ids)
+
+    def with_layer(self, layer: str | None) -> "Subject":
+        """The same subject, its shared evaluations included, with the target layer an explainer uses."""
+        return replace(self, target_layer=layer)
+
+    def evaluations(self, row: int, perturbation: Perturbation) -> Evaluations:
+        """The perturbed evaluations of one image; computed once, whoever asks."""
+        key = (row, perturbation)
+        if key not in self._evaluations:
+            self._evaluations[key] = evaluate(
+                self.classifier,
+                self.images[row],
+                int(self.targets[row]),
+                self.sample_ids[row],
+                self.seed,
+                perturbation,
+            )
+        return self._evaluations[key]
