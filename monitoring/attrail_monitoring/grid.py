@@ -1,0 +1,22 @@
+"""Bring maps to the grid on which they are compared."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+def to_grid(values: NDArray[np.float32], grid: int) -> NDArray[np.float64]:
+    """Maps (N,H,W) averaged over cells of at most ``grid`` x ``grid``; smaller maps stay as they are.
+
+    Exact area averages, so the mean of a map is kept. Values are not rescaled: only resolution is given up, because
+    where the evidence is matters here and single pixels are noise.
+    """
+    rows, columns = (_cells(size, min(size, grid)) for size in values.shape[1:])
+    return np.asarray(rows @ values.astype(np.float64) @ columns.T)
+
+
+def _cells(size: int, cells: int) -> NDArray[np.float64]:
+    """Weights (cells,size) with which pixels enter each cell; every row sums to one."""
+    edges = np.linspace(0, size, cells + 1)
+    pixels = np.arange(size)
+    overlap = np.minimum(edges[1:, None], pixels + 1) - np.maximum(edges[:-1, None], pixels)
+    return np.asarray(overlap.clip(0) * cells / size)

@@ -1,0 +1,47 @@
+"""What a statistic is, and how one is found: every file of ``statistics/`` is one, under the file's name."""
+
+import importlib
+import pkgutil
+from typing import Any, ClassVar, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from attrail_explainers.errors import UnknownNameError
+from attrail_monitoring import statistics
+
+Array = NDArray[np.float64]
+
+
+class Statistic(Protocol):
+    """A distance between two versions' maps of the same images: 0 = they agree, larger = further apart.
+
+    Every statistic is a function of the mean of per-image terms, so that one resampling of images serves all of them
+    and shards can be added up. It knows no threshold. Contracts, held by ``tests/monitoring/test_statistics.py`` for
+    every file of ``statistics/``: 0 on equal maps, symmetric, at most ``upper``.
+    """
+
+    upper: ClassVar[float]
+    primary: ClassVar[bool]
+
+    def terms(self, reference: Array, candidate: Array) -> Array:
+        """Per-image terms (N,D) of maps (N,H,W)."""
+        ...
+
+    def value(self, mean_terms: Array) -> Array:
+        """The distance (...) from mean terms (...,D)."""
+        ...
+
+
+def statistic_names() -> list[str]:
+    """Names of all statistics: the files of ``statistics/``."""
+    return sorted(module.name for module in pkgutil.iter_modules(statistics.__path__))
+
+
+def make_statistic(name: str) -> Statistic:
+    """The statistic that ``statistics/NAME.py`` defines; UnknownNameError lists the known names."""
+    if name not in statistic_names():
+        raise UnknownNameError.of("statistic", name, statistic_names())
+    module: Any = importlib.import_module(f"{statistics.__name__}.{name}")
+    found: Statistic = module.STATISTIC()
+    return found

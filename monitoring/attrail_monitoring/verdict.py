@@ -1,0 +1,74 @@
+"""Verdicts, findings and the report that holds them."""
+
+import math
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+from attrail_monitoring.measurement import Measurement
+
+
+class Verdict(StrEnum):
+    """PASS needs evidence of sameness, DRIFT evidence of a move; everything else is INCONCLUSIVE."""
+
+    PASS = "PASS"
+    DRIFT = "DRIFT"
+    INCONCLUSIVE = "INCONCLUSIVE"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """A measurement judged by a policy.
+
+    ``bound`` is the noise floor's upper bound and ``margin`` the policy's (None where there is none), ``limit`` the
+    larger of the two; ``p_value`` is the chance that one more retrain moves as far; ``strict`` says that the flag
+    holds at the strict level too.
+    """
+
+    measurement: Measurement
+    bound: float | None
+    margin: float | None
+    limit: float | None
+    p_value: float | None
+    verdict: Verdict
+    strict: bool
+    reason: str
+
+    def row(self) -> dict[str, Any]:
+        """A flat row for tables and JSON: the measurement, ``floor`` as its bound, and the judgement."""
+        measured = self.measurement
+        return {
+            "slice": measured.slice,
+            "explainer": measured.explainer,
+            "statistic": measured.statistic,
+            "primary": measured.primary,
+            "value": _number(measured.value),
+            "lower": _number(measured.lower),
+            "upper": _number(measured.upper),
+            "floor": self.bound,
+            "floor_distances": list(measured.floor.distances),
+            "floor_tier": measured.floor.tier,
+            "margin": self.margin,
+            "limit": self.limit,
+            "p_value": self.p_value,
+            "verdict": self.verdict.value,
+            "strict": self.strict,
+            "reason": self.reason,
+            "n": measured.n,
+            "undefined": measured.undefined,
+        }
+
+
+@dataclass(frozen=True)
+class DriftReport:
+    """The verdict on one candidate, why, and every finding behind it; ``policy_digest`` names the policy that judged."""
+
+    verdict: Verdict
+    reason: str
+    findings: tuple[Finding, ...]
+    policy_digest: str
+
+
+def _number(value: float) -> float | None:
+    """JSON has no NaN."""
+    return None if math.isnan(value) else value
