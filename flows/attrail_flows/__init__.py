@@ -1,0 +1,19 @@
+"""attrail_flows: the audit as a Prefect flow, the configuration file and the command line.
+
+Importing the package turns Prefect's and MLflow's telemetry off for this process and everything it starts.
+"""
+
+import os
+
+from attrail_mlflow import quiet as quiet
+
+DEFAULTS = {
+    "DO_NOT_TRACK": "1",
+    "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+    "PREFECT_LOGGING_EXTRA_LOGGERS": "attrail",
+    "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "120",
+    "GX_ANALYTICS_ENABLED": "false",
+}
+
+for _name, _value in DEFAULTS.items():
+    os.environ.setdefault(_name, _value)

@@ -1,0 +1,206 @@
+"""The audit flow: two versions of a registered model, the same images, one verdict, all evidence in MLflow."""
+
+import logging
+import tempfile
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from prefect import flow, runtime, task
+from prefect.artifacts import create_markdown_artifact, create_table_artifact
+from prefect.cache_policies import NO_CACHE
+from prefect.client.schemas.objects import State, TaskRun
+from prefect.events import emit_event
+from prefect.tasks import Task
+from tqdm import tqdm
+
+from attrail_explainers.errors import RegistryError
+from attrail_explainers.slice import Preprocessing, Slice
+from attrail_flows import steps
+from attrail_flows.configuration import AuditConfig
+from attrail_mlflow.audit_run import ROOT, audit_run
+from attrail_mlflow.evidence import Evidence, slug
+from attrail_mlflow.registry import RegisteredVersion, Registry
+from attrail_monitoring.audit_record import AuditRecord
+from attrail_monitoring.expectations import Validation
+from attrail_monitoring.measurement import Measurement
+from attrail_monitoring.policy import Policy
+from attrail_monitoring.verdict import DriftReport, Verdict
+
+logger = logging.getLogger("attrail.audit")
+
+
+def may_help(task_: Task[..., Any], run: TaskRun, state: State[Any]) -> bool:
+    """Whether trying again may help: only when the registry or the tracking server was the trouble."""
+    try:
+        state.result()
+    except RegistryError as error:
+        return error.transient
+    except Exception:  # whatever else a task raises is a fact about its input and is raised to the caller
+        return False
+    return False
+
+
+# Maps and models are passed as they are between tasks of one process: hashing them as cache keys would be waste.
+from_server = {"retries": 2, "retry_delay_seconds": [1, 4], "retry_condition_fn": may_help}
+
+
+@task(name="load", cache_policy=NO_CACHE, **from_server)
+def load(config: AuditConfig) -> tuple[Registry, steps.Versions]:
+    """Connect to MLflow and find every version."""
+    registry = Registry(config.registry.tracking_uri)
+    return registry, steps.resolve(registry, config)
+
+
+@task(name="validate", cache_policy=NO_CACHE)
+def validate(config: AuditConfig, versions: steps.Versions) -> tuple[steps.Tables, tuple[Slice, ...]]:
+    """Hold the slice tables against Great Expectations, then decode their images."""
+    tables = steps.read_tables(config, versions.reference)
+    preprocessing: Preprocessing = steps.preprocessing_of(config, versions.every)
+    return tables, steps.load_slices(tables, preprocessing)
+
+
+@task(name="explain", task_run_name="explain-{version.label}", cache_policy=NO_CACHE, **from_server)
+def explain(
+    registry: Registry,
+    version: RegisteredVersion,
+    slices: Sequence[Slice],
+    config: AuditConfig,
+    reference: steps.Explained | None,
+) -> steps.Explained:
+    """Explain one version on every slice."""
+    images = sum(len(each) for each in slices)
+    with tqdm(total=images, desc=f"explain {version.label}", unit="image", disable=None, leave=False) as bar:
+        return steps.explain_version(registry, version, slices, config, reference, bar.update)
+
+
+@task(name="compare", cache_policy=NO_CACHE)
+def compare(explained: Sequence[steps.Explained], policy: Policy) -> tuple[list[Measurement], Validation]:
+    """Validate the maps and measure how far they are apart."""
+    return steps.measure_versions(explained, policy)
+
+
+@task(name="judge", cache_policy=NO_CACHE)
+def judge(measurements: Sequence[Measurement], policy: Policy) -> DriftReport:
+    """Hold the measurements against the policy."""
+    return steps.judge(measurements, policy)
+
+
+@task(name="record", cache_policy=NO_CACHE, **from_server)
+def record(
+    registry: Registry, versions: steps.Versions, evidence: Evidence, experiment: str
+) -> tuple[AuditRecord, str]:
+    """Keep all evidence in one MLflow run, finished only when every file is there; and say where the report is."""
+    title = f"{versions.candidate.label} against {versions.reference.label}"
+    with audit_run(registry, experiment, title) as run, tempfile.TemporaryDirectory(prefix="attrail-") as folder:
+        facts = {"run_id": run.run_id, "time": datetime.now(UTC).isoformat(timespec="seconds")}
+        facts |= {"flow_run_id": str(runtime.flow_run.id or ""), "tracking_uri": registry.tracking_uri}
+        kept = replace(evidence.record, run=facts)
+        replace(evidence, record=kept).write(Path(folder))
+        run.keep(kept, Path(folder), versions.reference, versions.candidate)
+    return kept, run.location("report.html")
+
+
+def run_name() -> str:
+    """The flow run's name: model, candidate and reference."""
+    section = runtime.flow_run.parameters["config"].registry
+    return f"audit-{section.model}-{section.candidate}-against-{section.reference}"
+
+
+@flow(name="attrail-audit", flow_run_name=run_name, validate_parameters=True)
+def audit(config: AuditConfig) -> dict[str, Any]:
+    """Compare a candidate's evidence with the reference's and keep the verdict in MLflow.
+
+    Args:
+        config: What ``attrail.toml`` holds: versions, slices, explainers and policy.
+
+    Returns:
+        The contents of audit.json (verdict, run_id, measurements, every digest) and the report's location.
+    """
+    logging.getLogger("attrail").setLevel(logging.INFO)
+    policy = config.policy.value()
+    registry, versions = load(config)
+    tables, slices = validate(config, versions)
+    explained = explain_all(registry, versions, slices, config)
+    measurements, validation = compare(explained, policy)
+    report = judge(measurements, policy)
+    evidence = Evidence(
+        record=steps.audit_record(config, report, explained, slices, tables),
+        slices=slices,
+        tables=tables.tables,
+        maps=dict(zip(_roles(versions), [each.maps for each in explained], strict=True)),
+        validations=(*tables.validations, validation),
+        config=config.model_dump(mode="json", by_alias=True),
+        settings=policy.settings,
+    )
+    kept, report_location = record(registry, versions, evidence, config.registry.experiment)
+    announce(kept)
+    return kept.document() | {"report_location": report_location}
+
+
+def explain_all(
+    registry: Registry, versions: steps.Versions, slices: Sequence[Slice], config: AuditConfig
+) -> list[steps.Explained]:
+    """Explain the reference, then every other version with the reference's targets and layers."""
+    clock = steps.Clock(len(versions.every), started=time.monotonic())
+    found: list[steps.Explained] = []
+    for version in versions.every:
+        found.append(explain(registry, version, slices, config, found[0] if found else None))
+        clock.step(f"explained {version.label}")
+    return found
+
+
+def announce(kept: AuditRecord) -> None:
+    """Show the verdict in Prefect, and emit ``attrail.drift.flagged`` when it is DRIFT."""
+    document = kept.document()
+    key = re_key(f"attrail-{kept.candidate.label}")
+    create_markdown_artifact(markdown=_markdown(document), key=key, description="Attribution drift verdict")
+    shown = ("slice", "explainer", "statistic", "value", "lower", "upper", "floor", "margin", "verdict", "n", "undefined")
+    rows = [{name: row[name] for name in shown} for row in document["measurements"]]
+    create_table_artifact(table=rows, key=f"{key}-measurements", description="Measurements behind the verdict")
+    if kept.report.verdict is Verdict.DRIFT:
+        name = kept.candidate.label.replace("/", ".")
+        emit_event(
+            event="attrail.drift.flagged",
+            resource={
+                "prefect.resource.id": f"attrail.model.{name}",
+                "attrail.model": kept.candidate.label,
+                "attrail.reference": kept.reference.label,
+                "attrail.severity": "high",
+            },
+            related=[{"prefect.resource.id": f"mlflow.run.{kept.run['run_id']}", "prefect.resource.role": "mlflow-run"}],
+            payload={"reason": kept.report.reason, "run_id": kept.run["run_id"]},
+        )
+
+
+def re_key(text: str) -> str:
+    """A key Prefect accepts for an artifact: lower case letters, digits and dashes."""
+    return slug(text).lower().replace(".", "-").replace("_", "-")
+
+
+def _roles(versions: steps.Versions) -> list[str]:
+    return ["reference", "candidate", *(f"floor-{slug(each.label)}" for each in versions.floor)]
+
+
+def _markdown(document: Mapping[str, Any]) -> str:
+    lines = [
+        f"# {document['verdict']}: {document['candidate']['label']} against {document['reference']['label']}",
+        "",
+        document["reason"],
+        "",
+        f"MLflow run `{document['run_id']}`, artifacts under `{ROOT}/`.",
+        "",
+        "| slice | explainer | statistic | value | interval | limit | verdict |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    return "\n".join([*lines, *(_markdown_row(row) for row in document["measurements"])])
+
+
+def _markdown_row(row: Mapping[str, Any]) -> str:
+    shown: Callable[[float | None], str] = lambda number: "-" if number is None else f"{number:.3f}"
+    cells = [row["slice"], row["explainer"], row["statistic"], shown(row["value"])]
+    cells += [f"{shown(row['lower'])} to {shown(row['upper'])}", shown(row["limit"]), row["verdict"]]
+    return "| " + " | ".join(cells) + " |"

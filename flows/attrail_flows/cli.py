@@ -1,0 +1,105 @@
+"""The command line. Heavy imports happen inside the commands, so that ``attrail --help`` answers at once."""
+
+import json
+import logging
+import os
+import sys
+import traceback
+from pathlib import Path
+
+import click
+
+from attrail_explainers.errors import AttrailError
+
+EXIT = {"PASS": 0, "DRIFT": 1, "INCONCLUSIVE": 3}
+ERROR = 2
+
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="attrail")
+def attrail() -> None:
+    """Did the evidence behind a model's predictions move? Audit two versions from an MLflow registry.
+
+    Exit status: 0 PASS, 1 DRIFT, 2 usage, configuration, data or registry error, 3 INCONCLUSIVE.
+    """
+
+
+@attrail.command()
+@click.option("--config", "config_file", type=click.Path(path_type=Path), required=True, help="The attrail.toml to use.")
+@click.option("--reference", help="Alias, version or models:/ URI; instead of registry.reference.")
+@click.option("--candidate", help="Alias, version or models:/ URI; instead of registry.candidate.")
+@click.option("--json", "json_file", type=click.Path(dir_okay=False, path_type=Path), help="Write the verdict here.")
+def audit(config_file: Path, reference: str | None, candidate: str | None, json_file: Path | None) -> None:
+    """Compare a candidate with the reference on the same images and say whether its evidence moved."""
+    _quiet_console()
+    from attrail_flows.configuration import read_config
+    from attrail_flows.terminal import print_audit
+
+    config = read_config(config_file, reference, candidate)
+    from attrail_flows.audit import audit as flow
+
+    document = flow(config)
+    if json_file is not None:
+        json_file.parent.mkdir(parents=True, exist_ok=True)
+        json_file.write_text(json.dumps(document, indent=1, default=dict) + "\n", encoding="utf-8")
+    print_audit(document)
+    sys.exit(EXIT[document["verdict"]])
+
+
+@attrail.command()
+@click.argument("model_uri")
+@click.option("--config", "config_file", type=click.Path(path_type=Path), required=True, help="The attrail.toml to use.")
+@click.option("--slice", "slice_name", required=True, help="Name of a [[slice]] of the configuration.")
+@click.option("--explainer", "explainer_name", required=True, help="Name of an explainer: attrail list explainers.")
+@click.option("--out", type=click.Path(file_okay=False, path_type=Path), required=True, help="Folder for the files.")
+def explain(model_uri: str, config_file: Path, slice_name: str, explainer_name: str, out: Path) -> None:
+    """Explain one model version on one slice: maps as arrays, overlays as PNG."""
+    _quiet_console()
+    from attrail_flows.configuration import read_config
+    from attrail_flows.explain import explain_to_folder
+
+    config = read_config(config_file)
+    for line in explain_to_folder(config, model_uri, slice_name, explainer_name, out):
+        click.echo(line)
+
+
+@attrail.command("list")
+@click.argument("kind", type=click.Choice(["explainers", "statistics"]))
+def list_(kind: str) -> None:
+    """List the explainers or the statistics there are."""
+    from attrail_flows.terminal import print_explainers, print_statistics
+
+    {"explainers": print_explainers, "statistics": print_statistics}[kind]()
+
+
+def main() -> None:
+    """Run the command line; whatever goes wrong ends with status 2, never with the 1 that means DRIFT."""
+    try:
+        attrail.main(standalone_mode=False)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(ERROR)
+    except (click.Abort, KeyboardInterrupt):
+        click.echo("attrail: interrupted", err=True)
+        sys.exit(ERROR)
+    except AttrailError as error:
+        click.echo(f"attrail: {error}", err=True)
+        sys.exit(ERROR)
+    except Exception:  # a defect of attrail or of a library: show all of it, and do not look like a verdict
+        traceback.print_exc()
+        click.echo("attrail: this is a defect of attrail or of a library it uses; nothing was recorded as finished", err=True)
+        sys.exit(ERROR)
+
+
+def _quiet_console() -> None:
+    """Our own progress on the terminal; Prefect's and MLflow's log lines go to their stores."""
+    os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "CRITICAL")
+    logging.getLogger("mlflow").setLevel(logging.ERROR)
+    logging.getLogger("alembic").setLevel(logging.ERROR)
+    handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("%(message)s"))
+    handler.addFilter(lambda entry: entry.name.startswith("attrail"))
+    logging.getLogger("attrail").addHandler(handler)
+
+

@@ -1,0 +1,162 @@
+"""The configuration file: the one door where text becomes values, and every key is checked by name."""
+
+import tomllib
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError
+
+from attrail_explainers.errors import ConfigError
+from attrail_explainers.explainer import Explainer, make_explainer
+from attrail_explainers.slice import Preprocessing
+from attrail_monitoring.measurement import Settings
+from attrail_monitoring.policy import Policy
+
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]+$", max_length=60)]
+Change = Literal["same-function", "retrain", "refresh", "fine-tune", "architecture"]
+EXPLAINERS = ("gradcam", "shap", "lime")
+
+
+class Section(BaseModel):
+    """A table of the file; a key that is not known is refused."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class RegistrySection(Section):
+    """Which versions are compared. ``reference``, ``candidate`` and ``floor``: alias, version or models:/ URI."""
+
+    tracking_uri: str | None = None
+    model: str
+    reference: str = "champion"
+    candidate: str | None = None
+    change: Change = "retrain"
+    floor: tuple[str, ...] = ()
+    experiment: str = "attrail"
+
+
+class SliceSection(Section):
+    """A validation slice: a csv or parquet table with columns image and label, or a folder of class folders."""
+
+    name: Name
+    source: Path
+    where: str | None = None
+    limit: PositiveInt | None = None
+
+
+class PreprocessingSection(Section):
+    """How images become model inputs; ``size`` is (height, width), ``mean`` and ``std`` are on the 0..1 scale."""
+
+    size: tuple[PositiveInt, PositiveInt]
+    mean: tuple[float, ...]
+    std: tuple[Annotated[float, Field(gt=0)], ...]
+    interpolation: str = "bilinear"
+    crop: Annotated[float, Field(gt=0, le=1)] = 1.0
+
+    def value(self) -> Preprocessing:
+        if len(self.mean) != len(self.std):
+            raise ConfigError("[preprocessing] mean and std must have one number per channel each")
+        return Preprocessing(self.size, self.mean, self.std, self.interpolation, self.crop)
+
+
+class ExplainerSection(Section):
+    """An explainer by name; every other key is one of its parameters."""
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+
+    name: str
+
+    def value(self) -> Explainer:
+        return make_explainer(self.name, self.model_extra)
+
+
+class PolicySection(Section):
+    """What counts as drift; see ``attrail_monitoring.policy.Policy`` and ``measurement.Settings`` for the keys."""
+
+    alpha: float = 0.05
+    strict: float = 0.1
+    margins: dict[str, float] = Field(default_factory=lambda: dict(Policy().margins))
+    undefined_limit: float = 0.05
+    fewest_images: PositiveInt = 16
+    targets: Literal["label", "reference"] = "label"
+    grid: PositiveInt = 14
+    resamples: PositiveInt = 2000
+    confidence: Annotated[float, Field(gt=0, lt=1)] = 0.95
+    seed: int = 0
+    allow_pickle: bool = False
+
+    def value(self) -> Policy:
+        measuring = set(Settings.__dataclass_fields__)
+        facts = self.model_dump(exclude={"allow_pickle"})
+        settings = Settings(**{key: facts.pop(key) for key in list(facts) if key in measuring})
+        return Policy(settings=settings, **facts)
+
+
+class AuditConfig(Section):
+    """Everything one audit needs to know."""
+
+    registry: RegistrySection
+    slices: tuple[SliceSection, ...] = Field(alias="slice", min_length=1)
+    preprocessing: PreprocessingSection | None = None
+    explainers: tuple[ExplainerSection, ...] = Field(
+        alias="explainer", default_factory=lambda: tuple(ExplainerSection(name=name) for name in EXPLAINERS)
+    )
+    policy: PolicySection = Field(default_factory=PolicySection)
+
+    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
+
+
+def read_config(path: Path, reference: str | None = None, candidate: str | None = None) -> AuditConfig:
+    """The configuration in a TOML file, with ``reference`` and ``candidate`` put over the file's.
+
+    Relative paths, an SQLite file's among them, are relative to the configuration file. Raises ConfigError naming
+    the file and the first key that is wrong.
+    """
+    try:
+        document = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise ConfigError(f"configuration {path} cannot be read: {error}") from error
+    registry = document.get("registry")
+    if isinstance(registry, dict):
+        registry |= {key: value for key, value in (("reference", reference), ("candidate", candidate)) if value}
+    try:
+        config = AuditConfig.model_validate(document)
+    except ValidationError as error:
+        raise ConfigError(f"configuration {path}: {_first(error)}") from error
+    _require_different_names(path, config)
+    config.policy.value()
+    for explainer in config.explainers:
+        explainer.value()
+    return _anchored(config, path.resolve().parent)
+
+
+def _first(error: ValidationError) -> str:
+    """The first thing pydantic found wrong, in one sentence."""
+    first = error.errors()[0]
+    key = ".".join(str(part) for part in first["loc"])
+    if first["type"] == "extra_forbidden":
+        return f"unknown key {key!r}; remove it or correct its name"
+    if first["type"] == "missing":
+        return f"key {key!r} is missing"
+    return f"key {key!r}: {first['msg']}, got {first['input']!r}"
+
+
+def _require_different_names(path: Path, config: AuditConfig) -> None:
+    for kind, names in (
+        ("slice", [each.name for each in config.slices]),
+        ("explainer", [each.name for each in config.explainers]),
+    ):
+        twice = {name for name in names if names.count(name) > 1}
+        if twice:
+            raise ConfigError(f"configuration {path}: two [[{kind}]] tables have the name {min(twice)!r}")
+
+
+def _anchored(config: AuditConfig, folder: Path) -> AuditConfig:
+    """The configuration with absolute paths, so that it means the same wherever the flow runs on this machine."""
+    slices = tuple(each.model_copy(update={"source": folder / each.source}) for each in config.slices)
+    updates: dict[str, Any] = {"slices": slices}
+    uri = config.registry.tracking_uri
+    if uri and uri.startswith("sqlite:///"):
+        database = folder / uri.removeprefix("sqlite:///")
+        updates["registry"] = config.registry.model_copy(update={"tracking_uri": f"sqlite:///{database}"})
+    return config.model_copy(update=updates)

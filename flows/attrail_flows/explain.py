@@ -1,0 +1,44 @@
+"""``attrail explain``: one version, one slice, one explainer, as files."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+from attrail_explainers.attributions import save_attributions
+from attrail_explainers.errors import UnknownNameError
+from attrail_flows import steps
+from attrail_flows.configuration import AuditConfig, ExplainerSection
+from attrail_mlflow.evidence import slug
+from attrail_mlflow.registry import Registry
+from attrail_monitoring.picture import fit, overlay, png, shared_scale
+
+
+def explain_to_folder(
+    config: AuditConfig, model_uri: str, slice_name: str, explainer_name: str, folder: Path
+) -> Iterator[str]:
+    """Write ``maps.safetensors`` and one PNG per image (image beside overlay) into ``folder``; yield what was done."""
+    known = {each.name: each for each in config.slices}
+    if slice_name not in known:
+        raise UnknownNameError.of("slice", slice_name, known)
+    configured = {each.name: each for each in config.explainers}
+    section = configured.get(explainer_name) or ExplainerSection(name=explainer_name)
+    section.value()
+    chosen = config.model_copy(update={"slices": (known[slice_name],), "explainers": (section,)})
+    registry = Registry(config.registry.tracking_uri)
+    version = registry.resolve(config.registry.model, model_uri)
+    tables = steps.read_tables(chosen, version)
+    slices = steps.load_slices(tables, steps.preprocessing_of(chosen, [version]))
+    with tqdm(total=len(slices[0]), desc=f"explain {version.label}", unit="image", disable=None, leave=False) as bar:
+        explained = steps.explain_version(registry, version, slices, chosen, progress=bar.update)
+    (maps,) = explained.maps
+    save_attributions(maps, folder / "maps.safetensors")
+    for row, picture in enumerate(slices[0].pictures()):
+        shown, values = fit(picture), maps.values[row]
+        drawn = overlay(shown, values, shared_scale(values))
+        name = f"{row + 1:04d}-{slug(maps.sample_ids[row])}.png"
+        (folder / name).write_bytes(png(np.concatenate([shown, drawn], axis=1)))
+    yield f"{len(slices[0])} maps of {explainer_name} for {version.label} on {slice_name}: {folder / 'maps.safetensors'}"
+    for sample, reason in maps.undefined.items():
+        yield f"no map for {sample}: {reason}"

@@ -1,0 +1,306 @@
+"""The steps of an audit as plain functions; the flow's tasks call one each."""
+
+import logging
+import os
+import platform
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from attrail_explainers.attributions import Attributions
+from attrail_explainers.errors import ConfigError, IncomparableError, SliceError
+from attrail_explainers.explainer import Explainer, make_explainer
+from attrail_explainers.slice import Preprocessing, Slice
+from attrail_flows.configuration import AuditConfig
+from attrail_mlflow.registry import RegisteredVersion, Registry
+from attrail_monitoring.audit_record import AuditRecord, ModelFacts, SliceFacts
+from attrail_monitoring.comparison import measure_all
+from attrail_monitoring.expectations import Validation, validate_attributions, validate_slice_table
+from attrail_monitoring.measurement import Measurement
+from attrail_monitoring.policy import Policy, combine
+from attrail_monitoring.slice_table import SliceTable, label_indices, read_slice_table
+from attrail_monitoring.verdict import DriftReport
+
+PACKAGES = ("attrail", "torch", "torchvision", "timm", "numpy", "scipy", "scikit-image", "lime", "mlflow", "prefect")
+
+logger = logging.getLogger("attrail.audit")
+
+
+@dataclass(frozen=True)
+class Versions:
+    """The versions an audit compares."""
+
+    reference: RegisteredVersion
+    candidate: RegisteredVersion
+    floor: tuple[RegisteredVersion, ...]
+
+    @property
+    def every(self) -> tuple[RegisteredVersion, ...]:
+        return (self.reference, self.candidate, *self.floor)
+
+
+@dataclass(frozen=True, eq=False)
+class Tables:
+    """Validated slice tables with their class indices, and what Great Expectations said of them."""
+
+    tables: tuple[SliceTable, ...]
+    labels: tuple[pd.Series, ...]
+    validations: tuple[Validation, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Explained:
+    """One version's evidence: maps per slice and explainer, predictions (N,) and accuracy per slice."""
+
+    version: RegisteredVersion
+    weights_digest: str
+    classes: int
+    maps: tuple[Attributions, ...]
+    predictions: Mapping[str, NDArray[np.int64]]
+    accuracy: Mapping[str, float]
+
+
+def resolve(registry: Registry, config: AuditConfig) -> Versions:
+    """Find every version in the registry and refuse what can be seen to be wrong before a model is loaded."""
+    section = config.registry
+    if section.candidate is None:
+        raise ConfigError("no candidate: set registry.candidate in the configuration or give --candidate")
+    found = [registry.resolve(section.model, each) for each in (section.reference, section.candidate, *section.floor)]
+    versions = Versions(found[0], found[1], tuple(found[2:]))
+    retrains = [each.label for each in versions.floor]
+    for each in (versions.reference, versions.candidate):
+        if each.label in retrains:
+            raise ConfigError(f"{each.label} is compared and in the noise floor as well: take it out of registry.floor")
+    if len(set(retrains)) < len(retrains):
+        raise ConfigError("registry.floor names a version twice: every reference retrain counts once")
+    for each in versions.every[1:]:
+        _require_same_classes(versions.reference.label, versions.reference.classes, each.label, each.classes)
+    return versions
+
+
+def read_tables(config: AuditConfig, reference: RegisteredVersion) -> Tables:
+    """Read every slice's table and hold it against Great Expectations, before any model is loaded."""
+    tables = tuple(read_slice_table(each.name, each.source, each.where, each.limit) for each in config.slices)
+    names = reference.facts.get("classes") or ()
+    labels = tuple(label_indices(table, names) for table in tables)
+    pairs = zip(tables, labels, strict=True)
+    validations = tuple(validate_slice_table(table, found, reference.classes) for table, found in pairs)
+    return Tables(tables, labels, validations)
+
+
+def preprocessing_of(config: AuditConfig, versions: Sequence[RegisteredVersion]) -> Preprocessing:
+    """The preprocessing: the configuration's, else what the reference was logged with, else its timm data config.
+
+    Raises ConfigError when none of them says, or when the versions say different things.
+    """
+    if config.preprocessing is not None:
+        return _fitting(config.preprocessing.value(), versions[0])
+    stated = [_stated_preprocessing(each) for each in versions]
+    if stated[0] is None:
+        raise ConfigError(
+            f"{versions[0].label} does not say how its images are preprocessed: set [preprocessing] size, mean and std"
+        )
+    for each, found in zip(versions, stated, strict=True):
+        if found is not None and found != stated[0]:
+            raise ConfigError(
+                f"{each.label} was logged with another preprocessing than {versions[0].label}: versions can only be "
+                "compared on the same pixels; set [preprocessing] if one setting fits both"
+            )
+    return _fitting(stated[0], versions[0])
+
+
+def load_slices(tables: Tables, preprocessing: Preprocessing) -> tuple[Slice, ...]:
+    """Decode the images of every slice."""
+    from pathlib import Path
+
+    from attrail_explainers.images import decode
+
+    slices = []
+    for table, labels in zip(tables.tables, tables.labels, strict=True):
+        images = decode([Path(path) for path in table.rows["path"]], preprocessing)
+        ids = tuple(str(image) for image in table.rows["image"])
+        slices.append(Slice(table.name, images, labels.to_numpy(dtype=np.int64), ids, preprocessing))
+    return tuple(slices)
+
+
+def explain_version(
+    registry: Registry,
+    version_: RegisteredVersion,
+    slices: Sequence[Slice],
+    config: AuditConfig,
+    reference: Explained | None = None,
+    progress: Callable[[int], None] = lambda images: None,
+) -> Explained:
+    """Load one version, predict and explain every slice. With ``reference``, its targets and layers are used."""
+    from attrail_explainers.explanation import explain_slice
+
+    classifier = registry.load(version_, allow_pickle=config.policy.allow_pickle)
+    explainers = _explainers(config, reference)
+    maps: list[Attributions] = []
+    predictions, accuracy, classes = {}, {}, 0
+    for each in slices:
+        logits = classifier.logits(each.images, each.sample_ids)
+        classes = logits.shape[1]
+        _require_labels(each, classes, version_.label)
+        if reference is not None:
+            _require_same_classes(reference.version.label, reference.classes, version_.label, classes)
+        predictions[each.name] = logits.argmax(axis=1).astype(np.int64)
+        accuracy[each.name] = float((predictions[each.name] == each.labels).mean())
+        source = predictions if reference is None else reference.predictions
+        targets = each.labels if config.policy.targets == "label" else source[each.name]
+        maps += explain_slice(classifier, each, explainers, targets, config.policy.seed, progress)
+    return Explained(version_, classifier.weights_digest, classes, tuple(maps), predictions, accuracy)
+
+
+def measure_versions(explained: Sequence[Explained], policy: Policy) -> tuple[list[Measurement], Validation]:
+    """Validate all maps and measure candidate against reference: ``explained`` is reference, candidate, floor."""
+    _require_retrains(explained)
+    validation = validate_attributions([maps for each in explained for maps in each.maps])
+    reference, candidate, *floor = explained
+    return measure_all(reference.maps, candidate.maps, [each.maps for each in floor], policy), validation
+
+
+def judge(measurements: Sequence[Measurement], policy: Policy) -> DriftReport:
+    """The verdict of a policy on measurements."""
+    findings = policy.judge(measurements)
+    verdict, reason = combine(findings)
+    return DriftReport(verdict, reason, findings, policy.digest)
+
+
+def audit_record(
+    config: AuditConfig, report: DriftReport, explained: Sequence[Explained], slices: Sequence[Slice], tables: Tables
+) -> AuditRecord:
+    """All facts of the audit as one value; its run is added once MLflow has given it an id."""
+    reference, candidate, *floor = explained
+    return AuditRecord(
+        change=config.registry.change,
+        reference=_model_facts(reference, "reference"),
+        candidate=_model_facts(candidate, "candidate"),
+        floor=tuple(_model_facts(each, "floor") for each in floor),
+        slices=tuple(
+            _slice_facts(each, table, explained) for each, table in zip(slices, tables.tables, strict=True)
+        ),
+        explainers=tuple(_explainer_facts(reference)),
+        report=report,
+        policy=asdict(config.policy.value()) | {"allow_pickle": config.policy.allow_pickle},
+        maps={f"{maps.slice_name}/{maps.explainer}/{maps.model}": maps.digest for each in explained for maps in each.maps},
+        environment=environment(),
+    )
+
+
+def environment() -> dict[str, str]:
+    """Versions and hardware an audit ran with."""
+    found = {"python": platform.python_version(), "machine": platform.machine(), "system": platform.system()}
+    found["processors"] = str(os.cpu_count())
+    for package in PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            found[package] = "not installed as a distribution"
+    return found
+
+
+def _explainers(config: AuditConfig, reference: Explained | None) -> list[Explainer]:
+    """The configured explainers, or exactly those the reference was explained with: same layer, same settings."""
+    if reference is None:
+        return [each.value() for each in config.explainers]
+    return [make_explainer(each["name"], each["parameters"]) for each in _explainer_facts(reference)]
+
+
+def _explainer_facts(explained: Explained) -> list[Mapping[str, Any]]:
+    """Name and parameters of each explainer as used; the seed is the policy's, not the explainer's."""
+    found = {}
+    for maps in explained.maps:
+        found[maps.explainer] = {key: value for key, value in maps.parameters.items() if key != "seed"}
+    return [{"name": name, "parameters": parameters} for name, parameters in found.items()]
+
+
+def _model_facts(explained: Explained, role: str) -> ModelFacts:
+    found = explained.version
+    return ModelFacts(found.label, found.uri, explained.weights_digest, role, found.version)
+
+
+def _slice_facts(slice_: Slice, table: SliceTable, explained: Sequence[Explained]) -> SliceFacts:
+    reference, candidate = (each.predictions[slice_.name] for each in explained[:2])
+    return SliceFacts(
+        name=slice_.name,
+        source=str(table.source),
+        digest=slice_.digest,
+        images=len(slice_),
+        accuracy={each.version.label: each.accuracy[slice_.name] for each in explained},
+        flipped=int((reference != candidate).sum()),
+    )
+
+
+def _stated_preprocessing(version_: RegisteredVersion) -> Preprocessing | None:
+    facts = version_.facts
+    stated = facts.get("preprocessing")
+    if stated:
+        values = {key: tuple(value) if isinstance(value, list) else value for key, value in stated.items()}
+        return Preprocessing(**values)
+    if facts.get("timm_model"):
+        from attrail_explainers.images import timm_preprocessing
+
+        return timm_preprocessing(facts["timm_model"])
+    return None
+
+
+def _fitting(preprocessing: Preprocessing, version_: RegisteredVersion) -> Preprocessing:
+    """The preprocessing, if its result has the shape the model was logged with."""
+    logged, given = version_.input_shape, (preprocessing.channels, *preprocessing.size)
+    if logged and any(size not in (-1, found) for size, found in zip(logged, given, strict=True)):
+        raise ConfigError(
+            f"preprocessing gives images of shape (C,H,W) = {given}, {version_.label} was logged for {logged}: "
+            "correct [preprocessing] size, and mean and std to one number per channel"
+        )
+    return preprocessing
+
+
+def _require_same_classes(first: str, known: int | None, second: str, other: int | None) -> None:
+    if known is not None and other is not None and known != other:
+        raise IncomparableError(
+            f"{first} has {known} classes, {second} has {other}: only versions with the same classes can be compared"
+        )
+
+
+def _require_labels(slice_: Slice, classes: int, label: str) -> None:
+    outside = np.flatnonzero((slice_.labels < 0) | (slice_.labels >= classes))
+    if len(outside):
+        row = int(outside[0])
+        raise SliceError(
+            f"slice {slice_.name!r}: image {slice_.sample_ids[row]!r} has the label {slice_.labels[row]}, "
+            f"{label} knows 0..{classes - 1}; correct the table"
+        )
+
+
+def _require_retrains(explained: Sequence[Explained]) -> None:
+    """A floor version with the weights of a compared one is no retrain and would make the floor too low."""
+    for each in explained[2:]:
+        for compared in explained[:2]:
+            if each.weights_digest == compared.weights_digest:
+                raise ConfigError(
+                    f"{each.version.label} in registry.floor has the weights of {compared.version.label}: it is no "
+                    "retrain; take it out"
+                )
+
+
+@dataclass
+class Clock:
+    """Time left for a number of equal steps, measured on those already done."""
+
+    steps: int
+    done: int = 0
+    started: float = 0.0
+
+    def step(self, what: str) -> None:
+        """Log that one step is done and how long the rest will take."""
+        self.done += 1
+        passed = time.monotonic() - self.started
+        left = passed / self.done * (self.steps - self.done)
+        logger.info("%s (%d of %d): %.0f s so far, about %.0f s left", what, self.done, self.steps, passed, left)

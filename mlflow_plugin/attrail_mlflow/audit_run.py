@@ -1,0 +1,164 @@
+"""The audit's run in MLflow: marked finished only when every file of it is there."""
+
+import contextlib
+import hashlib
+import json
+import logging
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import unquote, urlparse
+
+from mlflow.entities import (
+    Dataset,
+    DatasetInput,
+    LoggedModelInput,
+    Metric,
+    Param,
+    RunStatus,
+    RunTag,
+)
+from mlflow.exceptions import MlflowException
+
+from attrail_explainers.errors import RecordError, RegistryError
+from attrail_monitoring.audit_record import AuditRecord
+from attrail_mlflow.registry import RegisteredVersion, Registry
+
+ROOT = "attrail"
+MANIFEST = "manifest.json"
+COMPLETE = "attrail.complete"
+
+logger = logging.getLogger("attrail.audit_run")
+
+
+@dataclass(frozen=True)
+class AuditRun:
+    """An MLflow run that holds one audit."""
+
+    registry: Registry
+    run_id: str
+    artifact_uri: str
+
+    def location(self, name: str) -> str:
+        """Where one of the audit's files is: a path when the artifact store is a local folder, else a runs:/ URI."""
+        parts = urlparse(self.artifact_uri)
+        if parts.scheme in ("", "file"):
+            return str(Path(unquote(parts.path), ROOT, name))
+        return f"runs:/{self.run_id}/{ROOT}/{name}"
+
+    def keep(
+        self, record: AuditRecord, folder: Path, reference: RegisteredVersion, candidate: RegisteredVersion
+    ) -> None:
+        """Log parameters, metrics, links to both versions and every file of ``folder``, then check that all arrived.
+
+        Raises RecordError when a file is missing in the store afterwards.
+        """
+        client = self.registry.client
+        client.log_batch(self.run_id, metrics=_metrics(record), params=_parameters(record), tags=_tags(record))
+        models = [LoggedModelInput(each.model_id) for each in (reference, candidate) if each.model_id]
+        client.log_inputs(self.run_id, datasets=_datasets(record), models=models)
+        manifest = write_manifest(folder)
+        client.log_artifacts(self.run_id, str(folder), ROOT)
+        missing = set(manifest) | {MANIFEST}
+        missing -= {path.removeprefix(f"{ROOT}/") for path in self._artifacts(ROOT)}
+        if missing:
+            raise RecordError(f"run {self.run_id}: {len(missing)} files did not arrive, first {sorted(missing)[0]}")
+        for key, value in _version_tags(record, self.run_id).items():
+            client.set_model_version_tag(candidate.name, candidate.version, key, value)
+        client.set_tag(self.run_id, COMPLETE, "true")
+
+    def _artifacts(self, path: str) -> Iterator[str]:
+        for each in self.registry.client.list_artifacts(self.run_id, path):
+            if each.is_dir:
+                yield from self._artifacts(each.path)
+            else:
+                yield each.path
+
+
+@contextlib.contextmanager
+def audit_run(registry: Registry, experiment: str, name: str) -> Iterator[AuditRun]:
+    """A run for one audit: FINISHED when the block ends, FAILED when it raises; killed, it stays RUNNING.
+
+    Raises RegistryError when MLflow refuses or cannot be reached.
+    """
+    client = registry.client
+    try:
+        found = client.get_experiment_by_name(experiment)
+        experiment_id = found.experiment_id if found else client.create_experiment(experiment)
+        info = client.create_run(experiment_id, run_name=name, tags={COMPLETE: "false"}).info
+    except MlflowException as error:
+        raise RegistryError(f"the audit's run cannot be started in MLflow: {error}", transient=True) from error
+    try:
+        yield AuditRun(registry, info.run_id, info.artifact_uri)
+    except BaseException as error:
+        _fail(registry, info.run_id)
+        if isinstance(error, MlflowException):
+            raise RegistryError(f"run {info.run_id}: MLflow did not keep the audit: {error}", transient=True) from error
+        raise
+    client.set_terminated(info.run_id, RunStatus.to_string(RunStatus.FINISHED))
+
+
+def write_manifest(folder: Path) -> Mapping[str, str]:
+    """Write manifest.json with the sha256 of every file below ``folder`` and return it."""
+    files = sorted(path for path in folder.rglob("*") if path.is_file() and path.name != MANIFEST)
+    manifest = {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+    (folder / MANIFEST).write_text(json.dumps(manifest, indent=1, sort_keys=True) + "\n")
+    return manifest
+
+
+def _fail(registry: Registry, run_id: str) -> None:
+    """Mark a run failed; when even that is impossible it stays RUNNING, which nobody takes for finished."""
+    try:
+        registry.client.set_terminated(run_id, RunStatus.to_string(RunStatus.FAILED))
+    except (MlflowException, OSError) as error:
+        logger.warning("run %s could not be marked failed: %s", run_id, error)
+
+
+def _metrics(record: AuditRecord) -> list[Metric]:
+    found: dict[str, float] = {}
+    for finding in record.report.findings:
+        row = finding.row()
+        for part in ("value", "lower", "upper", "limit", "undefined"):
+            if row[part] is not None:
+                found[f"{row['slice']}/{row['explainer']}/{row['statistic']}/{part}"] = float(row[part])
+    for each in record.slices:
+        for model in (record.reference, record.candidate):
+            found[f"{each.name}/accuracy/{model.role}"] = each.accuracy[model.label]
+    return [Metric(key, value, 0, 0) for key, value in found.items()]
+
+
+def _parameters(record: AuditRecord) -> list[Param]:
+    facts = {
+        "reference": record.reference.uri,
+        "candidate": record.candidate.uri,
+        "change": record.change,
+        "floor": ", ".join(each.uri for each in record.floor) or "none",
+        "policy_digest": record.report.policy_digest,
+    }
+    facts |= {f"slice.{each.name}": each.digest for each in record.slices}
+    for each in record.explainers:
+        facts[f"explainer.{each['name']}"] = json.dumps(each["parameters"], sort_keys=True)
+    return [Param(key, value) for key, value in facts.items()]
+
+
+def _tags(record: AuditRecord) -> list[RunTag]:
+    tags = {"attrail.verdict": record.report.verdict.value, "attrail.reason": record.report.reason}
+    return [RunTag(key, value) for key, value in tags.items()]
+
+
+def _version_tags(record: AuditRecord, run_id: str) -> dict[str, str]:
+    return {
+        "attrail.run_id": run_id,
+        "attrail.verdict": record.report.verdict.value,
+        "attrail.reference": record.reference.uri,
+    }
+
+
+def _datasets(record: AuditRecord) -> list[DatasetInput]:
+    """The slices as MLflow dataset inputs; MLflow cuts digests at 36 characters, the whole one is in audit.json."""
+    return [
+        DatasetInput(Dataset(each.name, each.digest.removeprefix("sha256:")[:36], "local", json.dumps({"uri": each.source})))
+        for each in record.slices
+    ]
+
+
