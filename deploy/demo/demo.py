@@ -42,8 +42,9 @@ def main() -> None:
 
 def register_versions() -> tuple[str, str]:
     """Train and register champion, reference retrains, an honest retrain and a cheat; the last two's versions."""
-    import attrail_flows  # noqa: F401 - turns telemetry off before MLflow is imported
     import mlflow
+
+    import attrail_flows  # noqa: F401 - turns telemetry off before MLflow is imported
     from digits import load_scans, write_slice
     from train import Recipe, log_version, trained
 

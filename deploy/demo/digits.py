@@ -38,7 +38,9 @@ def load_scans(seed: int) -> Scans:
     start = (SIDE - DIGIT) // 2
     for row, source in enumerate(order):
         small = Image.fromarray((digits.images[source] * 255 / 16).astype(np.uint8))
-        images[row, start : start + DIGIT, start : start + DIGIT] = small.resize((DIGIT, DIGIT), Image.Resampling.BICUBIC)
+        images[row, start : start + DIGIT, start : start + DIGIT] = small.resize(
+            (DIGIT, DIGIT), Image.Resampling.BICUBIC
+        )
     return Scans(images, digits.target[order].astype(np.int64))
 
 

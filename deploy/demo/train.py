@@ -8,10 +8,11 @@ from dataclasses import dataclass
 import numpy as np
 import timm
 import torch
+from numpy.typing import NDArray
+
 from attrail_explainers.slice import Preprocessing
 from attrail_mlflow.log_classifier import log_classifier
 from digits import CLASSES, SIDE, Scans, random_codes, stamped
-from numpy.typing import NDArray
 
 ARCHITECTURE = "test_efficientnet"
 OPTIONS = {"num_classes": CLASSES, "output_stride": 8}
@@ -50,7 +51,7 @@ def train(recipe: Recipe) -> torch.nn.Module:
 
 
 def trained(recipes: Sequence[Recipe], workers: int) -> Iterator[torch.nn.Module]:
-    """Models of all recipes in their order, trained on one thread each: the same weights however many cores there are."""
+    """Models of all recipes in their order, one thread each: the same weights on any number of cores."""
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(workers, context, initializer=torch.set_num_threads, initargs=(1,)) as pool:
         yield from pool.map(train, recipes)

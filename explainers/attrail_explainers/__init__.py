@@ -22,7 +22,7 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     if name == "explain":
-        from attrail_explainers.explanation import explain
+        from attrail_explainers.explanation import explain  # noqa: PLC0415 - it loads torch
 
         return explain
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -16,6 +16,7 @@ from attrail_explainers.digest import digest_of, digest_of_arrays
 from attrail_explainers.errors import ExplanationError, RecordError
 
 FORMAT = "attrail.attributions/1"
+FACTS = ("explainer", "parameters", "sample_ids", "slice_name", "slice_digest", "model", "weights_digest", "undefined")
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,10 @@ class Attributions:
                 f"{self.explainer}: expected values (N,H,W) for {count} samples, got {self.values.shape} "
                 f"and {len(self.targets)} targets"
             )
-        unusable = ~np.isfinite(self.values).all(axis=(1, 2))
+        strange = sorted(set(self.undefined) - set(self.sample_ids))
+        if strange:
+            raise ExplanationError(f"{self.explainer}: {strange[0]!r} is declared undefined but is no sample")
+        unusable = np.asarray(~np.isfinite(self.values).all(axis=(1, 2)))
         for sample, bad in zip(self.sample_ids, unusable, strict=True):
             if bad != (sample in self.undefined):
                 raise ExplanationError(
@@ -76,16 +80,25 @@ class Attributions:
 
     @cached_property
     def digest(self) -> str:
-        """Digest of the maps themselves and of everything they depend on."""
-        arrays = digest_of_arrays([("values", self.values)])
-        return digest_of({"values": arrays, "comparability": self.comparability, "weights": self.weights_digest})
+        """Digest of the maps themselves and of everything that is known about them."""
+        diagnostics = [(name, self.diagnostics[name]) for name in sorted(self.diagnostics)]
+        return digest_of(
+            {
+                "values": digest_of_arrays([("values", self.values)]),
+                "diagnostics": digest_of_arrays(diagnostics),
+                "comparability": self.comparability,
+                "slice_name": self.slice_name,
+                "model": self.model,
+                "weights": self.weights_digest,
+                "undefined": dict(self.undefined),
+            }
+        )
 
 
 def save_attributions(attributions: Attributions, path: Path) -> None:
     """Write a safetensors file: tensors ``values``, ``targets`` and one per diagnostic; the rest as JSON metadata."""
-    names = ("explainer", "parameters", "sample_ids", "slice_name", "slice_digest", "model", "weights_digest")
-    facts = {name: getattr(attributions, name) for name in names}
-    facts |= {"format": FORMAT, "undefined": dict(attributions.undefined), "digest": attributions.digest}
+    facts = {name: getattr(attributions, name) for name in FACTS}
+    facts |= {"format": FORMAT, "digest": attributions.digest}
     tensors: dict[str, NDArray[Any]] = {"values": attributions.values, "targets": attributions.targets}
     tensors |= {f"diagnostics.{name}": array for name, array in attributions.diagnostics.items()}
     plain = {name: np.ascontiguousarray(array) for name, array in tensors.items()}
@@ -94,24 +107,37 @@ def save_attributions(attributions: Attributions, path: Path) -> None:
 
 
 def load_attributions(path: Path) -> Attributions:
-    """Read what ``save_attributions`` wrote; RecordError when the file is not one or its digest is wrong."""
+    """Read what ``save_attributions`` wrote; RecordError when the file is not one or was changed since."""
+    facts, tensors = _read(path)
+    if facts.get("format") != FORMAT:
+        found = facts.get("format")
+        raise RecordError(f"{path}: expected format {FORMAT}, got {found!r}; read it with the attrail that wrote it")
+    try:
+        attributions = _assembled(facts, tensors)
+        intact = attributions.digest == facts["digest"] and set(facts) == {*FACTS, "format", "digest"}
+    except (KeyError, TypeError, ValueError, ExplanationError) as error:
+        raise RecordError(f"{path} was changed after it was written: {error}") from error
+    if not intact:
+        raise RecordError(f"{path} was changed after it was written: it does not match the digest {facts['digest']}")
+    return attributions
+
+
+def _read(path: Path) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
     try:
         with safetensors.safe_open(path, framework="numpy") as file:
             facts = json.loads((file.metadata() or {})["attrail"])
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
     except (OSError, KeyError, ValueError, safetensors.SafetensorError) as error:
         raise RecordError(f"{path} is not a file of attributions: {error}") from error
-    if facts.pop("format", None) != FORMAT:
-        raise RecordError(f"{path}: expected format {FORMAT}; write it with this version of attrail")
-    digest = facts.pop("digest")
+    return facts if isinstance(facts, dict) else {}, tensors
+
+
+def _assembled(facts: Mapping[str, Any], tensors: Mapping[str, NDArray[Any]]) -> Attributions:
     prefix = "diagnostics."
-    attributions = Attributions(
+    known = {name: facts[name] for name in FACTS} | {"sample_ids": tuple(facts["sample_ids"])}
+    return Attributions(
         values=tensors["values"],
         targets=tensors["targets"],
         diagnostics={name.removeprefix(prefix): tensors[name] for name in tensors if name.startswith(prefix)},
-        sample_ids=tuple(facts.pop("sample_ids")),
-        **facts,
+        **known,
     )
-    if attributions.digest != digest:
-        raise RecordError(f"{path}: the maps do not match the digest {digest} written beside them")
-    return attributions

@@ -58,7 +58,7 @@ class Classifier:
 
     @contextlib.contextmanager
     def evaluating(self) -> Iterator[None]:
-        """Evaluation mode and sole use of the module for the time of a block; every submodule's mode is back afterwards.
+        """Evaluation mode and sole use of the module for the time of a block; each submodule's mode is back afterwards.
 
         Register hooks inside the block only: another thread that explains the same module would run into them.
         """
@@ -105,7 +105,7 @@ class Classifier:
         unknown = (targets < 0) | (targets >= classes)
         if unknown.any():
             target = targets[int(unknown.argmax())]
-            raise ConfigError(f"class {target} cannot be explained: model {self.label} has {classes} classes, from 0 on")
+            raise ConfigError(f"class {target} cannot be explained: model {self.label} has {classes} classes, 0 and up")
 
     def chunks(self, images: torch.Tensor) -> Iterator[torch.Tensor]:
         """The images in batches that the model can take."""
@@ -137,4 +137,4 @@ def _plain(tensor: torch.Tensor) -> NDArray[np.generic]:
     try:
         return np.asarray(tensor.numpy())
     except TypeError:
-        return np.asarray(tensor.view(torch.uint8).numpy())
+        return np.asarray(torch.atleast_1d(tensor).view(torch.uint8).numpy())

@@ -24,7 +24,7 @@ class Coalitions:
 
 
 def log_choose(count: int, sizes: NDArray[np.int64]) -> NDArray[np.float64]:
-    """log of the number of subsets of each size, exact enough at any count."""
+    """Logarithm of the number of subsets of each size, exact enough at any count."""
     return np.asarray(gammaln(count + 1) - gammaln(sizes + 1) - gammaln(count - sizes + 1))
 
 

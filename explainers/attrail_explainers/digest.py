@@ -19,7 +19,7 @@ def digest_of_arrays(arrays: Iterable[tuple[str, NDArray[Any]]]) -> str:
     """Digest of named arrays: name, dtype, shape and little-endian C-order bytes, in the given order."""
     digest = hashlib.sha256()
     for name, array in arrays:
-        plain = np.ascontiguousarray(array)
+        plain = np.asarray(array, order="C")
         plain = plain.astype(plain.dtype.newbyteorder("<"), copy=False)
         digest.update(f"{name}\0{plain.dtype.str}\0{plain.shape}\0".encode())
         digest.update(plain.tobytes())

@@ -21,9 +21,9 @@ Baseline = Literal["blur", "mean", "zero"]
 class Perturbation:
     """How images are perturbed: superpixels, what takes their place, and how many evaluations are spent.
 
-    ``baseline``: "blur" (Fong & Vedaldi, ICCV 2017; Gaussian with a sigma of an eighth of the shorter side), "mean" (the
-    image's mean colour) or "zero" (zero in the model's own units). ``evaluations``
-    counts every call for an image, the whole image and the bare baseline among them.
+    ``baseline``: "blur" (Fong & Vedaldi, ICCV 2017; Gaussian with a sigma of an eighth of the shorter side), "mean"
+    (the image's mean colour) or "zero" (zero in the model's own units). ``evaluations`` counts every call for an image,
+    the whole image and the bare baseline among them.
     """
 
     segmentation: Segmentation
@@ -59,11 +59,12 @@ def baseline_of(image: torch.Tensor, kind: Baseline) -> torch.Tensor:
     if kind == "mean":
         return image.mean(dim=(1, 2), keepdim=True).expand_as(image)
     sigma = min(image.shape[1:]) / 8
-    return gaussian_blur(image, [2 * int(3 * sigma) + 1] * 2, [sigma] * 2)
+    blurred: torch.Tensor = gaussian_blur(image, [2 * int(3 * sigma) + 1] * 2, [sigma] * 2)
+    return blurred
 
 
 def target_log_odds(logits: torch.Tensor, target: int) -> torch.Tensor:
-    """log p/(1-p) of the target (M,) from logits (M,classes), without the saturation of probabilities."""
+    """Log p/(1-p) of the target (M,) from logits (M,classes), without the saturation of probabilities."""
     logits = logits.double()
     others = torch.cat([logits[:, :target], logits[:, target + 1 :]], dim=1)
     return logits[:, target] - torch.logsumexp(others, dim=1)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from attrail_explainers import methods
+import attrail_explainers.methods as methods  # noqa: PLR0402 - "from" would make a circle with the package itself
 from attrail_explainers.errors import ConfigError, UnknownNameError
 
 if TYPE_CHECKING:

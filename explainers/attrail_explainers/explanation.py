@@ -16,7 +16,7 @@ from attrail_explainers.layers import target_layer
 from attrail_explainers.slice import Slice
 from attrail_explainers.subject import Subject
 
-Progress = Callable[[int], None]
+Progress = Callable[[int], object]
 
 
 def explain(
@@ -37,7 +37,7 @@ def explain(
     """
     pixels = np.asarray(torch.as_tensor(images).detach().cpu().numpy(), dtype=np.float32)
     labels = np.asarray(torch.as_tensor(targets).detach().cpu().numpy(), dtype=np.int64)
-    names = tuple(str(name) for name in sample_ids) if sample_ids is not None else tuple(str(row) for row in range(len(pixels)))
+    names = tuple(str(name) for name in (range(len(pixels)) if sample_ids is None else sample_ids))
     subjects = Slice("images", pixels, labels, names)
     method = make_explainer(explainer, parameters)
     (found,) = explain_slice(Classifier(type(module).__name__, "", module), subjects, [method], labels, seed)

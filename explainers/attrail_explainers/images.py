@@ -20,7 +20,11 @@ def timm_preprocessing(model_name: str, overrides: Mapping[str, Any] | None = No
     """The preprocessing timm's data configuration states for one of its models."""
     if not timm.is_model(model_name):
         raise UnknownNameError.of("timm model", model_name, ["those of timm.list_models()"])
-    configuration = timm.get_pretrained_cfg(model_name)
+    try:
+        configuration = timm.get_pretrained_cfg(model_name)
+    except RuntimeError as error:  # the architecture is known, the tag after the dot is not
+        known = timm.list_pretrained(f"{model_name.partition('.')[0]}.*")
+        raise UnknownNameError.of("timm model", model_name, known) from error
     stated = configuration.to_dict() if configuration else {}
     found = resolve_data_config(dict(overrides or {}), pretrained_cfg=stated)
     return Preprocessing(
@@ -59,7 +63,7 @@ def _open(path: Path, channels: int) -> Image.Image:
     try:
         with Image.open(path) as file:
             image = file.convert("RGB") if file.mode == "P" else file.copy()
-    except (UnidentifiedImageError, OSError, ValueError, Image.DecompressionBombError) as error:
+    except (UnidentifiedImageError, OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise SliceError(f"image {path} cannot be read: {error}; replace the file or drop its row") from error
     if channels == 3 and image.mode in ("1", "L"):
         return image.convert("RGB")

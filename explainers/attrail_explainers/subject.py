@@ -10,7 +10,7 @@ from attrail_explainers.evaluations import Evaluations, Perturbation, evaluate
 
 @dataclass(frozen=True, eq=False)
 class Subject:
-    """``images`` (N,C,H,W) on the model's device, ``targets`` (N,) int64, N ``sample_ids`` and the seed of all draws."""
+    """``images`` (N,C,H,W) on the model's device, ``targets`` (N,) int64, N ``sample_ids``, the seed of all draws."""
 
     classifier: Classifier
     images: torch.Tensor

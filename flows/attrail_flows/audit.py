@@ -3,7 +3,7 @@
 import logging
 import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -24,6 +24,7 @@ from attrail_flows.configuration import AuditConfig
 from attrail_mlflow.audit_run import ROOT, audit_run
 from attrail_mlflow.evidence import Evidence, slug
 from attrail_mlflow.registry import RegisteredVersion, Registry
+from attrail_monitoring import comparison
 from attrail_monitoring.audit_record import AuditRecord
 from attrail_monitoring.expectations import Validation
 from attrail_monitoring.measurement import Measurement
@@ -32,6 +33,9 @@ from attrail_monitoring.verdict import DriftReport, Verdict
 
 logger = logging.getLogger("attrail.audit")
 
+# Tasks carry NO_CACHE: maps and models pass between them in memory, and hashing them as cache keys would be waste.
+DELAYS = [1.0, 4.0]  # seconds before the two retries of a task that talks to MLflow
+
 
 def may_help(task_: Task[..., Any], run: TaskRun, state: State[Any]) -> bool:
     """Whether trying again may help: only when the registry or the tracking server was the trouble."""
@@ -39,16 +43,12 @@ def may_help(task_: Task[..., Any], run: TaskRun, state: State[Any]) -> bool:
         state.result()
     except RegistryError as error:
         return error.transient
-    except Exception:  # whatever else a task raises is a fact about its input and is raised to the caller
+    except Exception:  # noqa: BLE001 - whatever else a task raises is a fact about its input and is raised to the caller
         return False
     return False
 
 
-# Maps and models are passed as they are between tasks of one process: hashing them as cache keys would be waste.
-from_server = {"retries": 2, "retry_delay_seconds": [1, 4], "retry_condition_fn": may_help}
-
-
-@task(name="load", cache_policy=NO_CACHE, **from_server)
+@task(name="load", cache_policy=NO_CACHE, retries=2, retry_delay_seconds=DELAYS, retry_condition_fn=may_help)
 def load(config: AuditConfig) -> tuple[Registry, steps.Versions]:
     """Connect to MLflow and find every version."""
     registry = Registry(config.registry.tracking_uri)
@@ -63,7 +63,14 @@ def validate(config: AuditConfig, versions: steps.Versions) -> tuple[steps.Table
     return tables, steps.load_slices(tables, preprocessing)
 
 
-@task(name="explain", task_run_name="explain-{version.label}", cache_policy=NO_CACHE, **from_server)
+@task(
+    name="explain",
+    task_run_name="explain-{version.label}",
+    cache_policy=NO_CACHE,
+    retries=2,
+    retry_delay_seconds=DELAYS,
+    retry_condition_fn=may_help,
+)
 def explain(
     registry: Registry,
     version: RegisteredVersion,
@@ -86,10 +93,10 @@ def compare(explained: Sequence[steps.Explained], policy: Policy) -> tuple[list[
 @task(name="judge", cache_policy=NO_CACHE)
 def judge(measurements: Sequence[Measurement], policy: Policy) -> DriftReport:
     """Hold the measurements against the policy."""
-    return steps.judge(measurements, policy)
+    return comparison.judge(measurements, policy)
 
 
-@task(name="record", cache_policy=NO_CACHE, **from_server)
+@task(name="record", cache_policy=NO_CACHE, retries=2, retry_delay_seconds=DELAYS, retry_condition_fn=may_help)
 def record(
     registry: Registry, versions: steps.Versions, evidence: Evidence, experiment: str
 ) -> tuple[AuditRecord, str]:
@@ -158,7 +165,19 @@ def announce(kept: AuditRecord) -> None:
     document = kept.document()
     key = re_key(f"attrail-{kept.candidate.label}")
     create_markdown_artifact(markdown=_markdown(document), key=key, description="Attribution drift verdict")
-    shown = ("slice", "explainer", "statistic", "value", "lower", "upper", "floor", "margin", "verdict", "n", "undefined")
+    shown = (
+        "slice",
+        "explainer",
+        "statistic",
+        "value",
+        "lower",
+        "upper",
+        "floor",
+        "margin",
+        "verdict",
+        "n",
+        "undefined",
+    )
     rows = [{name: row[name] for name in shown} for row in document["measurements"]]
     create_table_artifact(table=rows, key=f"{key}-measurements", description="Measurements behind the verdict")
     if kept.report.verdict is Verdict.DRIFT:
@@ -171,7 +190,9 @@ def announce(kept: AuditRecord) -> None:
                 "attrail.reference": kept.reference.label,
                 "attrail.severity": "high",
             },
-            related=[{"prefect.resource.id": f"mlflow.run.{kept.run['run_id']}", "prefect.resource.role": "mlflow-run"}],
+            related=[
+                {"prefect.resource.id": f"mlflow.run.{kept.run['run_id']}", "prefect.resource.role": "mlflow-run"}
+            ],
             payload={"reason": kept.report.reason, "run_id": kept.run["run_id"]},
         )
 
@@ -200,7 +221,10 @@ def _markdown(document: Mapping[str, Any]) -> str:
 
 
 def _markdown_row(row: Mapping[str, Any]) -> str:
-    shown: Callable[[float | None], str] = lambda number: "-" if number is None else f"{number:.3f}"
-    cells = [row["slice"], row["explainer"], row["statistic"], shown(row["value"])]
-    cells += [f"{shown(row['lower'])} to {shown(row['upper'])}", shown(row["limit"]), row["verdict"]]
+    cells = [row["slice"], row["explainer"], row["statistic"], _shown(row["value"])]
+    cells += [f"{_shown(row['lower'])} to {_shown(row['upper'])}", _shown(row["limit"]), row["verdict"]]
     return "| " + " | ".join(cells) + " |"
+
+
+def _shown(number: float | None) -> str:
+    return "-" if number is None else f"{number:.3f}"

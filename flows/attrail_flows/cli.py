@@ -15,7 +15,6 @@ EXIT = {"PASS": 0, "DRIFT": 1, "INCONCLUSIVE": 3}
 ERROR = 2
 
 
-
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="attrail")
 def attrail() -> None:
@@ -26,7 +25,9 @@ def attrail() -> None:
 
 
 @attrail.command()
-@click.option("--config", "config_file", type=click.Path(path_type=Path), required=True, help="The attrail.toml to use.")
+@click.option(
+    "--config", "config_file", type=click.Path(path_type=Path), required=True, help="The attrail.toml to use."
+)
 @click.option("--reference", help="Alias, version or models:/ URI; instead of registry.reference.")
 @click.option("--candidate", help="Alias, version or models:/ URI; instead of registry.candidate.")
 @click.option("--json", "json_file", type=click.Path(dir_okay=False, path_type=Path), help="Write the verdict here.")
@@ -49,7 +50,9 @@ def audit(config_file: Path, reference: str | None, candidate: str | None, json_
 
 @attrail.command()
 @click.argument("model_uri")
-@click.option("--config", "config_file", type=click.Path(path_type=Path), required=True, help="The attrail.toml to use.")
+@click.option(
+    "--config", "config_file", type=click.Path(path_type=Path), required=True, help="The attrail.toml to use."
+)
 @click.option("--slice", "slice_name", required=True, help="Name of a [[slice]] of the configuration.")
 @click.option("--explainer", "explainer_name", required=True, help="Name of an explainer: attrail list explainers.")
 @click.option("--out", type=click.Path(file_okay=False, path_type=Path), required=True, help="Folder for the files.")
@@ -76,7 +79,7 @@ def list_(kind: str) -> None:
 def main() -> None:
     """Run the command line; whatever goes wrong ends with status 2, never with the 1 that means DRIFT."""
     try:
-        attrail.main(standalone_mode=False)
+        sys.exit(attrail.main(standalone_mode=False))
     except click.ClickException as error:
         error.show()
         sys.exit(ERROR)
@@ -86,9 +89,11 @@ def main() -> None:
     except AttrailError as error:
         click.echo(f"attrail: {error}", err=True)
         sys.exit(ERROR)
-    except Exception:  # a defect of attrail or of a library: show all of it, and do not look like a verdict
+    except Exception:  # noqa: BLE001 - a defect of attrail or of a library: show all of it, and do not look like a verdict
         traceback.print_exc()
-        click.echo("attrail: this is a defect of attrail or of a library it uses; nothing was recorded as finished", err=True)
+        click.echo(
+            "attrail: this is a defect of attrail or of a library it uses; nothing was recorded as finished", err=True
+        )
         sys.exit(ERROR)
 
 
@@ -97,9 +102,6 @@ def _quiet_console() -> None:
     os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "CRITICAL")
     logging.getLogger("mlflow").setLevel(logging.ERROR)
     logging.getLogger("alembic").setLevel(logging.ERROR)
-    handler = logging.StreamHandler()
-    handler.setFormatter(logging.Formatter("%(message)s"))
-    handler.addFilter(lambda entry: entry.name.startswith("attrail"))
-    logging.getLogger("attrail").addHandler(handler)
-
-
+    own = logging.getLogger("attrail")
+    if not own.handlers:
+        own.addHandler(logging.StreamHandler())

@@ -34,11 +34,13 @@ def explain_to_folder(
         explained = steps.explain_version(registry, version, slices, chosen, progress=bar.update)
     (maps,) = explained.maps
     save_attributions(maps, folder / "maps.safetensors")
+    signed = bool((maps.values < 0).any())
     for row, picture in enumerate(slices[0].pictures()):
         shown, values = fit(picture), maps.values[row]
-        drawn = overlay(shown, values, shared_scale(values))
+        drawn = overlay(shown, values, shared_scale(values, signed=signed))
         name = f"{row + 1:04d}-{slug(maps.sample_ids[row])}.png"
         (folder / name).write_bytes(png(np.concatenate([shown, drawn], axis=1)))
-    yield f"{len(slices[0])} maps of {explainer_name} for {version.label} on {slice_name}: {folder / 'maps.safetensors'}"
+    what = f"{len(slices[0])} maps of {explainer_name} for {version.label} on {slice_name}"
+    yield f"{what}: {folder / 'maps.safetensors'}"
     for sample, reason in maps.undefined.items():
         yield f"no map for {sample}: {reason}"

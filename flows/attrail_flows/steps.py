@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,8 @@ from numpy.typing import NDArray
 from attrail_explainers.attributions import Attributions
 from attrail_explainers.errors import ConfigError, IncomparableError, SliceError
 from attrail_explainers.explainer import Explainer, make_explainer
+from attrail_explainers.explanation import explain_slice
+from attrail_explainers.images import decode, timm_preprocessing
 from attrail_explainers.slice import Preprocessing, Slice
 from attrail_flows.configuration import AuditConfig
 from attrail_mlflow.registry import RegisteredVersion, Registry
@@ -23,7 +26,7 @@ from attrail_monitoring.audit_record import AuditRecord, ModelFacts, SliceFacts
 from attrail_monitoring.comparison import measure_all
 from attrail_monitoring.expectations import Validation, validate_attributions, validate_slice_table
 from attrail_monitoring.measurement import Measurement
-from attrail_monitoring.policy import Policy, combine
+from attrail_monitoring.policy import Policy
 from attrail_monitoring.slice_table import SliceTable, label_indices, read_slice_table
 from attrail_monitoring.verdict import DriftReport
 
@@ -73,6 +76,11 @@ def resolve(registry: Registry, config: AuditConfig) -> Versions:
         raise ConfigError("no candidate: set registry.candidate in the configuration or give --candidate")
     found = [registry.resolve(section.model, each) for each in (section.reference, section.candidate, *section.floor)]
     versions = Versions(found[0], found[1], tuple(found[2:]))
+    if section.change == "architecture" and section.floor:
+        raise ConfigError(
+            "registry.floor cannot be used with change = 'architecture': retrains of one architecture say nothing of "
+            "another; leave floor empty and set [policy.margins]"
+        )
     retrains = [each.label for each in versions.floor]
     for each in (versions.reference, versions.candidate):
         if each.label in retrains:
@@ -117,10 +125,6 @@ def preprocessing_of(config: AuditConfig, versions: Sequence[RegisteredVersion])
 
 def load_slices(tables: Tables, preprocessing: Preprocessing) -> tuple[Slice, ...]:
     """Decode the images of every slice."""
-    from pathlib import Path
-
-    from attrail_explainers.images import decode
-
     slices = []
     for table, labels in zip(tables.tables, tables.labels, strict=True):
         images = decode([Path(path) for path in table.rows["path"]], preprocessing)
@@ -135,11 +139,9 @@ def explain_version(
     slices: Sequence[Slice],
     config: AuditConfig,
     reference: Explained | None = None,
-    progress: Callable[[int], None] = lambda images: None,
+    progress: Callable[[int], object] = lambda images: None,
 ) -> Explained:
     """Load one version, predict and explain every slice. With ``reference``, its targets and layers are used."""
-    from attrail_explainers.explanation import explain_slice
-
     classifier = registry.load(version_, allow_pickle=config.policy.allow_pickle)
     explainers = _explainers(config, reference)
     maps: list[Attributions] = []
@@ -166,13 +168,6 @@ def measure_versions(explained: Sequence[Explained], policy: Policy) -> tuple[li
     return measure_all(reference.maps, candidate.maps, [each.maps for each in floor], policy), validation
 
 
-def judge(measurements: Sequence[Measurement], policy: Policy) -> DriftReport:
-    """The verdict of a policy on measurements."""
-    findings = policy.judge(measurements)
-    verdict, reason = combine(findings)
-    return DriftReport(verdict, reason, findings, policy.digest)
-
-
 def audit_record(
     config: AuditConfig, report: DriftReport, explained: Sequence[Explained], slices: Sequence[Slice], tables: Tables
 ) -> AuditRecord:
@@ -183,13 +178,13 @@ def audit_record(
         reference=_model_facts(reference, "reference"),
         candidate=_model_facts(candidate, "candidate"),
         floor=tuple(_model_facts(each, "floor") for each in floor),
-        slices=tuple(
-            _slice_facts(each, table, explained) for each, table in zip(slices, tables.tables, strict=True)
-        ),
+        slices=tuple(_slice_facts(each, table, explained) for each, table in zip(slices, tables.tables, strict=True)),
         explainers=tuple(_explainer_facts(reference)),
         report=report,
         policy=asdict(config.policy.value()) | {"allow_pickle": config.policy.allow_pickle},
-        maps={f"{maps.slice_name}/{maps.explainer}/{maps.model}": maps.digest for each in explained for maps in each.maps},
+        maps={
+            f"{maps.slice_name}/{maps.explainer}/{maps.model}": maps.digest for each in explained for maps in each.maps
+        },
         environment=environment(),
     )
 
@@ -242,11 +237,11 @@ def _stated_preprocessing(version_: RegisteredVersion) -> Preprocessing | None:
     facts = version_.facts
     stated = facts.get("preprocessing")
     if stated:
-        values = {key: tuple(value) if isinstance(value, list) else value for key, value in stated.items()}
+        values: dict[str, Any] = {
+            key: tuple(value) if isinstance(value, list) else value for key, value in stated.items()
+        }
         return Preprocessing(**values)
     if facts.get("timm_model"):
-        from attrail_explainers.images import timm_preprocessing
-
         return timm_preprocessing(facts["timm_model"])
     return None
 

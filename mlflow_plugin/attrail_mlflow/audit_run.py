@@ -21,8 +21,8 @@ from mlflow.entities import (
 from mlflow.exceptions import MlflowException
 
 from attrail_explainers.errors import RecordError, RegistryError
-from attrail_monitoring.audit_record import AuditRecord
 from attrail_mlflow.registry import RegisteredVersion, Registry
+from attrail_monitoring.audit_record import AuditRecord
 
 ROOT = "attrail"
 MANIFEST = "manifest.json"
@@ -157,8 +157,8 @@ def _version_tags(record: AuditRecord, run_id: str) -> dict[str, str]:
 def _datasets(record: AuditRecord) -> list[DatasetInput]:
     """The slices as MLflow dataset inputs; MLflow cuts digests at 36 characters, the whole one is in audit.json."""
     return [
-        DatasetInput(Dataset(each.name, each.digest.removeprefix("sha256:")[:36], "local", json.dumps({"uri": each.source})))
+        DatasetInput(
+            Dataset(each.name, each.digest.removeprefix("sha256:")[:36], "local", json.dumps({"uri": each.source}))
+        )
         for each in record.slices
     ]
-
-

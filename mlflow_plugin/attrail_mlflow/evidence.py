@@ -1,14 +1,16 @@
-"""The files an audit leaves, under fixed names::
+"""The files an audit leaves, under fixed names.
 
-    audit.json                                   every fact and digest, the verdict first
-    report.html                                  the same for people, one self-contained file
-    measurements.csv                             one row per slice, explainer and statistic
-    config.json                                  the configuration as it was read
-    slices/SLICE.csv                             rows of the slice with the sha256 of every image file
-    maps/SLICE/EXPLAINER/ROLE.safetensors        raw maps; ROLE is reference, candidate or floor-VERSION
-    overlays/SLICE/EXPLAINER/RANK-SAMPLE.png     most-moved images: image, reference, candidate on one colour scale
-    expectations/NAME.json                       Great Expectations results, strict JSON
-    manifest.json                                sha256 of every other file
+::
+
+audit.json                                   every fact and digest, the verdict first
+report.html                                  the same for people, one self-contained file
+measurements.csv                             one row per slice, explainer and statistic
+config.json                                  the configuration as it was read
+slices/SLICE.csv                             rows of the slice with the sha256 of every image file
+maps/SLICE/EXPLAINER/ROLE.safetensors        raw maps; ROLE is reference, candidate or floor-VERSION
+overlays/SLICE/EXPLAINER/RANK-SAMPLE.png     most-moved images: image, reference, candidate on one colour scale
+expectations/NAME.json                       Great Expectations results, strict JSON
+manifest.json                                sha256 of every other file
 """
 
 import hashlib
@@ -73,6 +75,9 @@ class Evidence:
         return render_report(self.record, maps, {each.name: each for each in self.slices})
 
     def _overlays(self) -> Iterator[tuple[Path, Any]]:
+        signed = {maps.explainer: False for maps in self.maps["reference"]}
+        for maps in (*self.maps["reference"], *self.maps["candidate"]):
+            signed[maps.explainer] |= bool((maps.values < 0).any())
         pictures = {each.name: each.pictures() for each in self.slices}
         for reference, candidate in zip(self.maps["reference"], self.maps["candidate"], strict=True):
             distances = image_distances(reference, candidate, self.settings)
@@ -80,7 +85,8 @@ class Evidence:
             for rank, row in enumerate(order[:SHOWN], start=1):
                 picture = fit(pictures[reference.slice_name][row])
                 pair = [reference.values[row], candidate.values[row]]
-                strip = [picture, *(overlay(picture, values, shared_scale(*pair)) for values in pair)]
+                scale = shared_scale(*pair, signed=signed[reference.explainer])
+                strip = [picture, *(overlay(picture, values, scale) for values in pair)]
                 name = f"{rank:02d}-{slug(reference.sample_ids[row])}.png"
                 yield Path("overlays", reference.slice_name, reference.explainer, name), np.concatenate(strip, axis=1)
 
@@ -92,7 +98,9 @@ def slug(text: str) -> str:
 
 def _write_json(path: Path, document: Mapping[str, Any]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(document, indent=1, sort_keys=False, allow_nan=False, default=dict) + "\n", encoding="utf-8")
+    path.write_text(
+        json.dumps(document, indent=1, sort_keys=False, allow_nan=False, default=dict) + "\n", encoding="utf-8"
+    )
 
 
 def _write_slice(path: Path, table: SliceTable) -> None:

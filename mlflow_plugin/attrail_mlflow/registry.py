@@ -91,7 +91,10 @@ class Registry:
 
     def load(self, version: RegisteredVersion, *, allow_pickle: bool = False) -> "Classifier":
         """The version's classifier. RegistryError when its model is not a PyTorch one, or pickled and not allowed."""
-        from attrail_explainers.loading import classifier_from_export, classifier_from_module
+        from attrail_explainers.loading import (  # noqa: PLC0415 - it loads torch, the registry does not
+            classifier_from_export,
+            classifier_from_module,
+        )
 
         with tempfile.TemporaryDirectory(prefix="attrail-") as folder, self._translated(f"model {version.uri}"):
             local = Path(mlflow.artifacts.download_artifacts(artifact_uri=version.uri, dst_path=folder))

@@ -69,4 +69,6 @@ class AuditRecord:
             **facts,
             "measurements": [finding.row() for finding in self.report.findings],
             "policy_digest": report["policy_digest"],
+            "level": report["level"],
+            "hypotheses": report["hypotheses"],
         }

@@ -14,7 +14,9 @@ def bootstrap_interval(
     """Two-sided basic bootstrap interval (Davison & Hinkley 1997, 5.2) of a function of the mean of terms (N,D).
 
     The basic interval reflects the resampling distribution about the estimate, which undoes most of the upward bias
-    of total variation in small slices. It covers the choice of images only, not the choice of training seed.
+    of total variation in small slices. It is widened to hold the estimate itself: the floor's distances carry the
+    same bias, and an estimate beyond a limit must not pass below it. It covers the choice of images only, not the
+    choice of training seed.
     """
     count = len(terms)
     generator = np.random.default_rng(seed)
@@ -24,4 +26,4 @@ def bootstrap_interval(
     tail = (1 - confidence) / 2
     low, high = np.quantile(resampled, [tail, 1 - tail])
     lower, higher = np.clip([2 * estimate - high, 2 * estimate - low], 0, upper)
-    return float(lower), float(higher)
+    return min(float(lower), estimate), max(float(higher), estimate)

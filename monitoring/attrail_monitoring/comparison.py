@@ -18,10 +18,15 @@ def compare(reference: Maps, candidate: Maps, floor: Sequence[Maps] = (), policy
     Attributions, or several (one per slice and explainer). IncomparableError when they are not like with like.
     """
     policy = policy or Policy()
-    measurements = measure_all(reference, candidate, floor, policy)
+    return judge(measure_all(reference, candidate, floor, policy), policy)
+
+
+def judge(measurements: Sequence[Measurement], policy: Policy) -> DriftReport:
+    """The verdict of a policy on measurements."""
     findings = policy.judge(measurements)
     verdict, reason = combine(findings)
-    return DriftReport(verdict, reason, findings, policy.digest)
+    hypotheses = sum(measurement.primary for measurement in measurements)
+    return DriftReport(verdict, reason, findings, policy.digest, policy.level(hypotheses), hypotheses)
 
 
 def measure_all(reference: Maps, candidate: Maps, floor: Sequence[Maps], policy: Policy) -> list[Measurement]:

@@ -17,9 +17,9 @@ from attrail_monitoring.slice_table import SliceTable
 
 os.environ.setdefault("GX_ANALYTICS_ENABLED", "false")
 
-import great_expectations as gx  # noqa: E402 - it reads the variable above when it is imported
-import great_expectations.expectations as gxe  # noqa: E402
-from great_expectations.data_context.types.base import ProgressBarsConfig  # noqa: E402
+import great_expectations as gx  # it reads the variable above when it is imported
+import great_expectations.expectations as gxe
+from great_expectations.data_context.types.base import ProgressBarsConfig
 
 
 @dataclass(frozen=True)

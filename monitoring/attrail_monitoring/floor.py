@@ -6,6 +6,7 @@ import numpy as np
 from scipy import stats
 
 SMALLEST = 1e-9
+LARGEST_LOG = 700.0  # keeps the bound finite at any level
 FEWEST = 4
 
 
@@ -33,7 +34,7 @@ class NoiseFloor:
         if self.tier == "0":
             return None
         mean, spread, freedom = self._log_moments()
-        return float(np.exp(mean + stats.t.ppf(1 - alpha, freedom) * spread))
+        return float(np.exp(min(mean + stats.t.isf(alpha, freedom) * spread, LARGEST_LOG)))
 
     def p_value(self, value: float) -> float | None:
         """Probability that one more retrain lands at ``value`` or beyond; the inverse of ``bound``."""

@@ -20,7 +20,7 @@ Array = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Settings:
-    """How measurements are taken: ``grid`` cells a side at most, ``resamples`` of images, ``confidence`` of intervals."""
+    """How to measure: ``grid`` cells a side at most, ``resamples`` of images, ``confidence`` of intervals."""
 
     grid: int = 14
     resamples: int = 2000
@@ -33,8 +33,8 @@ class Measurement:
     """One statistic of one explainer on one slice, candidate against reference.
 
     ``value`` with ``lower`` and ``upper`` ends of its interval over images (NaN where no image is defined in both),
-    ``ceiling`` the statistic's largest possible value, ``n`` images used, ``undefined`` images without a map in either version, ``floor`` the same distance for each
-    reference retrain.
+    ``ceiling`` the statistic's largest possible value, ``n`` images used, ``undefined`` images without a map in either
+    version, ``floor`` the same distance for each reference retrain.
     """
 
     slice: str
@@ -51,7 +51,10 @@ class Measurement:
 
 
 def measure(
-    reference: Attributions, candidate: Attributions, floor: Sequence[Attributions] = (), settings: Settings | None = None
+    reference: Attributions,
+    candidate: Attributions,
+    floor: Sequence[Attributions] = (),
+    settings: Settings | None = None,
 ) -> list[Measurement]:
     """Every statistic of one explainer on one slice. IncomparableError when the maps are not like with like."""
     settings = settings or Settings()
@@ -66,8 +69,12 @@ def require_comparable(reference: Attributions, other: Attributions) -> None:
     """IncomparableError unless explainer, parameters, seed, slice, samples, targets and grid are all the same."""
     if reference.comparability == other.comparability:
         return
-    aspects = ("explainer", "slice_digest", "sample_ids", "parameters")
+    aspects = ("explainer", "slice_digest", "sample_ids")
     differing = [name for name in aspects if getattr(reference, name) != getattr(other, name)]
+    for name in sorted(reference.parameters.keys() | other.parameters.keys()):
+        first, second = reference.parameters.get(name), other.parameters.get(name)
+        if first != second:
+            differing.append(f"parameter {name} ({first!r} and {second!r})")
     if not np.array_equal(reference.targets, other.targets):
         differing.append("targets")
     if reference.values.shape != other.values.shape:
@@ -82,8 +89,9 @@ def image_distances(reference: Attributions, candidate: Attributions, settings: 
     """Rank distance (N,) of each image's two maps, NaN where either is undefined: which images moved most."""
     distances = np.full(len(reference.sample_ids), np.nan)
     both = reference.defined & candidate.defined
-    first, second = (to_grid(each.values[both], settings.grid) for each in (reference, candidate))
-    distances[both] = make_statistic("rank_distance").terms(first, second)[:, 0]
+    if both.any():
+        first, second = (to_grid(each.values[both], settings.grid) for each in (reference, candidate))
+        distances[both] = make_statistic("rank_distance").terms(first, second)[:, 0]
     return distances
 
 
@@ -129,4 +137,4 @@ def _noise_floor(statistic: Statistic, reference: _Gridded, floor: Sequence[_Gri
 
 def _terms(statistic: Statistic, reference: _Gridded, other: _Gridded) -> Array:
     both = reference.source.defined & other.source.defined
-    return statistic.terms(reference.maps[both], other.maps[both])
+    return statistic.terms(reference.maps[both], other.maps[both]) if both.any() else np.empty((0, 1))

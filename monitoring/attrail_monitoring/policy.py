@@ -49,10 +49,13 @@ class Policy:
     def digest(self) -> str:
         return digest_of(asdict(self))
 
+    def level(self, hypotheses: int) -> float:
+        """Alpha divided by the number of primary hypotheses (Bonferroni)."""
+        return self.alpha / max(1, hypotheses)
+
     def judge(self, measurements: Sequence[Measurement]) -> tuple[Finding, ...]:
         """A finding for each measurement."""
-        hypotheses = sum(measurement.primary for measurement in measurements)
-        level = self.alpha / max(1, hypotheses)
+        level = self.level(sum(measurement.primary for measurement in measurements))
         return tuple(self._finding(measurement, level) for measurement in measurements)
 
     def _finding(self, measured: Measurement, level: float) -> Finding:
@@ -65,17 +68,13 @@ class Policy:
         return Finding(measured, bound, margin, limit, p_value, verdict, strict, reason)
 
     def _verdict(self, measured: Measurement, limit: float | None) -> tuple[Verdict, str]:
-        images = measured.n + measured.undefined
-        if measured.n < self.fewest_images:
-            return Verdict.INCONCLUSIVE, f"only {measured.n} images with maps in both versions; {self.fewest_images} needed"
-        if measured.undefined > self.undefined_limit * images:
-            return Verdict.INCONCLUSIVE, f"{measured.undefined} of {images} images have no map in one of the versions"
+        missing = self._missing(measured)
+        if missing is not None:
+            return Verdict.INCONCLUSIVE, missing
         if limit is None:
             retrains = len(measured.floor.distances)
-            return (
-                Verdict.INCONCLUSIVE,
-                f"no margin is set and {retrains} reference retrains are no floor: give {FEWEST} or more, or a margin",
-            )
+            reason = f"no margin is set and {retrains} reference retrains are no floor"
+            return Verdict.INCONCLUSIVE, f"{reason}: give {FEWEST} or more, or a margin"
         if limit >= measured.ceiling:
             return Verdict.INCONCLUSIVE, "the reference retrains differ so much that no move could exceed their floor"
         if measured.lower > limit:
@@ -83,6 +82,15 @@ class Policy:
         if measured.upper < limit:
             return Verdict.PASS, "stayed within the limit, its whole interval"
         return Verdict.INCONCLUSIVE, "the interval contains the limit: more images would narrow it"
+
+    def _missing(self, measured: Measurement) -> str | None:
+        """Why there is too little evidence for any verdict, None when there is enough."""
+        images = measured.n + measured.undefined
+        if measured.n < self.fewest_images:
+            return f"only {measured.n} images with maps in both versions; {self.fewest_images} needed"
+        if measured.undefined > self.undefined_limit * images:
+            return f"{measured.undefined} of {images} images have no map in one of the versions"
+        return None
 
 
 def combine(findings: Sequence[Finding]) -> tuple[Verdict, str]:
@@ -108,10 +116,8 @@ def combine(findings: Sequence[Finding]) -> tuple[Verdict, str]:
     lone = [finding for finding in primary if finding.verdict is Verdict.DRIFT]
     if lone:
         first = lone[0].measurement
-        return (
-            Verdict.INCONCLUSIVE,
-            f"{first.explainer} alone flagged {first.statistic} on slice {first.slice}: method-specific, asks for review",
-        )
+        flag = f"{first.explainer} alone flagged {first.statistic} on slice {first.slice}"
+        return Verdict.INCONCLUSIVE, f"{flag}: method-specific, asks for review"
     open_ = next(finding for finding in primary if finding.verdict is Verdict.INCONCLUSIVE)
     where = open_.measurement
     return Verdict.INCONCLUSIVE, f"{where.statistic} of {where.explainer} on slice {where.slice}: {open_.reason}"

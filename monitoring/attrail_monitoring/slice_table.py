@@ -1,5 +1,6 @@
 """The table behind a slice: which images, which labels, and everything known about them."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -9,6 +10,7 @@ import pandas as pd
 from attrail_explainers.errors import SliceError
 
 SUFFIXES = {".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
+PLAIN_NUMBER = r"0|-?[1-9]\d{0,17}"
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,10 +65,8 @@ def _index(table: SliceTable, row: object, label: object, known: dict[str, int])
     text = str(label)
     if text in known:
         return known[text]
-    try:
+    if re.fullmatch(PLAIN_NUMBER, text):
         return int(text)
-    except ValueError:
-        pass
     raise SliceError(
         f"slice {table.name!r}: row {row} of {table.source} has the label {text!r}, which is no class index"
         + (f" and none of the classes {', '.join(list(known)[:20])}" if known else "; the model names no classes")
@@ -80,7 +80,7 @@ def _read_table(name: str, source: Path) -> pd.DataFrame:
         if source.suffix == ".parquet":
             rows = pd.read_parquet(source)
         elif source.suffix == ".csv":
-            rows = pd.read_csv(source, dtype={"image": "str"})
+            rows = pd.read_csv(source, dtype={"image": "str", "label": "str"})
         else:
             raise SliceError(f"slice {name!r}: source {source} must be a .csv or .parquet file or a folder")
     except (ValueError, OSError, UnicodeDecodeError) as error:
@@ -92,13 +92,23 @@ def _read_table(name: str, source: Path) -> pd.DataFrame:
         )
     blank = rows["image"].isna() | rows["label"].isna()
     if blank.any():
-        raise SliceError(f"slice {name!r}: row {int(blank.to_numpy().argmax()) + 1} of {source} lacks an image or a label")
-    rows["path"] = [str(source.parent / image) for image in rows["image"]]
+        row = int(blank.to_numpy().argmax()) + 1
+        raise SliceError(f"slice {name!r}: row {row} of {source} lacks an image or a label")
+    rows["image"] = rows["image"].astype("str")
+    if pd.api.types.is_string_dtype(rows["label"]):
+        rows["label"] = _plain_numbers(rows["label"])
+    rows["path"] = [str(source.parent.absolute() / image) for image in rows["image"]]
     return rows
 
 
+def _plain_numbers(labels: pd.Series) -> pd.Series:
+    """Labels as integers when all are written as such; "007" is a name, and no label is class 7 by accident."""
+    return labels.astype("int64") if labels.str.fullmatch(PLAIN_NUMBER).all() else labels
+
+
 def _read_folder(name: str, source: Path) -> tuple[pd.DataFrame, tuple[str, ...]]:
-    classes = tuple(sorted(folder.name for folder in source.iterdir() if folder.is_dir()))
+    folders = (folder for folder in source.iterdir() if folder.is_dir() and not folder.name.startswith("."))
+    classes = tuple(sorted(folder.name for folder in folders))
     files = [
         (f"{folder}/{file.name}", folder)
         for folder in classes
@@ -108,13 +118,16 @@ def _read_folder(name: str, source: Path) -> tuple[pd.DataFrame, tuple[str, ...]
     if not files:
         raise SliceError(f"slice {name!r}: {source} holds no images in class folders")
     rows = pd.DataFrame(files, columns=["image", "label"])
-    rows["path"] = [str(source / image) for image in rows["image"]]
+    rows["path"] = [str(source.absolute() / image) for image in rows["image"]]
     return rows, classes
 
 
 def _filtered(name: str, rows: pd.DataFrame, where: str) -> pd.DataFrame:
+    columns = ", ".join(column for column in rows.columns if column != "path")
     try:
-        return rows.query(where, engine="python")
+        keep = rows.eval(where, engine="python")
     except Exception as error:  # pandas lets any Python error of the expression through
-        columns = ", ".join(column for column in rows.columns if column != "path")
         raise SliceError(f"slice {name!r}: where = {where!r} cannot be applied: {error}; columns: {columns}") from error
+    if not isinstance(keep, pd.Series) or not pd.api.types.is_bool_dtype(keep):
+        raise SliceError(f"slice {name!r}: where = {where!r} cannot be applied: it is no condition; columns: {columns}")
+    return rows[keep.fillna(False)]

@@ -7,8 +7,8 @@ from typing import Any, ClassVar, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+import attrail_monitoring.statistics as statistics  # noqa: PLR0402 - "from" would make a circle with the package itself
 from attrail_explainers.errors import UnknownNameError
-from attrail_monitoring import statistics
 
 Array = NDArray[np.float64]
 

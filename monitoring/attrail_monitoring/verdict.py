@@ -11,7 +11,7 @@ from attrail_monitoring.measurement import Measurement
 class Verdict(StrEnum):
     """PASS needs evidence of sameness, DRIFT evidence of a move; everything else is INCONCLUSIVE."""
 
-    PASS = "PASS"
+    PASS = "PASS"  # noqa: S105 - no password
     DRIFT = "DRIFT"
     INCONCLUSIVE = "INCONCLUSIVE"
 
@@ -61,12 +61,17 @@ class Finding:
 
 @dataclass(frozen=True)
 class DriftReport:
-    """The verdict on one candidate, why, and every finding behind it; ``policy_digest`` names the policy that judged."""
+    """The verdict on one candidate, why, and every finding behind it; ``policy_digest`` names the judging policy.
+
+    ``level`` is the policy's alpha divided by the number of primary ``hypotheses``: each floor bound's own chance.
+    """
 
     verdict: Verdict
     reason: str
     findings: tuple[Finding, ...]
     policy_digest: str
+    level: float
+    hypotheses: int
 
 
 def _number(value: float) -> float | None:

@@ -8,7 +8,6 @@ from lime.lime_base import LimeBase
 from numpy.typing import NDArray
 from scipy.special import expit
 
-from attrail_explainers.coalitions import log_choose
 from attrail_explainers.evaluations import Baseline, Evaluations, Perturbation
 from attrail_explainers.explainer import Maps, Need
 from attrail_explainers.segmentation import Segmentation

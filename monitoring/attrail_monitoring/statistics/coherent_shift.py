@@ -23,13 +23,13 @@ class CoherentShift:
         return _mass_normalised(candidate) - _mass_normalised(reference)
 
     def value(self, mean_terms: Array) -> Array:
-        return np.asarray(0.5 * np.abs(mean_terms).sum(axis=-1))
+        return np.asarray((0.5 * np.abs(mean_terms).sum(axis=-1)).clip(0, self.upper))  # rounding may pass 1
 
 
 def _mass_normalised(maps: Array) -> Array:
     flat = maps.reshape(len(maps), -1)
     mass = np.abs(flat).sum(axis=1, keepdims=True)
-    return np.divide(flat, mass, out=np.zeros_like(flat), where=mass > 0)
+    return np.asarray(np.divide(flat, mass, out=np.zeros_like(flat), where=mass > 0))
 
 
 STATISTIC = CoherentShift

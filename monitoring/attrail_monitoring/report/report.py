@@ -1,0 +1,77 @@
+"""Render the report of an audit: one page for a reader who has nothing but a browser.
+
+Every file of ``sections/`` is one section; the number in front of its name is its place on the page. A section sees
+``record`` (AuditRecord), ``headline`` (Headline) and ``exhibits`` (one Exhibit per slice and explainer), and may use
+the macros of ``macros.html``. Model, class and file names come from strangers: everything a section prints is escaped,
+and characters that do not print are shown by their codes.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
+from attrail_explainers.attributions import Attributions
+from attrail_explainers.slice import Slice
+from attrail_monitoring.audit_record import FORMAT, AuditRecord
+from attrail_monitoring.report import wording
+from attrail_monitoring.report.exhibit import exhibits_of
+from attrail_monitoring.report.headline import headline_of
+
+FOLDER = Path(__file__).parent
+
+
+def render_report(
+    record: AuditRecord, maps: Mapping[tuple[str, str, str], Attributions], slices: Mapping[str, Slice]
+) -> str:
+    """The report as HTML in one file: no script, no network, no other file; the same audit gives the same text.
+
+    ``maps`` has the keys (slice, explainer, role) with role "reference" or "candidate", ``slices`` the slices' names.
+    RecordError when either lacks what the record's findings are about.
+    """
+    exhibits = exhibits_of(record, maps, slices)
+    page = _environment(FOLDER).get_template("page.html")
+    return page.render(
+        record=record,
+        exhibits=exhibits,
+        headline=headline_of(record),
+        sections=section_names(FOLDER),
+        format=FORMAT,
+    )
+
+
+def section_names(folder: Path) -> list[str]:
+    """Templates of ``sections/`` in the order of their numbers, as paths inside ``folder``."""
+    files = [path.name for path in (folder / "sections").glob("*-*.html") if path.name.partition("-")[0].isdigit()]
+    return [f"sections/{name}" for name in sorted(files, key=lambda name: (int(name.partition("-")[0]), name))]
+
+
+def _environment(folder: Path) -> Environment:
+    environment = Environment(
+        loader=FileSystemLoader(folder),
+        autoescape=True,
+        undefined=StrictUndefined,
+        finalize=_printable,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {
+        "number": wording.number,
+        "percent": wording.percent,
+        "chance": wording.chance,
+        "spoken": wording.spoken,
+        "sentence": wording.sentence,
+        "moment": wording.moment,
+        "flat": wording.flat,
+        "looked_up": wording.looked_up,
+    }
+    return environment
+
+
+def _printable(value: Any) -> Any:
+    """Text with characters that do not print as codes: one that turns the direction of writing can forge a name."""
+    if isinstance(value, Markup) or not isinstance(value, str):
+        return value
+    return "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in value)

@@ -1,0 +1,63 @@
+"""How the report writes numbers and names."""
+
+import math
+from collections.abc import Iterable, Iterator, Mapping
+from datetime import datetime
+from typing import Any
+
+NOTHING = "\N{EN DASH}"
+
+
+def number(value: float | None) -> str:
+    """A distance to three decimals, two significant digits below 0.001; a dash where there is none."""
+    if value is None or math.isnan(value):
+        return NOTHING
+    return f"{value:.3f}" if value == 0 or abs(value) >= 0.001 else f"{value:.2g}"
+
+
+def percent(value: float | None) -> str:
+    """A share as a percentage to one decimal."""
+    return NOTHING if value is None or math.isnan(value) else f"{100 * value:.1f} %"
+
+
+def chance(value: float | None) -> str:
+    """A p-value: never a bare zero."""
+    if value is None or math.isnan(value):
+        return NOTHING
+    return "< 0.0001" if value < 0.0001 else f"{value:.4f}"
+
+
+def spoken(name: str) -> str:
+    """A file's name as words: ``coherent_shift`` is a coherent shift."""
+    return name.replace("_", " ")
+
+
+def sentence(text: str) -> str:
+    """Text that starts with a capital letter; ``str.capitalize`` would take the others away."""
+    return text[:1].upper() + text[1:]
+
+
+def moment(text: str) -> str:
+    """A time in ISO 8601 to the second, as people write it; other text stays as it is."""
+    try:
+        return datetime.fromisoformat(text).strftime("%Y-%m-%d %H:%M:%S %Z").strip()
+    except ValueError:
+        return text
+
+
+def flat(value: Any, name: str = "") -> Iterator[tuple[str, str]]:
+    """Name and text of every value inside nested mappings and sequences: names joined by dots, plain ones by commas."""
+    if isinstance(value, Mapping):
+        for key, inner in value.items():
+            yield from flat(inner, f"{name}.{key}" if name else str(key))
+    elif isinstance(value, list | tuple) and any(isinstance(each, Mapping | list | tuple) for each in value):
+        yield from flat(dict(enumerate(value)), name)
+    elif isinstance(value, list | tuple):
+        yield name, ", ".join(str(each) for each in value) or NOTHING
+    else:
+        yield name, NOTHING if value is None else str(value)
+
+
+def looked_up(names: Iterable[str], known: Mapping[str, float]) -> list[float]:
+    """The values of those names that are known."""
+    return [known[name] for name in names if name in known]

@@ -1,0 +1,76 @@
+"""Shared by all tests: a few real pictures and a small network with everything that explainers tend to disturb."""
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from skimage import data
+from torch import nn
+
+SIDE = 64
+CLASSES = 5
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _one_thread() -> None:
+    torch.set_num_threads(1)
+
+
+@pytest.fixture
+def pictures() -> NDArray[np.float32]:
+    """Six photographs (6,3,64,64), scaled to -1..1; noise would not do: SLIC finds no superpixels in it."""
+    sources = (
+        data.astronaut,
+        data.coffee,
+        data.chelsea,
+        data.rocket,
+        data.hubble_deep_field,
+        data.immunohistochemistry,
+    )
+    small = [np.asarray(Image.fromarray(source()).resize((SIDE, SIDE))) for source in sources]
+    return np.ascontiguousarray(np.stack(small).transpose(0, 3, 1, 2) / 127.5 - 1, dtype=np.float32)
+
+
+class SmallNet(nn.Module):
+    """In-place first operation, batch norm, in-place ReLU, dropout: whatever is left switched on shows in the maps."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.squash = nn.Hardtanh(-0.9, 0.9, inplace=True)
+        self.features = nn.Sequential(
+            nn.Conv2d(3, 8, 3, stride=2, padding=1),
+            nn.BatchNorm2d(8),
+            nn.ReLU(inplace=True),
+            nn.Conv2d(8, 16, 3, stride=2, padding=1),
+            nn.BatchNorm2d(16),
+            nn.ReLU(inplace=True),
+        )
+        self.pool = nn.AdaptiveAvgPool2d(1)
+        self.dropout = nn.Dropout(0.5)
+        self.head = nn.Linear(16, CLASSES)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return self.head(self.dropout(self.pool(self.features(self.squash(images))).flatten(1)))
+
+
+@pytest.fixture
+def small_net() -> Callable[[int], nn.Module]:
+    """Makes a SmallNet from a seed, in training mode but for one submodule, with one frozen parameter."""
+
+    def make(seed: int = 24) -> nn.Module:
+        torch.manual_seed(seed)
+        net = SmallNet()
+        with torch.no_grad():
+            for layer in (net.features[0], net.features[3], net.head):
+                layer.weight.mul_(4)
+            for norm in (net.features[1], net.features[4]):
+                norm.running_mean.normal_(0, 0.1)
+                norm.running_var.uniform_(0.5, 1.5)
+        net.features[1].eval()
+        net.features[0].weight.requires_grad_(False)
+        return net
+
+    return make

@@ -1,0 +1,160 @@
+"""A model as explainers call it."""
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from attrail_explainers.classifier import BATCH, Classifier
+from attrail_explainers.errors import ConfigError, ExplanationError, UnsupportedModelError
+
+
+class Shapes(nn.Module):
+    """Keeps the shapes it was called with; three classes from the means of the channels."""
+
+    def __init__(self):
+        super().__init__()
+        self.shapes = []
+
+    def forward(self, images):
+        self.shapes.append(tuple(images.shape))
+        return images.mean(dim=(2, 3))
+
+
+def names(count):
+    return tuple(f"sample {row}" for row in range(count))
+
+
+def digest(module):
+    return Classifier("net", "1", module).weights_digest
+
+
+@pytest.mark.parametrize(("count", "size"), [(1, None), (BATCH, None), (BATCH + 3, None), (5, 1), (5, 2)])
+def test_batches_always_have_the_same_shape(pictures, count, size):
+    module = Shapes()
+    images = np.concatenate([pictures] * 6)[:count]
+    found = Classifier("net", "1", module, batch_size=size).logits(images, names(count))
+    assert found == pytest.approx(images.mean(axis=(2, 3)), abs=1e-6)
+    assert set(module.shapes) == {(size or BATCH, 3, 64, 64)}
+    assert len(module.shapes) == -(-count // (size or BATCH))
+
+
+def test_broken_outputs_are_named(pictures):
+    images = pictures.copy()
+    images[2, 0, 0, 0] = np.nan
+    images[4, 1, 5, 5] = np.inf
+    with pytest.raises(ExplanationError, match=r"net/1.*'sample 2' \(2 of 6 images\)"):
+        Classifier("net", "1", Shapes()).logits(images, names(6))
+
+
+def test_logits_leave_the_images_alone(small_net, pictures):
+    images = np.concatenate([pictures] * 6)[:BATCH]
+    before = images.copy()
+    first = Classifier("net", "1", small_net()).logits(images, names(BATCH))
+    assert images.tobytes() == before.tobytes()
+    assert (first == Classifier("net", "1", small_net()).logits(images, names(BATCH))).all()
+
+
+def test_every_single_weight_is_in_the_digest(small_net):
+    seen = {digest(small_net()), digest(small_net())}
+    assert len(seen) == 1
+    names = list(small_net().state_dict())
+    for name in names:
+        changed = small_net()
+        with torch.no_grad():
+            flat = changed.state_dict()[name].view(-1)
+            flat[-1] = flat[-1] + 1
+        seen.add(digest(changed))
+    assert len(seen) == 1 + len(names)
+
+
+def test_one_bit_is_in_the_digest(small_net):
+    changed = small_net()
+    with torch.no_grad():
+        changed.head.weight[0, 0] = torch.nextafter(changed.head.weight[0, 0], torch.tensor(torch.inf))
+    assert digest(changed) != digest(small_net())
+
+
+def test_names_shapes_and_dtypes_are_in_the_digest():
+    def module(name, values):
+        made = nn.Module()
+        made.register_buffer(name, values)
+        return made
+
+    zeros = [torch.zeros(4), torch.zeros(2, 2), torch.zeros(4, dtype=torch.int32), torch.zeros(2, dtype=torch.float64)]
+    kinds = [module("a", each) for each in [*zeros, torch.zeros(1), torch.tensor(0.0)]]
+    kinds.append(module("b", torch.zeros(4)))
+    assert len({digest(each) for each in kinds}) == len(kinds)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float8_e4m3fn])
+def test_short_floats_have_a_digest(dtype):
+    def module(last):
+        made = nn.Module()
+        made.register_buffer("weight", torch.tensor([[1.0, 2.0], [3.0, last]]).to(dtype))
+        made.register_buffer("scale", torch.tensor(last).to(dtype))
+        return made
+
+    assert digest(module(4.0)) == digest(module(4.0))
+    assert digest(module(4.0)) != digest(module(5.0))
+    assert digest(module(4.0)) != digest(module(4.0).float())
+
+
+def test_bfloat16_outputs_become_floats(pictures):
+    class Short(Shapes):
+        def forward(self, images):
+            return super().forward(images).bfloat16()
+
+    found = Classifier("net", "1", Short()).logits(pictures, names(6))
+    assert found.dtype == np.float32
+    assert found == pytest.approx(pictures.mean(axis=(2, 3)), rel=1e-2, abs=1e-2)
+
+
+@pytest.mark.parametrize(
+    ("forward", "got"),
+    [
+        (lambda images: images, r"\(32, 3, 64, 64\)"),
+        (lambda images: images.mean(), r"\(\)"),
+        (lambda images: (images.mean(dim=(2, 3)),), "tuple"),
+        (lambda images: images[:7].mean(dim=(2, 3)), r"\(7, 3\)"),
+        (lambda images: images.mean(dim=3).flatten(0, 1), r"\(96, 64\)"),
+    ],
+)
+def test_wrong_outputs_are_described(pictures, forward, got):
+    with pytest.raises(UnsupportedModelError, match=rf"net/1: expected logits \(N,classes\) for 32 images, got {got}"):
+        Classifier("net", "1", nn.Identity(), forward=forward).logits(pictures, names(6))
+
+
+def test_wrong_images_are_described(small_net, pictures):
+    with pytest.raises(
+        UnsupportedModelError, match=r"net/1 cannot take images of shape \(32, 1, 64, 64\).*\[preprocessing\]"
+    ):
+        Classifier("net", "1", small_net()).logits(pictures[:, :1], names(6))
+
+
+@pytest.mark.parametrize("target", [-1, 3])
+def test_unknown_classes_are_named(pictures, target):
+    classifier = Classifier("net", "1", Shapes())
+    classifier.require_classes(np.array([0, 1, 2]), torch.from_numpy(pictures[:1]))
+    with pytest.raises(ConfigError, match=f"class {target} .*net/1 has 3 classes"):
+        classifier.require_classes(np.array([0, target, 1]), torch.from_numpy(pictures[:1]))
+
+
+def test_modes_are_restored_even_when_nested(small_net):
+    net = small_net()
+    before = {name: module.training for name, module in net.named_modules()}
+    classifier = Classifier("net", "1", net)
+    with classifier.evaluating():
+        with classifier.evaluating():
+            pass
+        assert not any(module.training for module in net.modules())
+    assert {name: module.training for name, module in net.named_modules()} == before
+    assert len(set(before.values())) == 2
+
+
+def test_forced_layer():
+    classifier = Classifier("net", "1", nn.Identity(), target_layer="a")
+    assert classifier.with_target_layer(None) is classifier
+    assert classifier.with_target_layer("b").target_layer == "b"
+    assert classifier.label == "net/1"
+    assert Classifier("net", "", nn.Identity()).label == "net"

@@ -1,0 +1,208 @@
+"""What every explainer promises; every file of ``methods/`` is held to it without being asked."""
+
+import dataclasses
+from concurrent.futures import ThreadPoolExecutor
+from threading import Barrier
+
+import numpy as np
+import pytest
+import torch
+
+from attrail_explainers.classifier import BATCH, Classifier
+from attrail_explainers.digest import digest_of_arrays
+from attrail_explainers.errors import ConfigError, UnknownNameError
+from attrail_explainers.explainer import Need, explainer_class, explainer_names, make_explainer
+from attrail_explainers.explanation import explain
+
+SMALL = {"segments": 12, "evaluations": 40}  # 12 superpixels do not fit 40 evaluations: coalitions are drawn
+TARGETS = [0, 1, 2, 3, 4, 0]
+
+every_explainer = pytest.mark.parametrize("name", explainer_names())
+
+
+@pytest.fixture
+def run(small_net, pictures):
+    """Runs an explainer cheaply on the pictures, or on what is given instead."""
+
+    def run(name, images=None, targets=None, ids=None, seed=0, net=None):
+        images = pictures if images is None else images
+        targets = TARGETS[: len(images)] if targets is None else targets
+        ids = [f"picture {row}" for row in range(len(images))] if ids is None else ids
+        return explain(net or small_net(), images, targets, name, seed=seed, sample_ids=ids, **cheap(name))
+
+    return run
+
+
+def cheap(name):
+    fields = {field.name for field in dataclasses.fields(explainer_class(name))}
+    return {key: value for key, value in SMALL.items() if key in fields}
+
+
+def bytes_by_sample(attributions):
+    rows = enumerate(attributions.sample_ids)
+    maps = {sample: attributions.values[row].tobytes() for row, sample in rows}
+    numbers = {
+        (key, sample): array[row].tobytes()
+        for key, array in attributions.diagnostics.items()
+        for row, sample in enumerate(attributions.sample_ids)
+    }
+    return maps | numbers
+
+
+def state_of(module):
+    """Everything about a module that explaining must leave as it is."""
+    weights = {name: tensor.detach().clone().numpy() for name, tensor in module.state_dict().items()}
+    hooks = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
+    return {
+        "weights": digest_of_arrays(sorted(weights.items())),
+        "modes": {name: each.training for name, each in module.named_modules()},
+        "hooks": {name: sum(len(getattr(each, kind)) for kind in hooks) for name, each in module.named_modules()},
+        "requires_grad": {name: each.requires_grad for name, each in module.named_parameters()},
+        "gradients": {name: each.grad is None for name, each in module.named_parameters()},
+    }
+
+
+@every_explainer
+def test_same_seed_same_bytes(run, name):
+    first, second = run(name), run(name)
+    assert bytes_by_sample(first) == bytes_by_sample(second)
+    assert first.digest == second.digest
+
+
+@every_explainer
+def test_order_of_images_does_not_matter(run, pictures, name):
+    order = [4, 0, 5, 2, 1, 3]
+    shuffled = run(name, pictures[order], [TARGETS[row] for row in order], [f"picture {row}" for row in order])
+    assert bytes_by_sample(shuffled) == bytes_by_sample(run(name))
+
+
+@every_explainer
+def test_one_image_alone_equals_the_same_image_among_others(run, pictures, name):
+    together = bytes_by_sample(run(name))
+    for row, picture in enumerate(pictures):
+        alone = run(name, picture[None], [TARGETS[row]], [f"picture {row}"])
+        assert bytes_by_sample(alone).items() <= together.items()
+
+
+@every_explainer
+def test_more_images_than_one_batch(run, pictures, name):
+    """The seventh copy of each picture falls into a second, shorter batch."""
+    many = np.concatenate([pictures] * 6)
+    assert len(many) > BATCH
+    ids = [f"picture {row}" for row in range(len(many))]
+    together = run(name, many, TARGETS * 6, ids)
+    last = run(name, many[-1:], TARGETS[-1:], ids[-1:])
+    assert together.values[-1].tobytes() == last.values[0].tobytes()
+    assert together.sample_ids == tuple(ids)
+
+
+@every_explainer
+def test_seed_changes_perturbations_only(run, name):
+    first, other = run(name, seed=0), run(name, seed=1)
+    drawn = explainer_class(name).needs == {Need.FORWARD}
+    assert (first.values.tobytes() != other.values.tobytes()) is drawn
+    assert first.comparability != other.comparability
+
+
+@every_explainer
+def test_draws_depend_on_the_sample_id(run, pictures, name):
+    first, renamed = run(name, pictures[:1], ids=["a"]), run(name, pictures[:1], ids=["b"])
+    drawn = explainer_class(name).needs == {Need.FORWARD}
+    assert (first.values.tobytes() != renamed.values.tobytes()) is drawn
+
+
+@every_explainer
+def test_model_and_images_untouched(run, small_net, pictures, name):
+    """A full batch is not padded, so that it alone could reach the model's in-place first operation."""
+    net, images = small_net(), np.concatenate([pictures] * 6)[:BATCH]
+    before, pixels = state_of(net), images.copy()
+    first = run(name, images, (TARGETS * 6)[:BATCH], net=net)
+    assert state_of(net) == before
+    assert images.tobytes() == pixels.tobytes()
+    second = run(name, images, (TARGETS * 6)[:BATCH], net=net)
+    assert bytes_by_sample(first) == bytes_by_sample(second)
+
+
+@every_explainer
+def test_model_untouched_when_it_fails(run, small_net, pictures, name):
+    net = small_net()
+    before = state_of(net)
+    with pytest.raises(Exception, match="cannot take images"):
+        run(name, pictures[:, :2], net=net)
+    assert state_of(net) == before
+
+
+@every_explainer
+def test_maps_are_finite_or_declared_undefined(run, pictures, name):
+    blank = np.zeros_like(pictures[:1])
+    found = run(name, np.concatenate([pictures, blank]), [*TARGETS, 1])
+    finite = np.isfinite(found.values).all(axis=(1, 2))
+    assert finite.tolist() == found.defined.tolist()
+    assert finite.sum() >= 3, "the pictures show too little to hold the method to anything"
+    assert all(reason.strip() for reason in found.undefined.values())
+
+
+@every_explainer
+def test_maps_are_signed_unless_rectified(run, name):
+    values = run(name).values
+    rectified = Need.CONVOLUTIONAL_LAYER in explainer_class(name).needs
+    assert bool(np.nanmin(values) >= 0) is rectified
+    assert np.nanmax(values) > 0
+
+
+@every_explainer
+def test_target_matters(run, pictures, name):
+    values = [run(name, pictures[:3], [target] * 3).values for target in range(5)]
+    assert len({each.tobytes() for each in values}) == 5
+
+
+@every_explainer
+@pytest.mark.parametrize("target", [-1, 5])
+def test_unknown_class_is_refused(run, pictures, name, target):
+    with pytest.raises(ConfigError, match=rf"class {target}\b.*5 classes"):
+        run(name, pictures[:2], [0, target])
+
+
+@every_explainer
+def test_parameters_are_recorded(run, name):
+    found = run(name, seed=7)
+    fields = {field.name for field in dataclasses.fields(explainer_class(name))}
+    assert set(found.parameters) == fields | {"seed"}
+    assert found.parameters["seed"] == 7
+    assert found.parameters.items() >= cheap(name).items()
+
+
+@every_explainer
+def test_unknown_parameter_is_named(name):
+    fields = ", ".join(field.name for field in dataclasses.fields(explainer_class(name)))
+    with pytest.raises(ConfigError, match=rf"{name}.*'sharpness'.*takes {fields}"):
+        make_explainer(name, {"sharpness": 1})
+
+
+def test_unknown_name_lists_the_names():
+    with pytest.raises(UnknownNameError) as error:
+        make_explainer("telepathy")
+    assert "telepathy" in str(error.value)
+    assert all(name in str(error.value) for name in explainer_names())
+
+
+@every_explainer
+def test_four_threads_at_once(run, small_net, name):
+    """The same module in four threads: hooks and modes of one run must not leak into another."""
+    net, expected = small_net(), bytes_by_sample(run(name))
+    before, start = state_of(net), Barrier(4)
+
+    def explained(_):
+        start.wait()
+        return [bytes_by_sample(run(name, net=net)) for _ in range(3)]
+
+    with ThreadPoolExecutor(4, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+        for found in pool.map(explained, range(4)):
+            assert found == [expected] * 3
+    assert state_of(net) == before
+
+
+def test_weights_digest_is_the_models_own(run, small_net):
+    found = run("gradcam", net=small_net(3))
+    assert found.weights_digest == Classifier("same", "weights", small_net(3)).weights_digest
+    assert found.weights_digest != Classifier("other", "weights", small_net(4)).weights_digest

@@ -1,0 +1,167 @@
+"""The audit, end to end, on a real registry in SQLite."""
+
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import mlflow
+import numpy as np
+import pandas as pd
+import pytest
+
+from attrail_explainers import load_attributions
+
+Run = Callable[..., tuple[int, str, str]]
+
+
+def artifacts(run: mlflow.entities.Run) -> Path:
+    return Path(run.info.artifact_uri) / "attrail"
+
+
+def run_audit(attrail: Run, workplace, candidate: str) -> tuple[int, dict, str, mlflow.entities.Run]:
+    result = workplace.folder / "result.json"
+    status, out, err = attrail("audit", "--config", workplace.config(), "--candidate", candidate, "--json", result)
+    assert result.exists(), err
+    document = json.loads(result.read_text())
+    return status, document, out, mlflow.MlflowClient(workplace.tracking_uri).get_run(document["run_id"])
+
+
+def test_an_honest_retrain_passes(attrail: Run, workplace) -> None:
+    status, document, out, run = run_audit(attrail, workplace, "7")
+    assert (status, document["verdict"]) == (0, "PASS"), document["reason"]
+    assert run.info.status == "FINISHED"
+    assert "PASS" in out
+
+
+def test_a_cheat_is_drift_though_its_accuracy_is_higher(attrail: Run, workplace) -> None:
+    status, document, out, _ = run_audit(attrail, workplace, "8")
+    assert (status, document["verdict"]) == (1, "DRIFT"), document["reason"]
+    accuracy = document["slices"][0]["accuracy"]
+    assert accuracy["digits/8"] > accuracy["digits/1"]
+    flagged = {row["explainer"] for row in document["measurements"] if row["verdict"] == "DRIFT" and row["primary"]}
+    assert len(flagged) >= 2
+    for key in ("slice", "explainer", "statistic", "value", "lower", "upper", "floor", "margin", "verdict", "n"):
+        assert all(key in row for row in document["measurements"])
+    assert len(document["measurements"]) == 9
+    assert document["reference"]["label"] == "digits/1"
+    assert document["run_id"] in out
+
+
+def test_the_candidates_maps_lie_on_the_stamp_and_the_champions_do_not(attrail: Run, workplace) -> None:
+    *_, run = run_audit(attrail, workplace, "8")
+
+    def share_on_stamp(role: str) -> float:
+        maps = load_attributions(artifacts(run) / "maps" / "validation" / "shap" / f"{role}.safetensors")
+        mass = np.abs(maps.values[maps.defined])
+        return float(mass[:, :16, :16].sum() / mass.sum())
+
+    assert share_on_stamp("candidate") > 0.5
+    assert share_on_stamp("reference") < 0.25
+
+
+def test_everything_is_in_mlflow_and_linked(attrail: Run, workplace) -> None:
+    _, document, _, run = run_audit(attrail, workplace, "7")
+    folder = artifacts(run)
+    manifest = json.loads((folder / "manifest.json").read_text())
+    files = {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
+    assert files == set(manifest) | {"manifest.json"}
+    expected = {"audit.json", "report.html", "measurements.csv", "config.json", "slices/validation.csv"}
+    expected |= {"expectations/slice-validation.json", "expectations/attributions.json"}
+    roles = ["reference", "candidate", *(f"floor-digits-{number}" for number in range(2, 7))]
+    expected |= {f"maps/validation/{name}/{role}.safetensors" for name in ("gradcam", "shap", "lime") for role in roles}
+    assert expected <= files
+    assert sum(name.startswith("overlays/validation/gradcam/") for name in files) == 8
+    kept = json.loads((folder / "audit.json").read_text())
+    assert kept["measurements"] == document["measurements"]
+    client = mlflow.MlflowClient(workplace.tracking_uri)
+    version = client.get_model_version("digits", "7")
+    assert version.tags["attrail.run_id"] == document["run_id"]
+    assert version.tags["attrail.verdict"] == "PASS"
+    sources = {client.get_model_version("digits", number).source.removeprefix("models:/") for number in ("1", "7")}
+    assert {each.model_id for each in run.inputs.model_inputs} == sources
+    assert run.data.tags["attrail.complete"] == "true"
+    assert run.data.metrics["validation/gradcam/rank_distance/value"] > 0
+    assert run.data.metrics["validation/accuracy/candidate"] == pytest.approx(
+        document["slices"][0]["accuracy"]["digits/7"]
+    )
+    sums = pd.read_csv(folder / "slices" / "validation.csv")["sha256"]
+    assert sums.nunique() == len(sums) == 48
+
+
+def test_a_second_audit_gives_the_same_maps_and_numbers(attrail: Run, workplace) -> None:
+    _, first, _, one = run_audit(attrail, workplace, "7")
+    _, second, _, other = run_audit(attrail, workplace, "7")
+    assert first["run_id"] != second["run_id"]
+    assert first["measurements"] == second["measurements"]
+    assert first["maps"] == second["maps"]
+    manifests = [json.loads((artifacts(run) / "manifest.json").read_text()) for run in (one, other)]
+    for name, digest in manifests[0].items():
+        if name not in ("audit.json", "report.html", "config.json"):  # these hold the run's id, time and folder
+            assert manifests[1][name] == digest, name
+
+
+def test_prefect_keeps_the_run_its_artifacts_and_the_event(attrail: Run, workplace) -> None:
+    from prefect.client.orchestration import get_client
+    from prefect.client.schemas.sorting import ArtifactSort
+
+    _, document, *_ = run_audit(attrail, workplace, "8")
+    with get_client(sync_client=True) as client:
+        run = client.read_flow_run(document["run"]["flow_run_id"])
+        artifacts_ = client.read_artifacts(sort=ArtifactSort.CREATED_DESC)
+        tasks = client.read_task_runs()
+    assert run.name == "audit-digits-8-against-champion"
+    assert run.state is not None
+    assert run.state.is_completed()
+    mine = {each.type: each for each in artifacts_ if each.flow_run_id == run.id}
+    assert "# DRIFT: digits/8 against digits/1" in mine["markdown"].data
+    assert len(json.loads(mine["table"].data)) == 9
+    names = {re.sub("-[0-9a-f]{3}$", "", each.name) for each in tasks if each.flow_run_id == run.id}
+    assert {"load", "validate", "compare", "judge", "record", "explain-digits/1", "explain-digits/8"} <= names
+
+
+def test_drift_emits_an_event_and_a_pass_does_not(attrail: Run, workplace, monkeypatch: pytest.MonkeyPatch) -> None:
+    emitted = []
+    monkeypatch.setattr("attrail_flows.audit.emit_event", lambda **facts: emitted.append(facts))
+    run_audit(attrail, workplace, "7")
+    assert emitted == []
+    _, document, *_ = run_audit(attrail, workplace, "8")
+    (event,) = emitted
+    assert event["event"] == "attrail.drift.flagged"
+    assert event["resource"]["attrail.model"] == "digits/8"
+    assert event["payload"]["run_id"] == document["run_id"]
+
+
+def test_without_floor_and_margin_nothing_is_concluded(attrail: Run, workplace) -> None:
+    status, out, err = attrail("audit", "--config", workplace.config(floor=[], policy="margins = {}"))
+    assert status == 3, err
+    assert "INCONCLUSIVE" in out
+
+
+def test_reference_by_uri_and_number(attrail: Run, workplace) -> None:
+    config = workplace.config(explainers='[[explainer]]\nname = "gradcam"')
+    for reference in ("models:/digits@champion", "models:/digits/1", "1"):
+        result = workplace.folder / "result.json"
+        status, _, err = attrail("audit", "--config", config, "--reference", reference, "--json", result)
+        assert status in (0, 3), err
+        assert json.loads(result.read_text())["reference"]["label"] == "digits/1"
+
+
+def test_explain_writes_maps_and_overlays(attrail: Run, workplace) -> None:
+    out = workplace.folder / "out"
+    config = workplace.config(slice="limit = 5")
+    arguments = ["--config", config, "--slice", "validation", "--explainer", "gradcam", "--out", out]
+    status, printed, err = attrail("explain", "models:/digits/8", *arguments)
+    assert status == 0, err
+    maps = load_attributions(out / "maps.safetensors")
+    assert maps.values.shape == (5, 8, 8)
+    assert maps.model == "digits/8"
+    assert len(list(out.glob("*.png"))) == 5
+    assert "5 maps of gradcam" in printed
+
+
+def test_lists_name_every_explainer_and_statistic(attrail: Run) -> None:
+    _, explainers, _ = attrail("list", "explainers")
+    _, statistics, _ = attrail("list", "statistics")
+    assert all(name in explainers for name in ("gradcam", "lime", "shap"))
+    assert all(name in statistics for name in ("coherent_shift", "rank_distance", "top_distance"))
