@@ -1,6 +1,7 @@
 # Every target sets up .venv by itself. PYTHON is the interpreter it is made with.
 PYTHON ?= python3
 BIN := .venv/bin
+export GOMP_SPINCOUNT := 1000
 
 .PHONY: demo test check bench clean
 

@@ -109,7 +109,8 @@ class Classifier:
 
     def chunks(self, images: torch.Tensor) -> Iterator[torch.Tensor]:
         """The images in batches that the model can take."""
-        yield from images.split(self.batch_size or BATCH)
+        size = self.batch_size or BATCH
+        yield from (images[start : start + size] for start in range(0, len(images), size))
 
     def logits(self, images: NDArray[np.float32], sample_ids: tuple[str, ...]) -> NDArray[np.float32]:
         """Logits (N,classes) of any number of images; ExplanationError names the first image without finite ones."""
@@ -137,4 +138,4 @@ def _plain(tensor: torch.Tensor) -> NDArray[np.generic]:
     try:
         return np.asarray(tensor.numpy())
     except TypeError:
-        return np.asarray(torch.atleast_1d(tensor).view(torch.uint8).numpy())
+        return np.asarray(tensor.reshape(tensor.shape or (1,)).view(torch.uint8).numpy())

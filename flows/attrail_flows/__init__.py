@@ -1,6 +1,7 @@
 """attrail_flows: the audit as a Prefect flow, the configuration file and the command line.
 
-Importing the package turns Prefect's and MLflow's telemetry off for this process and everything it starts.
+Importing the package turns Prefect's and MLflow's telemetry off for this process and everything it starts, and must
+come before torch is imported for its threads to wait politely.
 """
 
 import os
@@ -13,6 +14,8 @@ DEFAULTS = {
     "PREFECT_LOGGING_EXTRA_LOGGERS": "attrail",
     "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "120",
     "GX_ANALYTICS_ENABLED": "false",
+    # torch's threads spin only briefly before they sleep: as fast alone, many times faster beside another busy process.
+    "GOMP_SPINCOUNT": "1000",
 }
 
 for _name, _value in DEFAULTS.items():

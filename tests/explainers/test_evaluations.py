@@ -129,8 +129,8 @@ def test_mean_and_zero_baselines(pictures):
 
 
 def test_log_odds_equal_their_definition():
-    logits = torch.from_numpy(np.random.default_rng(0).normal(size=(50, 4)) * 3)
-    probability = torch.softmax(logits, dim=1)
+    logits = torch.from_numpy(np.random.default_rng(0).normal(size=(50, 4)) * 3).float()
+    probability = torch.softmax(logits.double(), dim=1)
     for target in range(4):
         expected = torch.log(probability[:, target]) - torch.log(1 - probability[:, target])
         assert target_log_odds(logits, target).numpy() == pytest.approx(expected.numpy(), abs=1e-9)

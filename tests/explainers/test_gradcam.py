@@ -164,14 +164,17 @@ def test_layer_that_runs_twice_is_unsupported(pictures):
         explain(Twice(), pictures, [0] * 6)
 
 
-def test_layer_can_be_chosen(small_net, pictures):
-    net = small_net()
-    found = explain(net, pictures, [0, 1, 2, 3, 4, 0], layer="features.2")
-    assert found.parameters["layer"] == "features.2"
+@pytest.mark.parametrize("layer", ["features.1", "features.2", "features.4"])
+def test_layer_can_be_chosen(small_net, pictures, layer):
+    """Also one whose activations the next, in-place layer overwrites; captum gets a net without in-place layers."""
+    net, targets = small_net(), torch.tensor([0, 1, 2, 3, 4, 0])
+    found = explain(net, pictures, targets, layer=layer)
+    assert found.parameters["layer"] == layer
+    for module in net.eval().modules():
+        if hasattr(module, "inplace"):
+            module.inplace = False
     images = torch.from_numpy(pictures.copy())
-    expected = LayerGradCam(net.eval(), net.features[2]).attribute(
-        images, torch.tensor([0, 1, 2, 3, 4, 0]), relu_attributions=True
-    )
+    expected = LayerGradCam(net, net.get_submodule(layer)).attribute(images, targets, relu_attributions=True)
     assert_close(found.values, expected.detach().numpy()[:, 0])
 
 
@@ -196,6 +199,8 @@ def test_no_positive_evidence_is_undefined(pictures):
     found = explain(net, pictures, [0, 1, 0, 1, 0, 0])
     assert dict(found.undefined) == dict.fromkeys(["1", "3"], "no positive evidence for the target")
     assert np.isnan(found.values[[1, 3]]).all()
+    many = explain(net, np.concatenate([pictures] * 6), [0, 1, *[0] * 31, 1, 0, 0])
+    assert set(many.undefined) == {"1", "33"}, "33 is in the second batch"
     with pytest.raises(ExplanationError, match="no positive evidence"):
         explain(net, pictures, [1] * 6)
 
