@@ -1,9 +1,12 @@
 """A small real registry: digits models trained for a few seconds and logged to an SQLite store as users log them."""
 
+import contextlib
+import io
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from unittest import mock
 
 import mlflow
 import pytest
@@ -107,19 +110,22 @@ def prefect_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         yield
 
 
-@pytest.fixture
-def attrail(
-    prefect_server: None, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> Callable[..., tuple[int, str, str]]:
+@pytest.fixture(scope="session")
+def attrail(prefect_server: None) -> Callable[..., tuple[int, str, str]]:
     """The command line in this process: exit status, standard output, standard error."""
     from attrail_flows.cli import main
 
     def run(*arguments: object) -> tuple[int, str, str]:
-        monkeypatch.setattr("sys.argv", ["attrail", *map(str, arguments)])
-        capfd.readouterr()
-        with pytest.raises(SystemExit) as ended:
-            main()
-        out, err = capfd.readouterr()
-        return int(ended.value.code or 0), out, err
+        out, err = io.StringIO(), io.StringIO()
+        line = ["attrail", *map(str, arguments)]
+        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err), mock.patch("sys.argv", line):
+            status = _exit_status(main)
+        return status, out.getvalue(), err.getvalue()
 
     return run
+
+
+def _exit_status(main: Callable[[], None]) -> int:
+    with pytest.raises(SystemExit) as ended:
+        main()
+    return int(ended.value.code or 0)

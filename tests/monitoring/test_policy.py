@@ -33,8 +33,8 @@ def measurements(draw):
         lower=lower,
         upper=upper,
         ceiling=CEILING,
-        n=draw(st.integers(1, 300)),
-        undefined=draw(st.integers(0, 30)),
+        n=draw(st.integers(16, 300) | st.integers(1, 20)),
+        undefined=draw(st.just(0) | st.integers(0, 30)),
         primary=True,
         floor=draw(floors),
     )
@@ -111,6 +111,22 @@ def test_strict_flags_are_flags(measured, margin):
 def test_rows_are_strict_json(measured, margin):
     row = judged(measured, margin).row()
     assert json.loads(json.dumps(row, allow_nan=False))["verdict"] == row["verdict"]
+
+
+@pytest.mark.parametrize(
+    ("lower", "value", "upper", "verdict"),
+    [
+        (0.1, 0.2, 0.29, "PASS"),
+        (0.1, 0.2, 0.30, "INCONCLUSIVE"),
+        (0.1, 0.2, 0.31, "INCONCLUSIVE"),
+        (0.2, 0.4, 0.50, "INCONCLUSIVE"),
+        (0.30, 0.4, 0.5, "INCONCLUSIVE"),
+        (0.31, 0.4, 0.5, "DRIFT"),
+    ],
+)
+def test_the_whole_interval_decides(measurement, lower, value, upper, verdict):
+    measured = measurement(value, lower=lower, upper=upper)
+    assert judged(measured, 0.3).verdict is Verdict[verdict]
 
 
 @pytest.mark.parametrize("margin", [None, 0.5])

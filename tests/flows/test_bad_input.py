@@ -1,0 +1,243 @@
+"""Bad input ends with status 2 and one sentence that says where and what to do; nothing is recorded as finished."""
+
+import shutil
+import socket
+from collections.abc import Callable
+
+import mlflow
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from PIL import Image
+from torch import nn
+
+from attrail_explainers.slice import Preprocessing
+from attrail_mlflow.log_classifier import log_classifier
+
+Run = Callable[..., tuple[int, str, str]]
+HALF = Preprocessing(size=(64, 64), mean=(0.5,) * 3, std=(0.5,) * 3)
+
+
+def refused(attrail: Run, workplace, *arguments: object, **changes: object) -> str:
+    """The one sentence an audit ends with; fails unless it is one sentence, status 2, and no run is finished by it."""
+    before = {run.info.run_id for run in workplace.runs()}
+    status, out, err = attrail("audit", "--config", workplace.config(**changes), *arguments)
+    said = [line for line in err.splitlines() if line.startswith("attrail: ")]
+    assert status == 2, (out, err)
+    assert len(said) == 1, err
+    assert "Traceback" not in err + out
+    after = [run for run in workplace.runs() if run.info.run_id not in before]
+    assert not [
+        run for run in after if run.info.status == "FINISHED" or run.data.tags.get("attrail.complete") == "true"
+    ]
+    return said[0]
+
+
+def edited(workplace, change: Callable[[pd.DataFrame], pd.DataFrame]) -> None:
+    table = workplace.folder / "slices" / "validation.csv"
+    change(pd.read_csv(table)).to_csv(table, index=False)
+
+
+def test_unknown_alias_lists_what_there_is(attrail: Run, workplace) -> None:
+    said = refused(attrail, workplace, "--reference", "campion")
+    assert "'campion'" in said
+    assert "[1, 2, 3, 4, 5, 6, 7, 8]" in said
+    assert "['champion']" in said
+
+
+def test_unknown_version(attrail: Run, workplace) -> None:
+    assert "'99'" in refused(attrail, workplace, "--candidate", "99")
+
+
+def test_unknown_model_and_malformed_uri(attrail: Run, workplace) -> None:
+    assert "'digit'" in refused(attrail, workplace, "--candidate", "models:/digit/1")
+    assert "models:/NAME/VERSION" in refused(attrail, workplace, "--candidate", "models:/digits")
+
+
+def test_unreachable_server(attrail: Run, workplace) -> None:
+    with socket.socket() as taken:  # bound but not listening: whoever connects is refused at once
+        taken.bind(("127.0.0.1", 0))
+        address = f"http://127.0.0.1:{taken.getsockname()[1]}"
+        status, _, err = attrail("audit", "--config", workplace.config(tracking_uri=address))
+    assert status == 2
+    assert address in err
+    assert "Traceback" not in err
+    mlflow.set_tracking_uri(workplace.tracking_uri)
+
+
+def test_sqlite_file_that_does_not_exist_is_not_made(attrail: Run, workplace) -> None:
+    status, _, err = attrail("audit", "--config", workplace.config(tracking_uri="sqlite:///typo.db"))
+    assert status == 2
+    assert "typo.db" in err
+    assert not (workplace.folder / "typo.db").exists()
+    mlflow.set_tracking_uri(workplace.tracking_uri)
+
+
+def test_missing_image_file(attrail: Run, workplace) -> None:
+    next((workplace.folder / "slices" / "scans").glob("0003-*")).unlink()
+    said = refused(attrail, workplace)
+    assert "row 4 of" in said
+    assert "scans/0003-" in said
+
+
+def test_unreadable_image(attrail: Run, workplace) -> None:
+    path = next((workplace.folder / "slices" / "scans").glob("0003-*"))
+    path.write_bytes(path.read_bytes()[:60])
+    assert str(path) in refused(attrail, workplace)
+
+
+def test_label_outside_the_models_classes(attrail: Run, workplace) -> None:
+    edited(workplace, lambda rows: rows.assign(label=rows["label"].where(rows.index != 5, 10)))
+    said = refused(attrail, workplace)
+    assert "row 6 of" in said
+    assert "label 10" in said
+    assert "0..9" in said
+
+
+def test_label_that_is_no_class(attrail: Run, workplace) -> None:
+    edited(workplace, lambda rows: rows.assign(label=rows["label"].astype(str).where(rows.index != 5, "cat")))
+    assert "'cat'" in refused(attrail, workplace)
+
+
+def test_repeated_image(attrail: Run, workplace) -> None:
+    edited(workplace, lambda rows: pd.concat([rows, rows.iloc[[2]]]))
+    said = refused(attrail, workplace)
+    assert "row 49 of" in said
+    assert "repeats" in said
+
+
+def test_empty_slice_after_where(attrail: Run, workplace) -> None:
+    assert "batch > 99" in refused(attrail, workplace, slice='where = "batch > 99"')
+
+
+def test_wrong_channel_count(attrail: Run, workplace) -> None:
+    path = next((workplace.folder / "slices" / "scans").glob("0003-*"))
+    Image.open(path).convert("RGBA").save(path)
+    said = refused(attrail, workplace)
+    assert "4 channels (RGBA), the model takes 3" in said
+    one = "[preprocessing]\nsize = [64, 64]\nmean = [0.5]\nstd = [0.5]"
+    assert "(1, 64, 64), digits/1 was logged for (3, 64, 64)" in refused(attrail, workplace, preprocessing=one)
+
+
+def test_unknown_keys_are_refused_by_name(attrail: Run, workplace) -> None:
+    assert "'policy.alhpa'" in refused(attrail, workplace, policy="alhpa = 0.1")
+    assert "'segmets'" in refused(attrail, workplace, explainers='[[explainer]]\nname = "shap"\nsegmets = 9')
+    assert "gradcam, lime, shap" in refused(attrail, workplace, explainers='[[explainer]]\nname = "grad-cam"')
+    assert "coherent_shift" in refused(attrail, workplace, policy="margins = {drift = 1}")
+    assert "alpha must lie between" in refused(attrail, workplace, policy="alpha = 1.5")
+
+
+def test_no_configuration_file_and_wrong_usage(attrail: Run, workplace) -> None:
+    status, _, err = attrail("audit", "--config", workplace.folder / "nothing.toml")
+    assert (status, "nothing.toml" in err) == (2, True)
+    status, _, err = attrail("audit")
+    assert (status, "--config" in err) == (2, True)
+    status, _, err = attrail(
+        "explain", "1", "--config", workplace.config(), "--slice", "x", "--explainer", "lime", "--out", "y"
+    )
+    assert (status, "validation" in err) == (2, True)
+
+
+def test_a_candidate_in_its_own_floor(attrail: Run, workplace) -> None:
+    assert "digits/3" in refused(attrail, workplace, "--candidate", "3")
+    assert "twice" in refused(attrail, workplace, floor=["2", "2", "3", "4"])
+    assert "architecture" in refused(
+        attrail, workplace, policy="", slice="", **{"candidate": '7"\nchange = "architecture'}
+    )
+
+
+@pytest.fixture
+def logged(workplace, trained_registry) -> Callable[[nn.Module], str]:
+    """Logs a module as a new version of a model of its own; returns its URI."""
+
+    def log(module: nn.Module, name: str, **changes: object) -> str:
+        mlflow.set_tracking_uri(workplace.tracking_uri)
+        mlflow.set_experiment("training")
+        example = np.random.default_rng(0).normal(size=(2, 3, 64, 64)).astype(np.float32)
+        return f"models:/{name}/{log_classifier(module, name, example, HALF, **changes)}"
+
+    return log
+
+
+class Flat(nn.Module):
+    """No layer with a grid."""
+
+    def __init__(self, classes: int = 10) -> None:
+        super().__init__()
+        self.head = nn.Linear(3 * 64 * 64, classes)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return self.head(images.flatten(1))
+
+
+class Broken(Flat):
+    """NaN for every image."""
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return super().forward(images) * torch.nan
+
+
+def test_model_without_a_layer_for_gradcam(attrail: Run, workplace, logged) -> None:
+    uri = logged(Flat(), "flat")
+    said = refused(attrail, workplace, "--reference", uri, "--candidate", uri, floor=[])
+    assert "flat/1" in said
+    assert "use shap or lime" in said
+
+
+def test_nan_outputs(attrail: Run, workplace, logged) -> None:
+    said = refused(attrail, workplace, "--candidate", logged(Broken(), "broken"))
+    assert "broken/1" in said
+    assert "NaN" in said
+    assert "scans/0000-" in said
+
+
+def test_class_counts_differ(attrail: Run, workplace, logged) -> None:
+    said = refused(attrail, workplace, "--candidate", logged(Flat(7), "seven"))
+    assert "digits/1 has 10 classes, seven/1 has 7" in said
+
+
+def test_floor_with_the_references_weights(attrail: Run, workplace) -> None:
+    client = mlflow.MlflowClient(workplace.tracking_uri)
+    copy = client.copy_model_version("models:/digits/1", "copied").version
+    said = refused(attrail, workplace, floor=["2", "3", "4", f"models:/copied/{copy}"])
+    assert f"copied/{copy} in registry.floor has the weights of digits/1" in said
+
+
+def test_pickled_model_only_if_the_policy_says_so(attrail: Run, workplace, logged) -> None:
+    mlflow.set_tracking_uri(workplace.tracking_uri)
+    with mlflow.start_run():
+        info = mlflow.pytorch.log_model(
+            Flat(),
+            name="model",
+            registered_model_name="pickled",
+            serialization_format="pickle",
+            pip_requirements=["torch"],
+        )
+    uri = f"models:/pickled/{info.registered_model_version}"
+    changes = {"explainers": '[[explainer]]\nname = "lime"\nevaluations = 20', "floor": [], "slice": "limit = 20"}
+    one = "[preprocessing]\nsize = [64, 64]\nmean = [0.5, 0.5, 0.5]\nstd = [0.5, 0.5, 0.5]"
+    arguments = ["--reference", uri, "--candidate", uri]
+    assert "allow_pickle = true" in refused(attrail, workplace, *arguments, preprocessing=one, **changes)
+    config = workplace.config(preprocessing=one, policy="allow_pickle = true", **changes)
+    status, out, err = attrail("audit", "--config", config, *arguments)
+    assert status in (0, 3), err
+    assert "pickled/" in out
+
+
+def test_a_run_that_could_not_be_kept_is_not_finished(attrail: Run, workplace, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The store breaks down after half of the files."""
+    real = mlflow.MlflowClient.log_artifacts
+
+    def half(self, run_id, folder, path=None):
+        real(self, run_id, folder, path)
+        run = self.get_run(run_id)
+        shutil.rmtree(f"{run.info.artifact_uri}/{path}/maps")
+
+    monkeypatch.setattr(mlflow.MlflowClient, "log_artifacts", half)
+    cheap = '[[explainer]]\nname = "gradcam"'
+    said = refused(attrail, workplace, explainers=cheap, slice="limit = 20")
+    assert "did not arrive" in said
+    newest = workplace.runs()[0]
+    assert newest.info.status == "FAILED"
+    assert newest.data.tags["attrail.complete"] == "false"
