@@ -18,7 +18,7 @@ check: .venv/ready  ## style, types, architecture
 	$(BIN)/python -m pytest -q tests/test_architecture.py
 
 bench: .venv/ready  ## how long the explainers take on this machine
-	$(BIN)/python deploy/bench/bench.py
+	$(BIN)/python tests/bench.py
 
 .venv/ready: pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit("attrail needs Python 3.11 or newer" if sys.version_info < (3, 11) else 0)'

@@ -33,8 +33,8 @@ class Perturbation:
     def __post_init__(self) -> None:
         if self.baseline not in ("blur", "mean", "zero"):
             raise ConfigError(f"baseline must be blur, mean or zero, not {self.baseline!r}")
-        if self.evaluations < 4:
-            raise ConfigError(f"evaluations must be at least 4, not {self.evaluations}")
+        if not isinstance(self.evaluations, int) or self.evaluations < 4:
+            raise ConfigError(f"evaluations must be a whole number of at least 4, not {self.evaluations!r}")
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 from skimage.segmentation import slic
 
+from attrail_explainers.errors import ConfigError
+
 
 @dataclass(frozen=True)
 class Segmentation:
@@ -17,6 +19,12 @@ class Segmentation:
 
     segments: int = 32
     compactness: float = 10.0
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.segments, int) or self.segments < 1:
+            raise ConfigError(f"segments must be a whole number of at least 1, not {self.segments!r}")
+        if not isinstance(self.compactness, int | float) or not self.compactness > 0:
+            raise ConfigError(f"compactness must be a number above 0, not {self.compactness!r}")
 
     def segment(self, image: NDArray[np.float32]) -> NDArray[np.int64]:
         """Segment labels (H,W), 0..S-1 without gaps, of an image (C,H,W) on any scale."""

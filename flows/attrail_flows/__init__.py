@@ -6,7 +6,7 @@ come before torch is imported for its threads to wait politely.
 
 import os
 
-from attrail_mlflow import quiet as quiet
+import attrail_mlflow.quiet  # noqa: F401 - before MLflow is imported
 
 DEFAULTS = {
     "DO_NOT_TRACK": "1",

@@ -3,4 +3,4 @@
 Importing the package sets MLflow's telemetry off for this process (see ``quiet``) and loads no torch.
 """
 
-from attrail_mlflow import quiet as quiet
+import attrail_mlflow.quiet  # noqa: F401 - before MLflow is imported

@@ -179,6 +179,16 @@ def test_unknown_parameter_is_named(name):
         make_explainer(name, {"sharpness": 1})
 
 
+@every_explainer
+def test_impossible_parameters_are_refused_before_any_model_is_called(name):
+    """Whatever number a parameter takes, text and NaN are none, and the message names the parameter."""
+    for field in dataclasses.fields(explainer_class(name)):
+        if isinstance(field.default, int | float):
+            for value in ("8", float("nan"), 0):
+                with pytest.raises(ConfigError, match=field.name):
+                    make_explainer(name, {field.name: value})
+
+
 def test_unknown_name_lists_the_names():
     with pytest.raises(UnknownNameError) as error:
         make_explainer("telepathy")

@@ -155,5 +155,7 @@ def test_broken_perturbed_copies_are_named(pictures):
 def test_impossible_settings_are_refused():
     with pytest.raises(ConfigError, match="blur, mean or zero, not 'noise'"):
         Perturbation(Segmentation(), "noise", 100)
-    with pytest.raises(ConfigError, match="at least 4, not 3"):
+    with pytest.raises(ConfigError, match="whole number of at least 4, not 3"):
         Perturbation(Segmentation(), "blur", 3)
+    with pytest.raises(ConfigError, match=r"whole number of at least 4, not 7\.5"):
+        Perturbation(Segmentation(), "blur", 7.5)

@@ -159,6 +159,38 @@ def test_model_without_places_is_unsupported(pictures):
         explain(net, pictures, [0] * 6)
 
 
+class ChannelsLast(PooledSum):
+    """A grid, then the same places with the channels in the last dimension, as many transformers end."""
+
+    def __init__(self):
+        super().__init__()
+        self.norm = nn.LayerNorm(4)
+
+    def forward(self, images):
+        return self.head(self.norm(self.conv(images).permute(0, 2, 3, 1)).mean(dim=(1, 2)))
+
+
+def test_tokens_are_no_grid(pictures):
+    """A transformer holds tensors of four dimensions too: heads, tokens, numbers."""
+    net = timm.create_model("test_vit", num_classes=5, img_size=64)
+    with pytest.raises(UnsupportedModelError, match=r"no layer with activations on a grid.*parameter layer"):
+        explain(net, pictures, [0] * 6)
+
+
+def test_channels_last_is_no_grid_but_a_layer_can_be_set(pictures, top):
+    torch.manual_seed(3)
+    net = ChannelsLast()
+    with pytest.raises(UnsupportedModelError, match=r"no layer with activations on a grid.*parameter layer"):
+        explain(net, pictures, [0] * 6)
+    assert explain(net, pictures, top(net), layer="conv").parameters["layer"] == "conv"
+
+
+def test_images_need_not_be_square(pictures):
+    torch.manual_seed(3)
+    wide = pictures[:, :, 8:56]
+    assert explain(torchvision.models.resnet18(num_classes=3), wide, [0, 1, 2] * 2).parameters["layer"] == "layer4"
+
+
 def test_layer_that_runs_twice_is_unsupported(pictures):
     with pytest.raises(UnsupportedModelError, match=r"'conv'.*ran 2 times"):
         explain(Twice(), pictures, [0] * 6)

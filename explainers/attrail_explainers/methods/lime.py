@@ -8,6 +8,7 @@ from lime.lime_base import LimeBase
 from numpy.typing import NDArray
 from scipy.special import expit
 
+from attrail_explainers.errors import ConfigError
 from attrail_explainers.evaluations import Baseline, Evaluations, Perturbation
 from attrail_explainers.explainer import Maps, Need
 from attrail_explainers.segmentation import Segmentation
@@ -31,8 +32,16 @@ class Lime:
 
     needs: ClassVar[frozenset[Need]] = frozenset({Need.FORWARD})
 
+    def __post_init__(self) -> None:
+        self.perturbation()
+        if not isinstance(self.kernel_width, int | float) or not self.kernel_width > 0:
+            raise ConfigError(f"kernel_width must be a number above 0, not {self.kernel_width!r}")
+
+    def perturbation(self) -> Perturbation:
+        return Perturbation(Segmentation(self.segments, self.compactness), self.baseline, self.evaluations)
+
     def attribute(self, subject: Subject) -> Maps:
-        perturbation = Perturbation(Segmentation(self.segments, self.compactness), self.baseline, self.evaluations)
+        perturbation = self.perturbation()
         values = np.full((len(subject), *subject.images.shape[2:]), np.nan, dtype=np.float32)
         undefined, fit = {}, np.full(len(subject), np.nan)
         for row in range(len(subject)):

@@ -29,8 +29,14 @@ class KernelShap:
 
     needs: ClassVar[frozenset[Need]] = frozenset({Need.FORWARD})
 
+    def __post_init__(self) -> None:
+        self.perturbation()
+
+    def perturbation(self) -> Perturbation:
+        return Perturbation(Segmentation(self.segments, self.compactness), self.baseline, self.evaluations)
+
     def attribute(self, subject: Subject) -> Maps:
-        perturbation = Perturbation(Segmentation(self.segments, self.compactness), self.baseline, self.evaluations)
+        perturbation = self.perturbation()
         values = np.full((len(subject), *subject.images.shape[2:]), np.nan, dtype=np.float32)
         undefined, residual = {}, np.full(len(subject), np.nan)
         for row in range(len(subject)):

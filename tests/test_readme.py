@@ -1,0 +1,48 @@
+"""The README says what is there, and its examples run."""
+
+import re
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from attrail_explainers.explainer import explainer_names
+from attrail_flows.configuration import read_config
+from attrail_monitoring.statistic import statistic_names
+
+TEXT = (Path(__file__).resolve().parents[1] / "README.md").read_text(encoding="utf-8")
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```", TEXT, flags=re.MULTILINE | re.DOTALL)
+
+
+@pytest.mark.parametrize("name", [*explainer_names(), *statistic_names()])
+def test_tables_list_everything_there_is(name: str) -> None:
+    assert f"| `{name}` |" in TEXT
+
+
+def test_the_two_commands_come_first_and_the_picture_before_line_60() -> None:
+    lines = TEXT.splitlines()
+    assert [line.split("#")[0].strip() for line in blocks("console")[0].splitlines()] == ["$ make demo", "$ make test"]
+    picture = next(number for number, line in enumerate(lines) if line.startswith("!["))
+    assert picture < 60
+    path = re.search(r"\((.*?)\)", lines[picture])
+    assert path is not None
+    assert (Path(__file__).resolve().parents[1] / path[1]).is_file()
+
+
+def test_configuration_example_is_accepted(tmp_path: Path) -> None:
+    (example,) = blocks("toml")
+    assert set(tomllib.loads(example)) == {"registry", "slice", "preprocessing", "explainer", "policy"}
+    path = tmp_path / "attrail.toml"
+    path.write_text(example)
+    config = read_config(path)
+    assert config.registry.candidate == "8"
+    assert config.slices[0].source == tmp_path / "slices" / "validation.csv"
+
+
+def test_python_example_runs(capsys: pytest.CaptureFixture[str]) -> None:
+    (example,) = blocks("python")
+    exec(compile(example, "README.md", "exec"), {})
+    assert capsys.readouterr().out.startswith(("PASS", "DRIFT", "INCONCLUSIVE"))
