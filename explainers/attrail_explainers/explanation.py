@@ -1,7 +1,7 @@
 """Explain: run explainers over images in chunks, so that memory stays small and evaluations are shared."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 import numpy as np
@@ -54,7 +54,7 @@ def explain_slice(
 ) -> list[Attributions]:
     """Attributions of each explainer on a slice; superpixel methods with equal settings share their evaluations.
 
-    ``targets`` (N,) is the class each map explains. ``progress`` is called with the number of images done.
+    ``targets`` (N,) is the class each map explains. ``progress`` is called with the number of maps done.
     """
     if len(slice_) == 0:
         raise SliceError(f"slice {slice_.name!r} is empty: there is nothing to explain")
@@ -65,12 +65,25 @@ def explain_slice(
     for rows in _chunks(len(slice_), classifier.batch_size or BATCH):
         subject = _subject(classifier, slice_, targets, rows, seed)
         for explainer, layer, maps in zip(explainers, layers, parts, strict=True):
-            maps.append(explainer.attribute(subject.with_layer(layer)))
-        progress(len(subject))
+            maps.append(_attribute(explainer, subject.with_layer(layer), progress))
     return [
         _attributions(classifier, slice_, explainer, layer, targets, seed, maps)
         for explainer, layer, maps in zip(explainers, layers, parts, strict=True)
     ]
+
+
+def _attribute(explainer: Explainer, subject: Subject, progress: Progress) -> Maps:
+    """The explainer's maps; progress counts image by image where it works so, else all at the end."""
+    left = len(subject)
+
+    def row_done() -> None:
+        nonlocal left
+        left -= 1
+        progress(1)
+
+    maps = explainer.attribute(replace(subject, row_done=row_done))
+    progress(left)
+    return maps
 
 
 def _chunks(count: int, size: int) -> Iterator[slice]:

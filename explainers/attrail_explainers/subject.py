@@ -1,5 +1,6 @@
 """What is being explained: a chunk of images, their targets and a model; shared evaluations are kept while it lives."""
 
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 
 import torch
@@ -18,10 +19,17 @@ class Subject:
     sample_ids: tuple[str, ...]
     seed: int
     target_layer: str | None = None
+    row_done: Callable[[], object] = lambda: None
     _evaluations: dict[tuple[int, Perturbation], Evaluations] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.sample_ids)
+
+    def rows(self) -> Iterator[int]:
+        """Row numbers for explainers that work image by image; each one done counts as progress."""
+        for row in range(len(self)):
+            yield row
+            self.row_done()
 
     def with_layer(self, layer: str | None) -> "Subject":
         """The same subject, its shared evaluations included, with the target layer an explainer uses."""

@@ -15,12 +15,12 @@ from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State, TaskRun
 from prefect.events import emit_event
 from prefect.tasks import Task
-from tqdm import tqdm
 
 from attrail_explainers.errors import RegistryError
 from attrail_explainers.slice import Preprocessing, Slice
 from attrail_flows import steps
 from attrail_flows.configuration import AuditConfig
+from attrail_flows.progress import Clock, progress_of
 from attrail_mlflow.audit_run import ROOT, audit_run
 from attrail_mlflow.evidence import Evidence, slug
 from attrail_mlflow.registry import RegisteredVersion, Registry
@@ -79,9 +79,9 @@ def explain(
     reference: steps.Explained | None,
 ) -> steps.Explained:
     """Explain one version on every slice."""
-    images = sum(len(each) for each in slices)
-    with tqdm(total=images, desc=f"explain {version.label}", unit="image", disable=None, leave=False) as bar:
-        return steps.explain_version(registry, version, slices, config, reference, bar.update)
+    maps = sum(len(each) for each in slices) * len(config.explainers)
+    with progress_of(f"explain {version.label}", maps) as advance:
+        return steps.explain_version(registry, version, slices, config, reference, advance)
 
 
 @task(name="compare", cache_policy=NO_CACHE)
@@ -152,7 +152,7 @@ def explain_all(
     registry: Registry, versions: steps.Versions, slices: Sequence[Slice], config: AuditConfig
 ) -> list[steps.Explained]:
     """Explain the reference, then every other version with the reference's targets and layers."""
-    clock = steps.Clock(len(versions.every), started=time.monotonic())
+    clock = Clock(len(versions.every), started=time.monotonic())
     found: list[steps.Explained] = []
     for version in versions.every:
         found.append(explain(registry, version, slices, config, found[0] if found else None))

@@ -4,12 +4,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-from tqdm import tqdm
 
 from attrail_explainers.attributions import save_attributions
 from attrail_explainers.errors import UnknownNameError
 from attrail_flows import steps
 from attrail_flows.configuration import AuditConfig, ExplainerSection
+from attrail_flows.progress import progress_of
 from attrail_mlflow.evidence import slug
 from attrail_mlflow.registry import Registry
 from attrail_monitoring.picture import fit, overlay, png, shared_scale
@@ -30,8 +30,8 @@ def explain_to_folder(
     version = registry.resolve(config.registry.model, model_uri)
     tables = steps.read_tables(chosen, version)
     slices = steps.load_slices(tables, steps.preprocessing_of(chosen, [version]))
-    with tqdm(total=len(slices[0]), desc=f"explain {version.label}", unit="image", disable=None, leave=False) as bar:
-        explained = steps.explain_version(registry, version, slices, chosen, progress=bar.update)
+    with progress_of(f"explain {version.label}", len(slices[0])) as advance:
+        explained = steps.explain_version(registry, version, slices, chosen, progress=advance)
     (maps,) = explained.maps
     save_attributions(maps, folder / "maps.safetensors")
     signed = bool((maps.values < 0).any())

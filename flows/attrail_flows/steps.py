@@ -3,7 +3,6 @@
 import logging
 import os
 import platform
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, version
@@ -283,19 +282,3 @@ def _require_retrains(explained: Sequence[Explained]) -> None:
                     f"{each.version.label} in registry.floor has the weights of {compared.version.label}: it is no "
                     "retrain; take it out"
                 )
-
-
-@dataclass
-class Clock:
-    """Time left for a number of equal steps, measured on those already done."""
-
-    steps: int
-    done: int = 0
-    started: float = 0.0
-
-    def step(self, what: str) -> None:
-        """Log that one step is done and how long the rest will take."""
-        self.done += 1
-        passed = time.monotonic() - self.started
-        left = passed / self.done * (self.steps - self.done)
-        logger.info("%s (%d of %d): %.0f s so far, about %.0f s left", what, self.done, self.steps, passed, left)

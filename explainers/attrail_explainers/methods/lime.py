@@ -44,7 +44,7 @@ class Lime:
         perturbation = self.perturbation()
         values = np.full((len(subject), *subject.images.shape[2:]), np.nan, dtype=np.float32)
         undefined, fit = {}, np.full(len(subject), np.nan)
-        for row in range(len(subject)):
+        for row in subject.rows():
             evaluations = subject.evaluations(row, perturbation)
             if evaluations.coalitions is None:
                 undefined[row] = "fewer than two superpixels"

@@ -39,7 +39,7 @@ class KernelShap:
         perturbation = self.perturbation()
         values = np.full((len(subject), *subject.images.shape[2:]), np.nan, dtype=np.float32)
         undefined, residual = {}, np.full(len(subject), np.nan)
-        for row in range(len(subject)):
+        for row in subject.rows():
             evaluations = subject.evaluations(row, perturbation)
             shapley = shapley_values(evaluations)
             if isinstance(shapley, str):
