@@ -104,7 +104,7 @@ def record(
     title = f"{versions.candidate.label} against {versions.reference.label}"
     with audit_run(registry, experiment, title) as run, tempfile.TemporaryDirectory(prefix="attrail-") as folder:
         facts = {"run_id": run.run_id, "time": datetime.now(UTC).isoformat(timespec="seconds")}
-        facts |= {"flow_run_id": str(runtime.flow_run.id or ""), "tracking_uri": registry.tracking_uri}
+        facts |= {"flow_run_id": str(runtime.flow_run.id or ""), "tracking_uri": registry.shown}
         kept = replace(evidence.record, run=facts)
         replace(evidence, record=kept).write(Path(folder))
         run.keep(kept, Path(folder), versions.reference, versions.candidate)
@@ -140,7 +140,7 @@ def audit(config: AuditConfig) -> dict[str, Any]:
         tables=tables.tables,
         maps=dict(zip(_roles(versions), [each.maps for each in explained], strict=True)),
         validations=(*tables.validations, validation),
-        config=config.model_dump(mode="json", by_alias=True),
+        config=_shown_config(config, registry),
         settings=policy.settings,
     )
     kept, report_location = record(registry, versions, evidence, config.registry.experiment)
@@ -200,6 +200,13 @@ def announce(kept: AuditRecord) -> None:
 def re_key(text: str) -> str:
     """A key Prefect accepts for an artifact: lower case letters, digits and dashes."""
     return slug(text).lower().replace(".", "-").replace("_", "-")
+
+
+def _shown_config(config: AuditConfig, registry: Registry) -> dict[str, Any]:
+    """The configuration for the record: no password in it."""
+    document = config.model_dump(mode="json", by_alias=True)
+    document["registry"]["tracking_uri"] = registry.shown
+    return document
 
 
 def _roles(versions: steps.Versions) -> list[str]:

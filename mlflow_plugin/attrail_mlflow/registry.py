@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit, urlunsplit
 
 import mlflow
 from mlflow.entities.model_registry import ModelVersion
@@ -69,9 +70,14 @@ class Registry:
         self.tracking_uri = tracking_uri or mlflow.get_tracking_uri()
         database = self.tracking_uri.removeprefix("sqlite:///")
         if database != self.tracking_uri and not Path(database).is_file():
-            raise RegistryError(f"tracking_uri {self.tracking_uri}: there is no such SQLite file; correct the path")
+            raise RegistryError(f"tracking_uri {self.shown}: there is no such SQLite file; correct the path")
         mlflow.set_tracking_uri(self.tracking_uri)
         self.client = mlflow.MlflowClient(self.tracking_uri)
+
+    @property
+    def shown(self) -> str:
+        """The address without a user name and password, for messages and records."""
+        return without_password(self.tracking_uri)
 
     def resolve(self, model: str, reference: str) -> RegisteredVersion:
         """The version that an alias, a version number or a ``models:/`` URI names; RegistryError if there is none."""
@@ -81,12 +87,16 @@ class Registry:
         name = uri["name"] if uri else model
         number = uri["version"] if uri else reference if reference.isdigit() else None
         alias = uri["alias"] if uri else reference
-        with self._translated(f"model {name!r} has no version {reference!r}{self._known(name)}"):
+        try:
             found = (
                 self.client.get_model_version(name, number)
                 if number
                 else self.client.get_model_version_by_alias(name, alias)
             )
+        except MlflowException as error:
+            if error.error_code not in PERMANENT:
+                raise self._error(f"version {reference!r} of model {name!r} cannot be looked up", error) from error
+            raise RegistryError(f"model {name!r} has no version {reference!r}{self._known(name)}") from error
         return self._described(found)
 
     def load(self, version: RegisteredVersion, *, allow_pickle: bool = False) -> "Classifier":
@@ -110,9 +120,7 @@ class Registry:
                     f"model {version.uri} is pickled, and loading it could run any code: log it in MLflow's default "
                     "pt2 format, or set allow_pickle = true in [policy] if you trust whoever logged it"
                 )
-            with _pickle_allowed(True):
-                module = mlflow.pytorch.load_model(str(local), map_location="cpu")
-            return classifier_from_module(module, version.name, version.version)
+            return classifier_from_module(_unpickled(local, version), version.name, version.version)
 
     def _described(self, found: ModelVersion) -> RegisteredVersion:
         with self._translated(f"model version {found.name}/{found.version} has no readable MLmodel file"):
@@ -130,12 +138,12 @@ class Registry:
         )
 
     def _known(self, name: str) -> str:
-        """What there is instead, for an error message; empty when the model is unknown or the server away."""
+        """What there is instead, for an error message."""
         try:
             model = self.client.get_registered_model(name)
             versions = sorted(int(each.version) for each in self.client.search_model_versions(f"name='{name}'"))
         except MlflowException:
-            return ""
+            return f"; the registry at {self.shown} has no such model"
         return f"; it has the versions {versions} and the aliases {sorted(model.aliases)}"
 
     @contextlib.contextmanager
@@ -144,11 +152,31 @@ class Registry:
         try:
             yield
         except MlflowException as error:
-            permanent = error.error_code in PERMANENT
-            reason = str(error).strip().partition("\n")[0][:300]
-            raise RegistryError(f"{what} (MLflow at {self.tracking_uri}: {reason})", transient=not permanent) from error
+            raise self._error(what, error) from error
         except OSError as error:
             raise RegistryError(f"{what}: {error}", transient=True) from error
+
+    def _error(self, what: str, error: MlflowException) -> RegistryError:
+        reason = str(error).strip().partition("\n")[0][:300]
+        permanent = error.error_code in PERMANENT
+        return RegistryError(f"{what} (MLflow at {self.shown} says: {reason})", transient=not permanent)
+
+
+def without_password(uri: str) -> str:
+    """An address without its user name and password."""
+    parts = urlsplit(uri)
+    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2])) if "@" in parts.netloc else uri
+
+
+def _unpickled(local: Path, version: RegisteredVersion) -> Any:
+    """The pickled module, which the policy allows; RegistryError when its code is not installed here."""
+    try:
+        with _pickle_allowed(True):
+            return mlflow.pytorch.load_model(str(local), map_location="cpu")
+    except (ImportError, AttributeError) as error:
+        raise RegistryError(
+            f"model {version.uri} is pickled and its code is not here: {error}; install it, or log the model as pt2"
+        ) from error
 
 
 def _require_pickle_free(local: Path, version: RegisteredVersion) -> None:
