@@ -58,6 +58,18 @@ def explain_slice(
     """
     if len(slice_) == 0:
         raise SliceError(f"slice {slice_.name!r} is empty: there is nothing to explain")
+    with torch.inference_mode(False):  # the caller's own inference mode would leave no gradients to explain with
+        return _explained(classifier, slice_, explainers, targets, seed, progress)
+
+
+def _explained(
+    classifier: Classifier,
+    slice_: Slice,
+    explainers: Sequence[Explainer],
+    targets: NDArray[np.int64],
+    seed: int,
+    progress: Progress,
+) -> list[Attributions]:
     first = torch.from_numpy(slice_.images[:1].copy()).to(classifier.device)
     classifier.require_classes(targets, first)
     layers = [_layer_for(explainer, classifier, first) for explainer in explainers]

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from attrail_explainers.attributions import Attributions
-from attrail_explainers.errors import ExplanationError, SliceError
+from attrail_explainers.errors import AttrailError, ExplanationError, SliceError
 from attrail_monitoring.slice_table import SliceTable
 
 os.environ.setdefault("GX_ANALYTICS_ENABLED", "false")
@@ -85,6 +85,7 @@ def validate_attributions(maps: Sequence[Attributions]) -> Validation:
             gxe.ExpectColumnValuesToBeBetween(column="defined", min_value=0, strict_min=True, max_value=1),
         ],
         index="maps",
+        error=ExplanationError,
     )
     if not validation.success:
         bad = rows[~rows["finite"] | (rows["defined"] == 0)]["maps"].iloc[0]
@@ -105,7 +106,13 @@ def _first_bad_row(table: SliceTable, rows: pd.DataFrame, classes: int | None) -
     return f"row {double['row']} of {table.source} repeats the image {double['image']!r}; every image may appear once"
 
 
-def _validate(name: str, rows: pd.DataFrame, expectations: Sequence[Any], index: str) -> Validation:
+def _validate(
+    name: str,
+    rows: pd.DataFrame,
+    expectations: Sequence[Any],
+    index: str,
+    error: type[AttrailError] = SliceError,
+) -> Validation:
     """Run a suite over a table; an exception inside an expectation is an error, never a failed expectation."""
     context = gx.get_context(mode="ephemeral")
     context.variables.progress_bars = ProgressBarsConfig(globally=False)
@@ -119,7 +126,7 @@ def _validate(name: str, rows: pd.DataFrame, expectations: Sequence[Any], index:
         kind = each["expectation_config"]["type"]
         raised = _exception(each.get("exception_info") or {})
         if raised:
-            raise SliceError(f"expectation {kind} of suite {name} could not be evaluated: {raised}")
+            raise error(f"expectation {kind} of suite {name} could not be evaluated: {raised}")
         if not each["success"]:
             failures.append(f"{kind} of {each['expectation_config']['kwargs'].get('column', 'the table')}")
     return Validation(name, result, tuple(failures))

@@ -9,7 +9,7 @@ from attrail_explainers.digest import digest_of
 from attrail_explainers.errors import ConfigError, UnknownNameError
 from attrail_monitoring.floor import FEWEST
 from attrail_monitoring.measurement import Measurement, Settings
-from attrail_monitoring.statistic import statistic_names
+from attrail_monitoring.statistic import make_statistic, statistic_names
 from attrail_monitoring.verdict import Finding, Verdict
 
 
@@ -42,8 +42,9 @@ class Policy:
         for statistic, margin in self.margins.items():
             if statistic not in statistic_names():
                 raise UnknownNameError.of("statistic in policy margins", statistic, statistic_names())
-            if not margin >= 0:
-                raise ConfigError(f"policy: the margin of {statistic} must be 0 or more, got {margin}")
+            ceiling = make_statistic(statistic).upper
+            if not 0 <= margin <= ceiling:
+                raise ConfigError(f"policy: the margin of {statistic} must lie in 0..{ceiling:g}, got {margin}")
 
     @property
     def digest(self) -> str:
@@ -76,12 +77,8 @@ class Policy:
             reason = f"no margin is set and {retrains} reference retrains are no floor"
             return Verdict.INCONCLUSIVE, f"{reason}: give {FEWEST} or more, or a margin"
         if limit >= measured.ceiling:
-            return Verdict.INCONCLUSIVE, "the reference retrains differ so much that no move could exceed their floor"
-        if measured.lower > limit:
-            return Verdict.DRIFT, "moved further than the limit, its whole interval"
-        if measured.upper < limit:
-            return Verdict.PASS, "stayed within the limit, its whole interval"
-        return Verdict.INCONCLUSIVE, "the interval contains the limit: more images would narrow it"
+            return Verdict.INCONCLUSIVE, "the limit is so wide that no move could exceed it"
+        return _placed(measured, limit)
 
     def _missing(self, measured: Measurement) -> str | None:
         """Why there is too little evidence for any verdict, None when there is enough."""
@@ -91,6 +88,27 @@ class Policy:
         if measured.undefined > self.undefined_limit * images:
             return f"{measured.undefined} of {images} images have no map in one of the versions"
         return None
+
+
+def _placed(measured: Measurement, limit: float) -> tuple[Verdict, str]:
+    """Where the whole interval lies: beyond the limit, within it, or across it."""
+    if measured.lower > limit:
+        return Verdict.DRIFT, "moved further than the limit, its whole interval"
+    if _worst(measured) < limit:
+        return Verdict.PASS, "stayed within the limit, its whole interval"
+    if measured.upper < limit:
+        return Verdict.INCONCLUSIVE, f"the {measured.undefined} images without a map could have moved beyond the limit"
+    return Verdict.INCONCLUSIVE, "the interval contains the limit: more images would narrow it"
+
+
+def _worst(measured: Measurement) -> float:
+    """The interval's upper end if every image without a map had moved as far as the statistic allows.
+
+    Statistics are convex in the mean of per-image terms, so each such image adds at most ceiling / images. Without
+    this, a candidate could pass by losing the maps of the images that moved.
+    """
+    images = measured.n + measured.undefined
+    return (measured.n * measured.upper + measured.undefined * measured.ceiling) / images
 
 
 def combine(findings: Sequence[Finding]) -> tuple[Verdict, str]:
