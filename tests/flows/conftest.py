@@ -41,11 +41,11 @@ name = "gradcam"
 
 [[explainer]]
 name = "shap"
-evaluations = 64
+evaluations = 96
 
 [[explainer]]
 name = "lime"
-evaluations = 64
+evaluations = 96
 """
 
 
