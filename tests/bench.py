@@ -64,7 +64,7 @@ def lime_library(model: torch.nn.Module, image: torch.Tensor) -> Callable[[], ob
 
     pixels = image.permute(1, 2, 0).double().numpy()
     explainer = LimeImageExplainer(random_state=0)
-    return lambda: explainer.explain_instance(pixels, predict, top_labels=1, num_samples=1000, progress_bar=False)
+    return lambda: explainer.explain_instance(pixels, predict, top_labels=1, num_samples=1000)
 
 
 def main() -> None:
