@@ -14,7 +14,7 @@ DEFAULTS = {
     "PREFECT_LOGGING_EXTRA_LOGGERS": "attrail",
     "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "120",
     "GX_ANALYTICS_ENABLED": "false",
-    # torch's threads spin only briefly before they sleep: as fast alone, many times faster beside another busy process.
+    # torch threads spin only briefly before they sleep: as fast alone, twice as fast beside another busy process.
     "GOMP_SPINCOUNT": "1000",
 }
 
