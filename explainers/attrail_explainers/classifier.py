@@ -1,10 +1,7 @@
 """A model version as explainers see it: a torch module, how to call it, and the digest of its weights."""
 
-import contextlib
 import threading
-import weakref
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import numpy as np
@@ -12,20 +9,17 @@ import torch
 from numpy.typing import NDArray
 
 from attrail_explainers.digest import digest_of_arrays
-from attrail_explainers.errors import ConfigError, ExplanationError, UnsupportedModelError
-
-Forward = Callable[[torch.Tensor], torch.Tensor]
-BATCH = 32  # images per call, always: see Classifier.call
-_LOCKS: weakref.WeakKeyDictionary[torch.nn.Module, threading.RLock] = weakref.WeakKeyDictionary()
-_LOCKS_GUARD = threading.Lock()
+from attrail_explainers.errors import ConfigError, ExplanationError
+from attrail_explainers.working_copy import WorkingCopy, arrange, private_copy
 
 
 @dataclass(frozen=True, eq=False)
 class Classifier:
     """An image classifier under a name and a version.
 
-    ``module`` maps images (N,C,H,W) to logits (N,classes) and lets hooks fire on its submodules. ``forward`` is a
-    faster way to call the same weights where there is one. ``target_layer`` is the submodule whose activations the
+    ``module`` maps images (N,C,H,W) to logits (N,classes) and lets hooks fire on its submodules; it is copied before it
+    is run. ``graph`` is a faster way to call the same weights where there is one: then both came from a file, are this
+    classifier's own and are not copied. ``target_layer`` is the submodule whose activations the
     class-activation methods use (None: found by itself). ``batch_size`` is set when the model was exported for one
     batch size only.
     """
@@ -33,9 +27,11 @@ class Classifier:
     name: str
     version: str
     module: torch.nn.Module
-    forward: Forward | None = None
+    graph: torch.nn.Module | None = None
     target_layer: str | None = None
     batch_size: int | None = None
+    _copies: dict[tuple[int, ...], WorkingCopy] = field(default_factory=dict, repr=False)
+    _lock: threading.RLock = field(default_factory=threading.RLock, repr=False)
 
     @property
     def label(self) -> str:
@@ -51,72 +47,39 @@ class Classifier:
         state = self.module.state_dict()
         return digest_of_arrays((name, _plain(state[name])) for name in sorted(state))
 
-    @property
-    def device(self) -> torch.device:
-        tensor = next(self.module.parameters(), None)
-        return torch.device("cpu") if tensor is None else tensor.device
+    def working_copy(self, images: NDArray[np.float32] | torch.Tensor) -> WorkingCopy:
+        """What is run on images (N,C,H,W) of this size; made once."""
+        size = tuple(images.shape[1:])
+        with self._lock:
+            if size not in self._copies:
+                example = torch.as_tensor(np.array(images[:1]) if isinstance(images, np.ndarray) else images[:1])
+                copied, graph = self._arranged
+                self._copies[size] = WorkingCopy(self.label, copied, graph, example, self.batch_size, self._lock)
+            return self._copies[size]
 
-    @contextlib.contextmanager
-    def evaluating(self) -> Iterator[None]:
-        """Evaluation mode and sole use of the module for the time of a block; each submodule's mode is back afterwards.
+    @cached_property
+    def _arranged(self) -> tuple[torch.nn.Module, torch.nn.Module | None]:
+        if self.graph is None:
+            return private_copy(self.label, self.module), None
+        arrange(self.module)
+        arrange(self.graph)
+        return self.module, self.graph
 
-        Register hooks inside the block only: another thread that explains the same module would run into them.
-        """
-        with _lock_of(self.module):
-            modes = {module: module.training for module in self.module.modules()}
-            for module in modes:
-                module.training = False
-            try:
-                yield
-            finally:
-                for module, training in modes.items():
-                    module.training = training
-
-    def call(self, images: torch.Tensor, *, hooked: bool = False) -> torch.Tensor:
-        """Logits (N,classes) of one batch; ``hooked`` goes through ``module`` so that hooks fire.
-
-        A short batch is filled up with copies of its first image: kernels choose their order of summation by the
-        batch's shape, and an image must get the same bytes alone as among others. The model gets a copy, which it may
-        overwrite. Raises UnsupportedModelError when it cannot take the images or its output is not (N,classes).
-        """
-        forward = self.module if hooked or self.forward is None else self.forward
-        count, size = len(images), self.batch_size or BATCH
-        filling = images[:1].expand(max(0, size - count), *images.shape[1:])
-        images = torch.cat([images, filling])
-        try:
-            logits = forward(images)
-        except (RuntimeError, AssertionError, ValueError, TypeError) as error:
-            reason = str(error).strip().partition("\n")[0]
-            raise UnsupportedModelError(
-                f"model {self.label} cannot take images of shape {tuple(images.shape)}: {reason}; "
-                "set [preprocessing] to what the model was logged with"
-            ) from error
-        if not isinstance(logits, torch.Tensor) or logits.ndim != 2 or len(logits) != len(images):
-            got = tuple(logits.shape) if isinstance(logits, torch.Tensor) else type(logits).__name__
-            raise UnsupportedModelError(
-                f"model {self.label}: expected logits (N,classes) for {len(images)} images, got {got}"
-            )
-        return logits[:count]
-
-    def require_classes(self, targets: NDArray[np.int64], images: torch.Tensor) -> None:
-        """ConfigError names the first target that is no class of the model; ``images`` is one batch to call it with."""
-        with self.evaluating(), torch.inference_mode():
-            classes = self.call(images).shape[1]
+    def require_classes(self, targets: NDArray[np.int64], images: NDArray[np.float32] | torch.Tensor) -> None:
+        """ConfigError names the first target that is no class of the model; ``images`` (N,C,H,W) have its size."""
+        classes = self.working_copy(images).classes
         unknown = (targets < 0) | (targets >= classes)
         if unknown.any():
             target = targets[int(unknown.argmax())]
             raise ConfigError(f"class {target} cannot be explained: model {self.label} has {classes} classes, 0 and up")
 
-    def chunks(self, images: torch.Tensor) -> Iterator[torch.Tensor]:
-        """The images in batches that the model can take."""
-        size = self.batch_size or BATCH
-        yield from (images[start : start + size] for start in range(0, len(images), size))
-
     def logits(self, images: NDArray[np.float32], sample_ids: tuple[str, ...]) -> NDArray[np.float32]:
         """Logits (N,classes) of any number of images; ExplanationError names the first image without finite ones."""
-        tensor = torch.from_numpy(np.ascontiguousarray(images)).to(self.device)
-        with self.evaluating(), torch.inference_mode():
-            found = torch.cat([self.call(chunk) for chunk in self.chunks(tensor)]).float().cpu().numpy()
+        model = self.working_copy(images)
+        chunks = (images[start : start + model.batch] for start in range(0, len(images), model.batch))
+        with torch.inference_mode():
+            parts = [model.call(torch.from_numpy(np.array(chunk)).to(model.device)) for chunk in chunks]
+        found = torch.cat(parts).cpu().numpy()
         broken = ~np.isfinite(found).all(axis=1)
         if broken.any():
             sample = sample_ids[int(broken.argmax())]
@@ -125,11 +88,6 @@ class Classifier:
                 f"({int(broken.sum())} of {len(broken)} images): check its weights and the preprocessing"
             )
         return np.asarray(found, dtype=np.float32)
-
-
-def _lock_of(module: torch.nn.Module) -> threading.RLock:
-    with _LOCKS_GUARD:
-        return _LOCKS.setdefault(module, threading.RLock())
 
 
 def _plain(tensor: torch.Tensor) -> NDArray[np.generic]:

@@ -8,11 +8,11 @@ import torch
 from numpy.typing import NDArray
 from torchvision.transforms.v2.functional import gaussian_blur
 
-from attrail_explainers.classifier import Classifier
 from attrail_explainers.coalitions import Coalitions, draw_coalitions
 from attrail_explainers.digest import seed_of
 from attrail_explainers.errors import ConfigError, ExplanationError
 from attrail_explainers.segmentation import Segmentation
+from attrail_explainers.working_copy import WorkingCopy
 
 Baseline = Literal["blur", "mean", "zero"]
 
@@ -71,7 +71,7 @@ def target_log_odds(logits: torch.Tensor, target: int) -> torch.Tensor:
 
 
 def evaluate(
-    classifier: Classifier, image: torch.Tensor, target: int, sample_id: str, seed: int, perturbation: Perturbation
+    model: WorkingCopy, image: torch.Tensor, target: int, sample_id: str, seed: int, perturbation: Perturbation
 ) -> Evaluations:
     """Evaluate one image (C,H,W) under coalitions drawn for its sample id: the same for every model version."""
     segments = perturbation.segmentation.segment(image.cpu().numpy())
@@ -82,16 +82,16 @@ def evaluate(
         generator = np.random.default_rng(seed_of("coalitions", seed, sample_id))
         coalitions = draw_coalitions(count, perturbation.evaluations - 2, generator)
         rows = np.concatenate([rows, coalitions.present])
-    outputs = _masked_outputs(classifier, image, segments, rows, baseline_of(image, perturbation.baseline), target)
+    outputs = _masked_outputs(model, image, segments, rows, baseline_of(image, perturbation.baseline), target)
     if not np.isfinite(outputs).all():
         raise ExplanationError(
-            f"model {classifier.label} returns NaN or infinite outputs for perturbed copies of {sample_id!r}"
+            f"model {model.label} returns NaN or infinite outputs for perturbed copies of {sample_id!r}"
         )
     return Evaluations(segments, coalitions, outputs[2:], float(outputs[0]), float(outputs[1]))
 
 
 def _masked_outputs(
-    classifier: Classifier,
+    model: WorkingCopy,
     image: torch.Tensor,
     segments: NDArray[np.int64],
     rows: NDArray[np.bool_],
@@ -101,9 +101,9 @@ def _masked_outputs(
     """Log odds (M,) of the target with the superpixels of each row kept and the others replaced."""
     place = torch.from_numpy(segments).to(image.device)
     found = []
-    with classifier.evaluating(), torch.inference_mode():
-        for chunk in classifier.chunks(torch.from_numpy(rows).to(image.device)):
+    with torch.inference_mode():
+        for chunk in model.chunks(torch.from_numpy(rows).to(image.device)):
             keep = chunk[:, place].unsqueeze(1)
-            logits = classifier.call(torch.where(keep, image, baseline))
+            logits = model.call(torch.where(keep, image, baseline))
             found.append(target_log_odds(logits, target))
     return np.asarray(torch.cat(found).cpu().numpy())

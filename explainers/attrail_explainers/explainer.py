@@ -23,7 +23,17 @@ class Need(StrEnum):
 
     FORWARD = "forward"
     GRADIENTS = "gradients"
-    CONVOLUTIONAL_LAYER = "convolutional layer"
+    LAYER = "layer with places"
+    ATTENTION = "attention"
+    EXAMPLES = "other images"
+
+
+class Trait(StrEnum):
+    """Where a method's maps differ from the ordinary: signed, of one class, the same whatever the seed."""
+
+    RANDOM = "depends on the seed"
+    UNSIGNED = "never negative"
+    UNTARGETED = "same for every class"
 
 
 @dataclass(frozen=True)
@@ -47,6 +57,7 @@ class Explainer(Protocol):
     """
 
     needs: ClassVar[frozenset[Need]]
+    traits: ClassVar[frozenset[Trait]]
     __dataclass_fields__: ClassVar[dict[str, dataclasses.Field[Any]]]
 
     def attribute(self, subject: "Subject") -> Maps:

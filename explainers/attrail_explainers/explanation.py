@@ -1,6 +1,6 @@
 """Explain: run explainers over images in chunks, so that memory stays small and evaluations are shared."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from typing import Any
 
@@ -9,12 +9,13 @@ import torch
 from numpy.typing import NDArray
 
 from attrail_explainers.attributions import Attributions
-from attrail_explainers.classifier import BATCH, Classifier
+from attrail_explainers.classifier import Classifier
 from attrail_explainers.errors import ExplanationError, SliceError
 from attrail_explainers.explainer import Explainer, Maps, Need, make_explainer, name_of
 from attrail_explainers.layers import target_layer
 from attrail_explainers.slice import Slice
 from attrail_explainers.subject import Subject
+from attrail_explainers.working_copy import WorkingCopy, out_of_memory
 
 Progress = Callable[[int], object]
 
@@ -70,14 +71,27 @@ def _explained(
     seed: int,
     progress: Progress,
 ) -> list[Attributions]:
-    first = torch.from_numpy(slice_.images[:1].copy()).to(classifier.device)
-    classifier.require_classes(targets, first)
-    layers = [_layer_for(explainer, classifier, first) for explainer in explainers]
+    classifier.require_classes(targets, slice_.images)
+    model = classifier.working_copy(slice_.images)
+    layers = [_layer_for(explainer, classifier.target_layer, model, slice_) for explainer in explainers]
     parts: list[list[Maps]] = [[] for _ in explainers]
-    for rows in _chunks(len(slice_), classifier.batch_size or BATCH):
-        subject = _subject(classifier, slice_, targets, rows, seed)
-        for explainer, layer, maps in zip(explainers, layers, parts, strict=True):
-            maps.append(_attribute(explainer, subject.with_layer(layer), progress))
+    start = 0
+    while start < len(slice_):
+        rows = slice(start, min(start + model.batch, len(slice_)))
+        subject = _subject(model, slice_, targets, rows, seed)
+        try:
+            found = [
+                _attribute(explainer, subject.with_layer(layer), progress)
+                for explainer, layer in zip(explainers, layers, strict=True)
+            ]
+        except (RuntimeError, MemoryError) as error:
+            if not out_of_memory(error):
+                raise
+            model.back_off(error)
+            continue
+        for maps, part in zip(found, parts, strict=True):
+            part.append(maps)
+        start = rows.stop
     return [
         _attributions(classifier, slice_, explainer, layer, targets, seed, maps)
         for explainer, layer, maps in zip(explainers, layers, parts, strict=True)
@@ -98,22 +112,17 @@ def _attribute(explainer: Explainer, subject: Subject, progress: Progress) -> Ma
     return maps
 
 
-def _chunks(count: int, size: int) -> Iterator[slice]:
-    for start in range(0, count, size):
-        yield slice(start, min(start + size, count))
-
-
-def _layer_for(explainer: Explainer, classifier: Classifier, images: torch.Tensor) -> str | None:
-    if Need.CONVOLUTIONAL_LAYER not in explainer.needs:
+def _layer_for(explainer: Explainer, forced: str | None, model: WorkingCopy, slice_: Slice) -> str | None:
+    if Need.LAYER not in explainer.needs:
         return None
-    asked: str | None = getattr(explainer, "layer", None)
-    return target_layer(classifier.with_target_layer(asked), images)
+    height, width = slice_.images.shape[2:]
+    return target_layer(model, (height, width), getattr(explainer, "layer", None) or forced)
 
 
-def _subject(classifier: Classifier, slice_: Slice, targets: NDArray[np.int64], rows: slice, seed: int) -> Subject:
-    images = torch.from_numpy(np.ascontiguousarray(slice_.images[rows])).to(classifier.device)
-    classes = torch.from_numpy(np.ascontiguousarray(targets[rows])).to(classifier.device)
-    return Subject(classifier, images, classes, slice_.sample_ids[rows], seed)
+def _subject(model: WorkingCopy, slice_: Slice, targets: NDArray[np.int64], rows: slice, seed: int) -> Subject:
+    images = torch.from_numpy(np.array(slice_.images[rows])).to(model.device)
+    classes = torch.from_numpy(np.array(targets[rows])).to(model.device)
+    return Subject(model, images, classes, slice_.sample_ids[rows], seed)
 
 
 def _attributions(

@@ -5,15 +5,15 @@ from dataclasses import dataclass, field, replace
 
 import torch
 
-from attrail_explainers.classifier import Classifier
 from attrail_explainers.evaluations import Evaluations, Perturbation, evaluate
+from attrail_explainers.working_copy import WorkingCopy
 
 
 @dataclass(frozen=True, eq=False)
 class Subject:
     """``images`` (N,C,H,W) on the model's device, ``targets`` (N,) int64, N ``sample_ids``, the seed of all draws."""
 
-    classifier: Classifier
+    model: WorkingCopy
     images: torch.Tensor
     targets: torch.Tensor
     sample_ids: tuple[str, ...]
@@ -40,7 +40,7 @@ class Subject:
         key = (row, perturbation)
         if key not in self._evaluations:
             self._evaluations[key] = evaluate(
-                self.classifier,
+                self.model,
                 self.images[row],
                 int(self.targets[row]),
                 self.sample_ids[row],

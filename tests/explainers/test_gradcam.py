@@ -88,7 +88,7 @@ def test_equals_captum(net, pictures, top):
 
 def test_found_layer_feeds_the_global_pooling(net, pictures):
     """In all these nets the last grid is what the model's own feature extractor gives before it pools."""
-    found = target_layer(Classifier("net", "1", net), torch.from_numpy(pictures[:1]))
+    found = target_layer(Classifier("net", "1", net).working_copy(pictures), pictures.shape[2:])
     kept = []
     net.get_submodule(found).register_forward_hook(lambda module, arguments, output: kept.append(output))
     pooled = []

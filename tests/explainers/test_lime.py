@@ -54,7 +54,14 @@ def classifier(small_net):
 @pytest.mark.parametrize("kernel_width", [0.1, 0.25, 2.0])
 def test_equals_lime(classifier, pictures, kernel_width):
     image = torch.from_numpy(pictures[CAT])
-    evaluations = evaluate(classifier, image, TARGET, "picture", 0, Perturbation(Segmentation(SEGMENTS), "blur", 2**10))
+    evaluations = evaluate(
+        classifier.working_copy(image[None]),
+        image,
+        TARGET,
+        "picture",
+        0,
+        Perturbation(Segmentation(SEGMENTS), "blur", 2**10),
+    )
     assert (evaluations.coalitions.weight == 1).all()
     weights, fit = surrogate(evaluations, kernel_width)
     expected, expected_fit = by_lime(evaluations, kernel_width)
@@ -66,14 +73,23 @@ def test_equals_lime(classifier, pictures, kernel_width):
 def test_explains_the_probability(classifier, pictures):
     """The log odds that are shared with SHAP turn back into the model's own softmax probabilities."""
     image = torch.from_numpy(pictures[CAT])
-    found = evaluate(classifier, image, TARGET, "picture", 0, Perturbation(Segmentation(SEGMENTS), "blur", 8))
-    with torch.no_grad(), classifier.evaluating():
-        probability = torch.softmax(classifier.module(image[None].clone()), dim=1)[0, TARGET]
+    found = evaluate(
+        classifier.working_copy(image[None]),
+        image,
+        TARGET,
+        "picture",
+        0,
+        Perturbation(Segmentation(SEGMENTS), "blur", 8),
+    )
+    with torch.no_grad():
+        probability = torch.softmax(classifier.module.eval()(image[None].clone()), dim=1)[0, TARGET]
     assert expit(found.full) == pytest.approx(float(probability), rel=1e-5)
 
 
 def test_map_carries_each_weight_over_its_superpixel(classifier, pictures):
-    subject = Subject(classifier, torch.from_numpy(pictures[:1]), torch.tensor([TARGET]), ("picture",), 0)
+    subject = Subject(
+        classifier.working_copy(pictures), torch.from_numpy(pictures[:1]), torch.tensor([TARGET]), ("picture",), 0
+    )
     explainer = Lime(segments=SEGMENTS, evaluations=100)
     maps = explainer.attribute(subject)
     evaluations = subject.evaluations(0, Perturbation(Segmentation(SEGMENTS), "blur", 100))
@@ -84,7 +100,9 @@ def test_map_carries_each_weight_over_its_superpixel(classifier, pictures):
 
 
 def test_image_without_parts_is_undefined(classifier, pictures):
-    subject = Subject(classifier, torch.from_numpy(pictures[:1]), torch.tensor([TARGET]), ("picture",), 0)
+    subject = Subject(
+        classifier.working_copy(pictures), torch.from_numpy(pictures[:1]), torch.tensor([TARGET]), ("picture",), 0
+    )
     maps = Lime(segments=1).attribute(subject)
     assert maps.undefined == {0: "fewer than two superpixels"}
     assert np.isnan(maps.values).all()

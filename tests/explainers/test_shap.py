@@ -47,7 +47,7 @@ def picture(pictures):
 
 @pytest.fixture
 def evaluations(classifier, picture):
-    found = evaluate(classifier, picture, TARGET, "picture", 0, PERTURBATION)
+    found = evaluate(classifier.working_copy(picture[None]), picture, TARGET, "picture", 0, PERTURBATION)
     assert found.segments.max() >= 6
     assert len(found.log_odds) == 2 ** (found.segments.max() + 1) - 2
     return found
@@ -61,8 +61,8 @@ def log_odds(classifier, picture, evaluations):
     def function(rows):
         keep = rows.astype(bool)[:, evaluations.segments][:, None]
         images = torch.from_numpy(np.where(keep, picture.numpy(), baseline))
-        with torch.no_grad(), classifier.evaluating():
-            probability = torch.softmax(classifier.module(images), dim=1)[:, TARGET].numpy()
+        with torch.no_grad():
+            probability = torch.softmax(classifier.module.eval()(images), dim=1)[:, TARGET].numpy()
         return np.log(probability / (1 - probability))
 
     return function
@@ -97,7 +97,7 @@ def test_equals_shap_kernel_explainer(evaluations, log_odds):
 
 
 def test_map_spreads_each_value_over_its_superpixel(classifier, picture, evaluations):
-    subject = Subject(classifier, picture[None], torch.tensor([TARGET]), ("picture",), 0)
+    subject = Subject(classifier.working_copy(picture[None]), picture[None], torch.tensor([TARGET]), ("picture",), 0)
     maps = KernelShap(segments=SEGMENTS, evaluations=2**10).attribute(subject)
     expected = shapley_values(evaluations)
     for segment, value in enumerate(expected):
@@ -115,8 +115,8 @@ def test_completeness_at_any_budget(classifier, pictures, budget, baseline):
     for row, target in enumerate([0, 3]):
         image = torch.from_numpy(images[row])
         both = torch.stack([image, baseline_of(image, baseline)])
-        with torch.no_grad(), classifier.evaluating():
-            probability = torch.softmax(classifier.module(both), dim=1)[:, target].numpy()
+        with torch.no_grad():
+            probability = torch.softmax(classifier.module.eval()(both), dim=1)[:, target].numpy()
         whole, bare = np.log(probability / (1 - probability))
         assert found.values[row].sum(dtype=np.float64) == pytest.approx(whole - bare, abs=1e-5)
         assert abs(found.diagnostics["completeness_residual"][row]) < 1e-5
@@ -164,7 +164,7 @@ def test_sampled_values_are_not_biased():
 
 def test_too_few_evaluations_are_undefined(classifier, pictures):
     images = torch.from_numpy(pictures[:1])
-    subject = Subject(classifier, images, torch.tensor([TARGET]), ("picture",), 0)
+    subject = Subject(classifier.working_copy(images), images, torch.tensor([TARGET]), ("picture",), 0)
     maps = KernelShap(segments=30, evaluations=12).attribute(subject)
     assert np.isnan(maps.values).all()
     assert "10 evaluations do not determine the values of" in maps.undefined[0]
@@ -175,5 +175,7 @@ def test_too_few_evaluations_are_undefined(classifier, pictures):
 def test_image_without_parts_is_undefined(classifier, pictures):
     maps = explain(classifier.module, pictures[:2], [0, 0], "shap", segments=SEGMENTS)
     assert not maps.undefined
-    subject = Subject(classifier, torch.from_numpy(pictures[:1]), torch.tensor([0]), ("picture",), 0)
+    subject = Subject(
+        classifier.working_copy(pictures), torch.from_numpy(pictures[:1]), torch.tensor([0]), ("picture",), 0
+    )
     assert KernelShap(segments=1).attribute(subject).undefined == {0: "fewer than two superpixels"}

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 
 from attrail_explainers.errors import UnsupportedModelError
-from attrail_explainers.explainer import Maps, Need
+from attrail_explainers.explainer import Maps, Need, Trait
 from attrail_explainers.subject import Subject
 
 
@@ -22,7 +22,8 @@ class GradCam:
 
     layer: str | None = None
 
-    needs: ClassVar[frozenset[Need]] = frozenset({Need.GRADIENTS, Need.CONVOLUTIONAL_LAYER})
+    needs: ClassVar[frozenset[Need]] = frozenset({Need.GRADIENTS, Need.LAYER})
+    traits: ClassVar[frozenset[Trait]] = frozenset({Trait.UNSIGNED})
 
     def attribute(self, subject: Subject) -> Maps:
         activations, gradients = activations_and_gradients(subject)
@@ -38,27 +39,23 @@ def activations_and_gradients(subject: Subject) -> tuple[torch.Tensor, torch.Ten
 
     The rows after the subject's own are the batch's filling: sums over a constant shape keep bytes the same.
     """
-    classifier, name = subject.classifier, subject.target_layer
+    model, name = subject.model, subject.target_layer or ""
     leaves: list[torch.Tensor] = []
 
     def leave_graph(module: torch.nn.Module, arguments: Any, output: Any) -> torch.Tensor:
         if not isinstance(output, torch.Tensor) or output.ndim != 4:
             raise UnsupportedModelError(
-                f"layer {name!r} of model {classifier.label}: expected activations (N,C,h,w) for gradcam"
+                f"layer {name!r} of model {model.label}: expected activations (N,C,h,w) for gradcam"
             )
         leaves.append(output.detach().requires_grad_())
         torch.set_grad_enabled(True)
         return leaves[-1].clone()  # a later in-place activation may write into the copy, not into the leaf
 
-    with classifier.evaluating(), torch.no_grad():
-        handle = classifier.module.get_submodule(name or "").register_forward_hook(leave_graph)
-        try:
-            logits = classifier.call(subject.images, hooked=True)
-        finally:
-            handle.remove()
+    with torch.no_grad(), model.hooks({name: leave_graph}):
+        logits = model.call(subject.images, hooked=True)
     if len(leaves) != 1:
         raise UnsupportedModelError(
-            f"layer {name!r} of model {classifier.label} ran {len(leaves)} times in one forward pass; gradcam needs "
+            f"layer {name!r} of model {model.label} ran {len(leaves)} times in one forward pass; gradcam needs "
             "a layer that runs once: set the explainer's parameter layer"
         )
     selected = logits.gather(1, subject.targets[:, None]).sum()

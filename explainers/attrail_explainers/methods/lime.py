@@ -10,7 +10,7 @@ from scipy.special import expit
 
 from attrail_explainers.errors import ConfigError
 from attrail_explainers.evaluations import Baseline, Evaluations, Perturbation
-from attrail_explainers.explainer import Maps, Need
+from attrail_explainers.explainer import Maps, Need, Trait
 from attrail_explainers.segmentation import Segmentation
 from attrail_explainers.subject import Subject
 
@@ -31,6 +31,7 @@ class Lime:
     kernel_width: float = 0.25
 
     needs: ClassVar[frozenset[Need]] = frozenset({Need.FORWARD})
+    traits: ClassVar[frozenset[Trait]] = frozenset({Trait.RANDOM})
 
     def __post_init__(self) -> None:
         self.perturbation()

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from attrail_explainers.coalitions import log_choose
 from attrail_explainers.evaluations import Baseline, Evaluations, Perturbation
-from attrail_explainers.explainer import Maps, Need
+from attrail_explainers.explainer import Maps, Need, Trait
 from attrail_explainers.segmentation import Segmentation
 from attrail_explainers.subject import Subject
 
@@ -28,6 +28,7 @@ class KernelShap:
     evaluations: int = 256
 
     needs: ClassVar[frozenset[Need]] = frozenset({Need.FORWARD})
+    traits: ClassVar[frozenset[Trait]] = frozenset({Trait.RANDOM})
 
     def __post_init__(self) -> None:
         self.perturbation()

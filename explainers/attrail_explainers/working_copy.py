@@ -1,0 +1,194 @@
+"""A private copy of a model, arranged for speed: the module that a user gives is never run and never touched."""
+
+import contextlib
+import copy
+import logging
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from attrail_explainers.errors import UnsupportedModelError
+
+Forward = Callable[[torch.Tensor], torch.Tensor]
+Hook = Callable[[torch.nn.Module, Any, Any], Any]
+
+# Bytes of the largest activation of one batch: on a CPU larger ones leave the caches and are slower per image.
+BUDGET = {"cpu": 40 * 2**20, "cuda": 2**30}
+MOST = {"cpu": 32, "cuda": 512}  # images per batch, however small they are
+
+logger = logging.getLogger("attrail.explainers")
+
+
+@dataclass(frozen=True)
+class Activation:
+    """What a submodule gave for one image: the shape (T,C), (C,h,w) or (h,w,C) of its output, as the model has it."""
+
+    layer: str
+    shape: tuple[int, ...]
+
+
+class WorkingCopy:
+    """A model copy, as ``private_copy`` arranges it, that is run on images of one size.
+
+    ``module`` lets hooks fire; plain calls take the faster ``forward`` where there is one. ``activations`` are the
+    outputs of all submodules in the order in which they finish, ``classes`` the number of logits, both found by one
+    call with ``images`` (N,C,H,W). ``batch`` is the number of images in every call: as many as keep the largest
+    activation within the byte budget, so that it depends on the architecture and the images' size alone.
+    """
+
+    def __init__(
+        self,
+        label: str,
+        module: torch.nn.Module,
+        forward: Forward | None,
+        images: torch.Tensor,
+        fixed_batch: int | None,
+        lock: threading.RLock,
+    ) -> None:
+        self.label, self.module, self.forward = label, module, forward
+        self.dtype = _dtype(module)
+        self.fixed_batch = fixed_batch
+        self._lock = lock
+        self._layout = torch.channels_last
+        self.batch = fixed_batch or 2  # two images tell a batch of windows from a batch of images
+        self.activations, self.classes = self._probed(images)
+        self.batch = fixed_batch or self._affordable(images)
+
+    @property
+    def device(self) -> torch.device:
+        tensor = next(self.module.parameters(), None)
+        return torch.device("cpu") if tensor is None else tensor.device
+
+    def call(self, images: torch.Tensor, *, hooked: bool = False) -> torch.Tensor:
+        """Logits (N,classes) float32 of any number of images; ``hooked`` goes through ``module`` so that hooks fire.
+
+        Every batch has the same shape: a short one is filled up with copies of its first image, because kernels choose
+        their order of summation by the batch's shape and an image must get the same bytes alone as among others. The
+        model gets a copy, which it may overwrite. Raises UnsupportedModelError when it cannot take the images or its
+        output is not (N,classes).
+        """
+        forward = self.module if hooked or self.forward is None else self.forward
+        with self._lock:
+            found = [self._logits(forward, chunk) for chunk in images.split(self.batch)]
+        return found[0] if len(found) == 1 else torch.cat(found)
+
+    def chunks(self, images: torch.Tensor) -> Iterator[torch.Tensor]:
+        """The images in batches."""
+        yield from images.split(self.batch)
+
+    @contextlib.contextmanager
+    def hooks(self, hooks: dict[str, Hook]) -> Iterator[None]:
+        """Forward hooks on submodules, and sole use of the copy, for the time of a block."""
+        with self._lock:
+            handles = []
+            try:
+                for name, hook in hooks.items():
+                    handles.append(self.module.get_submodule(name).register_forward_hook(hook))
+                yield
+            finally:
+                for handle in handles:
+                    handle.remove()
+
+    def back_off(self, error: Exception) -> None:
+        """Halve the batch after running out of memory; raises ``error`` again when it cannot get smaller."""
+        if self.batch == 1 or self.fixed_batch is not None:
+            raise error
+        self.batch //= 2
+        logger.warning("out of memory on model %s: going on with batches of %d images", self.label, self.batch)
+
+    def _logits(self, forward: Forward, images: torch.Tensor) -> torch.Tensor:
+        count = len(images)
+        filling = images[:1].detach().expand(self.batch - count, *images.shape[1:])
+        whole = torch.cat([images, filling]) if len(filling) else images.clone()
+        logits = self._run(forward, whole.to(self.dtype).contiguous(memory_format=self._layout))
+        if not isinstance(logits, torch.Tensor) or logits.ndim != 2 or len(logits) != len(whole):
+            got = tuple(logits.shape) if isinstance(logits, torch.Tensor) else type(logits).__name__
+            raise UnsupportedModelError(
+                f"model {self.label}: expected logits (N,classes) for {len(whole)} images, got {got}"
+            )
+        return logits[:count].float()
+
+    def _run(self, forward: Forward, images: torch.Tensor) -> Any:
+        try:
+            return forward(images)
+        except (RuntimeError, AssertionError, ValueError, TypeError) as error:
+            if out_of_memory(error):
+                raise
+            reason = str(error).strip().partition("\n")[0]
+            raise UnsupportedModelError(
+                f"model {self.label} cannot take images of shape {tuple(images.shape)}: {reason}; "
+                "set [preprocessing] to what the model was logged with"
+            ) from error
+
+    def _probed(self, images: torch.Tensor) -> tuple[tuple[Activation, ...], int]:
+        """Activations and number of classes; the layout falls back to the ordinary one where channels-last fails."""
+        some = images[:1].to(self.device)
+        try:
+            return self._activations(some)
+        except UnsupportedModelError:
+            self._layout = torch.contiguous_format
+            return self._activations(some)
+
+    def _activations(self, images: torch.Tensor) -> tuple[tuple[Activation, ...], int]:
+        found: list[Activation] = []
+
+        def keep(name: str) -> Hook:
+            def hook(module: torch.nn.Module, arguments: Any, output: Any) -> None:
+                if isinstance(output, torch.Tensor) and len(output) == self.batch and output.ndim > 1:
+                    found.append(Activation(name, tuple(output.shape[1:])))
+
+            return hook
+
+        names = [name for name, _ in self.module.named_modules() if name]
+        with torch.inference_mode(), self.hooks({name: keep(name) for name in names}):
+            logits = self.call(images, hooked=True)
+        return tuple(found), logits.shape[1]
+
+    def _affordable(self, images: torch.Tensor) -> int:
+        kind = self.device.type if self.device.type in BUDGET else "cpu"
+        largest = max((_count(each.shape) for each in self.activations), default=0)
+        largest = max(largest, _count(tuple(images.shape[1:]))) * self.dtype.itemsize
+        fitting = max(1, BUDGET[kind] // largest)
+        return int(min(MOST[kind], 2 ** (fitting.bit_length() - 1)))
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that memory ran out, on a GPU or on the CPU."""
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or "not enough memory" in str(error)
+
+
+def private_copy(label: str, module: torch.nn.Module) -> torch.nn.Module:
+    """A deep copy, arranged; UnsupportedModelError when the module cannot be copied."""
+    try:
+        copied = copy.deepcopy(module)
+    except (RuntimeError, TypeError) as error:
+        raise UnsupportedModelError(
+            f"model {label} cannot be copied, log it in MLflow's default pt2 format: {error}"
+        ) from error
+    arrange(copied)
+    return copied
+
+
+def arrange(module: torch.nn.Module) -> None:
+    """Evaluation mode, no weight gradients, no in-place activations, channels-last weights."""
+    for part in module.modules():
+        part.training = False
+        if getattr(part, "inplace", False) is True:
+            setattr(part, "inplace", False)  # noqa: B010 - mypy takes every attribute of a module for a tensor
+    for weight in [*module.parameters(), *module.buffers()]:
+        weight.requires_grad_(False)
+        if weight.ndim == 4:
+            weight.data = weight.data.contiguous(memory_format=torch.channels_last)
+
+
+def _dtype(module: torch.nn.Module) -> torch.dtype:
+    """The one floating dtype of all weights; float32 when there are several or none."""
+    found = {each.dtype for each in module.parameters() if each.is_floating_point()}
+    return found.pop() if len(found) == 1 else torch.float32
+
+
+def _count(shape: tuple[int, ...]) -> int:
+    return int(torch.Size(shape).numel())
