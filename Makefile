@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 export GOMP_SPINCOUNT := 1000
 
-.PHONY: demo test check bench clean
+.PHONY: demo test check bench bench-audit families clean
 
 demo: .venv/ready  ## train, register, audit an honest retrain and a cheat
 	$(BIN)/python deploy/demo/demo.py
@@ -17,8 +17,18 @@ check: .venv/ready  ## style, types, architecture
 	$(BIN)/mypy
 	$(BIN)/python -m pytest -q tests/test_architecture.py
 
-bench: .venv/ready  ## how long the explainers take on this machine
-	$(BIN)/python tests/bench.py
+bench: .venv/bench  ## what explanations cost on this machine, beside the libraries; writes explainers/BENCH.md
+	$(BIN)/python tests/bench
+
+families: .venv/ready  ## which explainer works on which family of models; writes explainers/FAMILIES.md
+	$(BIN)/python tests/explainers/families.py
+
+bench-audit: .venv/bench  ## two versions, 256 photographs, three methods: how long altogether
+	$(BIN)/python tests/bench/whole.py
+
+.venv/bench: .venv/ready
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev,bench]'
+	touch $@
 
 .venv/ready: pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit("attrail needs Python 3.11 or newer" if sys.version_info < (3, 11) else 0)'

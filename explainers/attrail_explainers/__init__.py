@@ -1,4 +1,4 @@
-"""attrail_explainers: maps of what an image classifier looks at. Importing it loads no torch; ``explain`` does."""
+"""attrail_explainers: maps of what an image classifier looks at. Importing it loads no torch, using it does."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -7,6 +7,7 @@ from attrail_explainers.errors import AttrailError
 from attrail_explainers.slice import Preprocessing, Slice
 
 if TYPE_CHECKING:
+    from attrail_explainers.assessment import assess
     from attrail_explainers.explanation import explain
 
 __all__ = [
@@ -14,6 +15,7 @@ __all__ = [
     "Attributions",
     "Preprocessing",
     "Slice",
+    "assess",
     "explain",
     "load_attributions",
     "save_attributions",
@@ -25,4 +27,8 @@ def __getattr__(name: str) -> Any:
         from attrail_explainers.explanation import explain  # noqa: PLC0415 - it loads torch
 
         return explain
+    if name == "assess":
+        from attrail_explainers.assessment import assess  # noqa: PLC0415 - it loads torch
+
+        return assess
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

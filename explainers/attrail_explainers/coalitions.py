@@ -12,11 +12,13 @@ class Coalitions:
     """Rows of segments that stay.
 
     ``present`` (M,S) bool, never all or none. ``weight`` (M,) is proportional to one over the probability with which
-    a row was drawn, so that any expectation over subsets can be taken from the same rows.
+    a row was drawn, so that any expectation over subsets can be taken from the same rows. ``complete`` says that these
+    are all the rows there are.
     """
 
     present: NDArray[np.bool_]
     weight: NDArray[np.float64]
+    complete: bool = False
 
     @property
     def sizes(self) -> NDArray[np.int64]:
@@ -49,7 +51,7 @@ def draw_coalitions(segments: int, budget: int, generator: np.random.Generator) 
     if segments <= 20 and 2**segments - 2 <= budget:
         codes = np.arange(1, 2**segments - 1)
         present = (codes[:, None] >> np.arange(segments)) & 1 == 1
-        return Coalitions(present, np.ones(len(present)))
+        return Coalitions(present, np.ones(len(present)), complete=True)
     probability = size_distribution(segments)
     sizes = generator.choice(np.arange(1, segments), size=max(1, budget // 2), p=probability)
     ranks = generator.random((len(sizes), segments)).argsort(axis=1)

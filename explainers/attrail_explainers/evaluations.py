@@ -1,6 +1,8 @@
 """Masked evaluations of one image, computed once and shared by every perturbation method that asks for the same."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal
 
 import numpy as np
@@ -10,11 +12,16 @@ from torchvision.transforms.v2.functional import gaussian_blur
 
 from attrail_explainers.coalitions import Coalitions, draw_coalitions
 from attrail_explainers.digest import seed_of
+from attrail_explainers.emulator import Emulator
 from attrail_explainers.errors import ConfigError, ExplanationError
-from attrail_explainers.segmentation import Segmentation
+from attrail_explainers.segmentation import Segmentation, segment_diagnostics
 from attrail_explainers.working_copy import WorkingCopy
 
 Baseline = Literal["blur", "mean", "zero"]
+
+
+Precision = Literal["float32", "bfloat16"]
+FIRST, BLOCK = 128, 64  # evaluations before the first look at the interval, and between looks
 
 
 @dataclass(frozen=True)
@@ -23,18 +30,26 @@ class Perturbation:
 
     ``baseline``: "blur" (Fong & Vedaldi, ICCV 2017; Gaussian with a sigma of an eighth of the shorter side), "mean"
     (the image's mean colour) or "zero" (zero in the model's own units). ``evaluations`` counts every call for an image,
-    the whole image and the bare baseline among them.
+    the whole image and the bare baseline among them. With ``tolerance`` it is the most that are spent: they stop as
+    soon as the standard deviation of the Shapley values, given the evaluations, is at most that share of the spread of
+    the values over superpixels. ``precision`` "bfloat16" halves the time on CPUs that have it, and adds noise.
     """
 
     segmentation: Segmentation
     baseline: Baseline
     evaluations: int
+    tolerance: float | None = None
+    precision: Precision = "float32"
 
     def __post_init__(self) -> None:
         if self.baseline not in ("blur", "mean", "zero"):
             raise ConfigError(f"baseline must be blur, mean or zero, not {self.baseline!r}")
         if not isinstance(self.evaluations, int) or self.evaluations < 4:
             raise ConfigError(f"evaluations must be a whole number of at least 4, not {self.evaluations!r}")
+        if self.tolerance is not None and not (isinstance(self.tolerance, int | float) and 0 < self.tolerance < 1):
+            raise ConfigError(f"tolerance must be a share above 0 and below 1, not {self.tolerance!r}")
+        if self.precision not in ("float32", "bfloat16"):
+            raise ConfigError(f"precision must be float32 or bfloat16, not {self.precision!r}")
 
 
 @dataclass(frozen=True)
@@ -50,6 +65,20 @@ class Evaluations:
     log_odds: NDArray[np.float64]
     full: float
     empty: float
+
+    @cached_property
+    def emulator(self) -> Emulator:
+        """The process that says what the coalitions that were not evaluated would have given."""
+        if self.coalitions is None:
+            raise ValueError("an emulator needs at least two superpixels")
+        return Emulator(self.coalitions.present, self.log_odds, self.full, self.empty)
+
+    def diagnostics(self) -> dict[str, float]:
+        """How the image was cut, the evaluations spent, and the share of their variance that the emulator predicts."""
+        numbers = segment_diagnostics(self.segments) | {"evaluations": float(len(self.log_odds) + 2)}
+        if self.coalitions is not None and not self.coalitions.complete:
+            numbers["emulator_r2"] = self.emulator.explained_variance()
+        return numbers
 
 
 def baseline_of(image: torch.Tensor, kind: Baseline) -> torch.Tensor:
@@ -74,36 +103,76 @@ def evaluate(
     model: WorkingCopy, image: torch.Tensor, target: int, sample_id: str, seed: int, perturbation: Perturbation
 ) -> Evaluations:
     """Evaluate one image (C,H,W) under coalitions drawn for its sample id: the same for every model version."""
+    (found,) = evaluate_together([model], image, target, sample_id, seed, perturbation)
+    return found
+
+
+def evaluate_together(
+    models: Sequence[WorkingCopy],
+    image: torch.Tensor,
+    target: int,
+    sample_id: str,
+    seed: int,
+    perturbation: Perturbation,
+) -> list[Evaluations]:
+    """Evaluate one image under the same coalitions by one model or by two.
+
+    With a tolerance, evaluations stop when one model's Shapley values are certain enough, or for two models those of
+    the difference between them.
+    """
     segments = perturbation.segmentation.segment(image.cpu().numpy())
     count = int(segments.max()) + 1
-    coalitions = None
-    rows = np.array([[True] * count, [False] * count])
-    if count >= 2:
-        generator = np.random.default_rng(seed_of("coalitions", seed, sample_id))
-        coalitions = draw_coalitions(count, perturbation.evaluations - 2, generator)
-        rows = np.concatenate([rows, coalitions.present])
-    outputs = _masked_outputs(model, image, segments, rows, baseline_of(image, perturbation.baseline), target)
-    if not np.isfinite(outputs).all():
-        raise ExplanationError(
-            f"model {model.label} returns NaN or infinite outputs for perturbed copies of {sample_id!r}"
-        )
-    return Evaluations(segments, coalitions, outputs[2:], float(outputs[0]), float(outputs[1]))
+    if count < 2:
+        rows = np.array([[True], [False]])
+        ends = [_outputs(model, image, segments, rows, target, sample_id, perturbation) for model in models]
+        return [Evaluations(segments, None, each[2:], float(each[0]), float(each[1])) for each in ends]
+    generator = np.random.default_rng(seed_of("coalitions", seed, sample_id))
+    drawn = draw_coalitions(count, perturbation.evaluations - 2, generator)
+    rows = np.concatenate([[[True] * count, [False] * count], drawn.present])
+    outputs = np.empty((len(models), 0))
+    for stop in _stops(len(rows), perturbation.tolerance):
+        block = rows[outputs.shape[1] : stop]
+        found = [_outputs(model, image, segments, block, target, sample_id, perturbation) for model in models]
+        outputs = np.concatenate([outputs, found], axis=1)
+        if stop < len(rows) and _certain(rows[:stop], outputs, perturbation.tolerance):
+            break
+    used = outputs.shape[1] - 2
+    coalitions = Coalitions(drawn.present[:used], drawn.weight[:used], drawn.complete)
+    return [Evaluations(segments, coalitions, each[2:], float(each[0]), float(each[1])) for each in outputs]
 
 
-def _masked_outputs(
+def _stops(count: int, tolerance: float | None) -> list[int]:
+    """After how many evaluations to look; a budget without tolerance is spent in one go."""
+    return [count] if tolerance is None else [*range(FIRST, count, BLOCK), count]
+
+
+def _certain(rows: NDArray[np.bool_], outputs: NDArray[np.float64], tolerance: float | None) -> bool:
+    contrast = outputs[-1] - outputs[0] if len(outputs) == 2 else outputs[0]
+    found = Emulator(rows[2:], contrast[2:], contrast[0], contrast[1])
+    return tolerance is not None and found.noise <= tolerance
+
+
+def _outputs(
     model: WorkingCopy,
     image: torch.Tensor,
     segments: NDArray[np.int64],
     rows: NDArray[np.bool_],
-    baseline: torch.Tensor,
     target: int,
+    sample_id: str,
+    perturbation: Perturbation,
 ) -> NDArray[np.float64]:
     """Log odds (M,) of the target with the superpixels of each row kept and the others replaced."""
     place = torch.from_numpy(segments).to(image.device)
+    baseline = baseline_of(image, perturbation.baseline)
+    short = perturbation.precision == "bfloat16"
     found = []
-    with torch.inference_mode():
+    with torch.inference_mode(), torch.autocast(image.device.type, torch.bfloat16, enabled=short):
         for chunk in model.chunks(torch.from_numpy(rows).to(image.device)):
-            keep = chunk[:, place].unsqueeze(1)
-            logits = model.call(torch.where(keep, image, baseline))
+            logits = model.call(torch.where(chunk[:, place].unsqueeze(1), image, baseline))
             found.append(target_log_odds(logits, target))
-    return np.asarray(torch.cat(found).cpu().numpy())
+    outputs = np.asarray(torch.cat(found).cpu().numpy())
+    if not np.isfinite(outputs).all():
+        raise ExplanationError(
+            f"model {model.label} returns NaN or infinite outputs for perturbed copies of {sample_id!r}"
+        )
+    return outputs

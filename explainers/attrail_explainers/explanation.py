@@ -14,7 +14,7 @@ from attrail_explainers.errors import ExplanationError, SliceError
 from attrail_explainers.explainer import Explainer, Maps, Need, make_explainer, name_of
 from attrail_explainers.layers import target_layer
 from attrail_explainers.slice import Slice
-from attrail_explainers.subject import Subject
+from attrail_explainers.subject import Examples, Subject
 from attrail_explainers.working_copy import WorkingCopy, out_of_memory
 
 Progress = Callable[[int], object]
@@ -75,10 +75,11 @@ def _explained(
     model = classifier.working_copy(slice_.images)
     layers = [_layer_for(explainer, classifier.target_layer, model, slice_) for explainer in explainers]
     parts: list[list[Maps]] = [[] for _ in explainers]
+    examples = Examples(slice_.images, slice_.sample_ids)
     start = 0
     while start < len(slice_):
         rows = slice(start, min(start + model.batch, len(slice_)))
-        subject = _subject(model, slice_, targets, rows, seed)
+        subject = replace(_subject(model, slice_, targets, rows, seed), examples=examples)
         try:
             found = [
                 _attribute(explainer, subject.with_layer(layer), progress)
@@ -115,8 +116,8 @@ def _attribute(explainer: Explainer, subject: Subject, progress: Progress) -> Ma
 def _layer_for(explainer: Explainer, forced: str | None, model: WorkingCopy, slice_: Slice) -> str | None:
     if Need.LAYER not in explainer.needs:
         return None
-    height, width = slice_.images.shape[2:]
-    return target_layer(model, (height, width), getattr(explainer, "layer", None) or forced)
+    example = torch.from_numpy(np.array(slice_.images[:1])).to(model.device)
+    return target_layer(model, example, getattr(explainer, "layer", None) or forced).name
 
 
 def _subject(model: WorkingCopy, slice_: Slice, targets: NDArray[np.int64], rows: slice, seed: int) -> Subject:

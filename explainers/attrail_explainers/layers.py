@@ -1,38 +1,137 @@
-"""The layer whose activations stand for "where": found among the activations of one call."""
+"""The layer whose activations stand for "where": found among the activations of one call, and checked before use."""
+
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Sequence
+
+import torch
 
 from attrail_explainers.errors import UnsupportedModelError
+from attrail_explainers.places import Form, Places, TargetLayer, arrangements
+from attrail_explainers.probing import Probing
 from attrail_explainers.working_copy import Activation, WorkingCopy
 
+LAST = 32  # so many layers, from the last on, are looked at: more than one transformer block has
+ADVICE = "set the explainer's parameter layer, or use shap or lime, which only call the model"
 
-def target_layer(model: WorkingCopy, size: tuple[int, int], forced: str | None = None) -> str:
-    """Name of the submodule that finishes last with activations (N,C,h,w) on a grid larger than 1x1.
+Readings = dict[str, list[Places]]
 
-    That is the input of the global pooling in convolutional classifiers, the layer Grad-CAM's authors use
-    (Selvaraju et al., ICCV 2017, section 3). ``size`` is the images' (H,W). Raises UnsupportedModelError
-    when no submodule gives such activations, when tokens or channels-last activations follow (transformers: their
-    four-dimensional tensors are no grid of places), or when the ``forced`` layer does not exist.
+
+def target_layer(model: WorkingCopy, images: torch.Tensor, forced: str | None = None) -> TargetLayer:
+    """The last submodule through whose places all evidence passes; found once for a model on images (N,C,H,W).
+
+    In a convolutional classifier that is the input of the global pooling, the layer Grad-CAM's authors use (Selvaraju
+    et al., ICCV 2017, section 3). In a transformer that reads its class token it is the first norm of the last block:
+    what that block gives at the other tokens reaches no logit. A ``forced`` layer is checked as a found one is. Raises
+    UnsupportedModelError when no layer passes, naming the check that failed.
     """
-    if forced is not None:
-        if forced not in dict(model.module.named_modules()):
-            raise UnsupportedModelError(f"model {model.label} has no layer {forced!r}")
-        return forced
-    placed = [each for each in model.activations if _has_places(each)]
-    if not placed or not _on_grid(placed[-1], size):
+    with model.hooks({}):  # sole use: other threads wait for what this one finds
+        if forced not in model.target_layers:
+            model.target_layers[forced] = _found(model, images, forced)
+        return model.target_layers[forced]
+
+
+def token_layer(model: WorkingCopy, size: tuple[int, int], tokens: int) -> TargetLayer:
+    """The last submodule before the head that gives ``tokens`` tokens, for images of ``size`` (H,W), unchecked."""
+    body = _body(model)
+    for each in reversed(body):
+        if len(each.shape) == 2 and each.shape[0] == tokens:
+            for places in _readings(each, size, body):
+                return TargetLayer(each.layer, places, linear=False)
+    raise UnsupportedModelError(
+        f"model {model.label} has no layer that gives the {tokens} tokens of its attention as a grid of places"
+    )
+
+
+def heads(model: WorkingCopy) -> list[str]:
+    """The classification layers: the last submodule with weights of its own and all others with the same output.
+
+    None when that last output is not one number per class.
+    """
+    weighed = [each for each in model.activations if _has_weights(model.module.get_submodule(each.layer))]
+    if not weighed or model.classes not in weighed[-1].shape:
+        return []
+    return list(dict.fromkeys(each.layer for each in weighed if each.shape == weighed[-1].shape))
+
+
+def _found(model: WorkingCopy, images: torch.Tensor, forced: str | None) -> TargetLayer:
+    size = (images.shape[2], images.shape[3])
+    readings = _candidates(model, size) if forced is None else _forced(model, size, forced)
+    probing, ends, flaws = Probing.of(model, images, list(readings)), heads(model), []
+    for name, places in _backwards(readings):
+        flaw = probing.flaw(name, places)
+        if flaw is None and probing.ignores(ends, name, places):
+            flaw = "its map does not change when the head is drawn anew"
+        if flaw is None and (forced is not None or not probing.misses_evidence(name, readings)):
+            return TargetLayer(name, places, probing.is_linear(name, places))
+        flaws.append((name, flaw or "evidence passes it by"))
+    last, flaw = flaws[0]
+    raise UnsupportedModelError(
+        f"layer {last!r} of model {model.label} does not say where the evidence is: {flaw}; {ADVICE}"
+    )
+
+
+def _candidates(model: WorkingCopy, size: tuple[int, int]) -> Readings:
+    """The layers before the head that may be the target, in the order in which they finish."""
+    body = _body(model)
+    runs = Counter(each.layer for each in body)
+    readings = {each.layer: _readings(each, size, body) for each in body}
+    once = {name: places for name, places in readings.items() if places and runs[name] == 1}
+    if not once:
+        again = [f"; layer {name!r} ran {runs[name]} times" for name, places in readings.items() if places]
         raise UnsupportedModelError(
-            f"model {model.label} has no layer with activations on a grid (N,C,h,w) before its pooling, which "
-            "gradcam needs: set the explainer's parameter layer, or use shap or lime, which only call the model"
+            f"model {model.label} has no layer with activations on a grid of places before its pooling"
+            f"{again[-1] if again else ''}: {ADVICE}"
         )
-    return placed[-1].layer
+    return _of_usual_width(dict(list(once.items())[-LAST:]))
 
 
-def _has_places(found: Activation) -> bool:
-    """Whether there is more than one place left: a grid, or tokens (T,C)."""
-    return (len(found.shape) == 3 and min(found.shape[1:]) > 1) or (len(found.shape) == 2 and found.shape[0] > 1)
+def _forced(model: WorkingCopy, size: tuple[int, int], layer: str) -> Readings:
+    if layer not in dict(model.module.named_modules()):
+        raise UnsupportedModelError(f"model {model.label} has no layer {layer!r}")
+    found = [each for each in model.activations if each.layer == layer]
+    places = [reading for each in found for reading in _readings(each, size, model.activations)]
+    if len(found) != 1 or not places:
+        got = f"ran {len(found)} times" if len(found) > 1 else f"gave {found[0].shape if found else 'what it took'}"
+        raise UnsupportedModelError(
+            f"layer {layer!r} of model {model.label} {got} in one forward pass: expected a layer that runs once and "
+            f"gives new activations of places, (C,h,w), (h,w,C) or (tokens,C); {ADVICE}"
+        )
+    return {layer: places}
 
 
-def _on_grid(found: Activation, size: tuple[int, int]) -> bool:
-    """Whether the last two dimensions shrink the image about evenly, as strides do and tokens or channels do not."""
-    if len(found.shape) != 3:
-        return False
-    rows, columns = (before / after for before, after in zip(size, found.shape[1:], strict=True))
-    return 0.5 < rows / columns < 2
+def _body(model: WorkingCopy) -> list[Activation]:
+    """The activations before the last classification layer."""
+    names, ends = [each.layer for each in model.activations], heads(model)
+    return list(model.activations[: names.index(ends[-1])] if ends else model.activations)
+
+
+def _readings(activation: Activation, size: tuple[int, int], others: Sequence[Activation]) -> list[Places]:
+    """The ways to read an activation; (heads,T,d), which attention gives, is no grid where there are T tokens."""
+    seen = {(each.shape[1], each.shape[2]) for each in others if len(each.shape) == 3}
+    tokens = {each.shape[0] for each in others if len(each.shape) == 2}
+    found = arrangements(activation.shape, size, seen)
+    return [places for places in found if places.form is not Form.GRID or places.rows not in tokens]
+
+
+def _of_usual_width(readings: Readings) -> Readings:
+    """Without queries, keys, values and hidden layers of transformers, whose width is not that of most layers."""
+    widths: dict[tuple[int, int], Counter[int]] = defaultdict(Counter)
+    for _, places in _backwards(readings):  # of two widths equally common the later one counts
+        if places.form is not Form.GRID:
+            widths[places.rows, places.columns][places.channels] += 1
+    usual = {grid: counter.most_common(1)[0][0] for grid, counter in widths.items()}
+
+    def fitting(places: Places) -> bool:
+        return places.form is Form.GRID or places.channels == usual[places.rows, places.columns]
+
+    kept = {name: [places for places in found if fitting(places)] for name, found in readings.items()}
+    return {name: found for name, found in kept.items() if found}
+
+
+def _backwards(readings: Readings) -> Iterator[tuple[str, Places]]:
+    for name in reversed(readings):
+        yield from ((name, places) for places in readings[name])
+
+
+def _has_weights(module: torch.nn.Module) -> bool:
+    return next(module.parameters(recurse=False), None) is not None

@@ -3,10 +3,25 @@
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from attrail_explainers.evaluations import Evaluations, Perturbation, evaluate
 from attrail_explainers.working_copy import WorkingCopy
+
+
+@dataclass(frozen=True, eq=False)
+class Examples:
+    """The images among which like ones are sought: the whole slice, whichever chunk of it is explained.
+
+    ``images`` (N,C,H,W) float32 and N ``sample_ids``. ``features`` keeps what a method computes of all of them, under
+    a name that tells what it depends on, for as long as the slice is being explained.
+    """
+
+    images: NDArray[np.float32]
+    sample_ids: tuple[str, ...]
+    features: dict[str, NDArray[np.float64]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, eq=False)
@@ -20,6 +35,7 @@ class Subject:
     seed: int
     target_layer: str | None = None
     row_done: Callable[[], object] = lambda: None
+    examples: Examples | None = None
     _evaluations: dict[tuple[int, Perturbation], Evaluations] = field(default_factory=dict)
 
     def __len__(self) -> int:

@@ -3,6 +3,7 @@
 import contextlib
 import copy
 import logging
+import re
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -10,7 +11,9 @@ from typing import Any
 
 import torch
 
+from attrail_explainers.allocator import keep_pages
 from attrail_explainers.errors import UnsupportedModelError
+from attrail_explainers.places import TargetLayer
 
 Forward = Callable[[torch.Tensor], torch.Tensor]
 Hook = Callable[[torch.nn.Module, Any, Any], Any]
@@ -18,6 +21,8 @@ Hook = Callable[[torch.nn.Module, Any, Any], Any]
 # Bytes of the largest activation of one batch: on a CPU larger ones leave the caches and are slower per image.
 BUDGET = {"cpu": 40 * 2**20, "cuda": 2**30}
 MOST = {"cpu": 32, "cuda": 512}  # images per batch, however small they are
+
+CALL = re.compile(r"@\d+")  # what an unflattened export appends to the names of a submodule's second and later calls
 
 logger = logging.getLogger("attrail.explainers")
 
@@ -34,9 +39,10 @@ class WorkingCopy:
     """A model copy, as ``private_copy`` arranges it, that is run on images of one size.
 
     ``module`` lets hooks fire; plain calls take the faster ``forward`` where there is one. ``activations`` are the
-    outputs of all submodules in the order in which they finish, ``classes`` the number of logits, both found by one
-    call with ``images`` (N,C,H,W). ``batch`` is the number of images in every call: as many as keep the largest
-    activation within the byte budget, so that it depends on the architecture and the images' size alone.
+    outputs of all submodules in the order in which they finish, but for those that only pass their input on;
+    ``classes`` is the number of logits; both are found by one call with ``images`` (N,C,H,W). ``batch`` is the number
+    of images in every call: as many as keep the largest activation within the byte budget, so that it depends on the
+    architecture and the images' size alone.
     """
 
     def __init__(
@@ -48,9 +54,11 @@ class WorkingCopy:
         fixed_batch: int | None,
         lock: threading.RLock,
     ) -> None:
+        keep_pages()
         self.label, self.module, self.forward = label, module, forward
         self.dtype = _dtype(module)
         self.fixed_batch = fixed_batch
+        self.target_layers: dict[str | None, TargetLayer] = {}  # what layers.target_layer found, by what was forced
         self._lock = lock
         self._layout = torch.channels_last
         self.batch = fixed_batch or 2  # two images tell a batch of windows from a batch of images
@@ -62,17 +70,18 @@ class WorkingCopy:
         tensor = next(self.module.parameters(), None)
         return torch.device("cpu") if tensor is None else tensor.device
 
-    def call(self, images: torch.Tensor, *, hooked: bool = False) -> torch.Tensor:
-        """Logits (N,classes) float32 of any number of images; ``hooked`` goes through ``module`` so that hooks fire.
+    def call(self, images: torch.Tensor, *, hooked: bool = False, filled: bool = True) -> torch.Tensor:
+        """Logits (N,classes), at least float32, of any number of images; ``hooked`` goes through ``module`` so that hooks fire.
 
         Every batch has the same shape: a short one is filled up with copies of its first image, because kernels choose
         their order of summation by the batch's shape and an image must get the same bytes alone as among others. The
-        model gets a copy, which it may overwrite. Raises UnsupportedModelError when it cannot take the images or its
-        output is not (N,classes).
+        model gets a copy, which it may overwrite. ``filled=False`` leaves a short batch short, for looking at the model
+        where no byte is kept. Raises UnsupportedModelError when it cannot take the images or its output is not
+        (N,classes).
         """
         forward = self.module if hooked or self.forward is None else self.forward
         with self._lock:
-            found = [self._logits(forward, chunk) for chunk in images.split(self.batch)]
+            found = [self._logits(forward, chunk, filled) for chunk in images.split(self.batch)]
         return found[0] if len(found) == 1 else torch.cat(found)
 
     def chunks(self, images: torch.Tensor) -> Iterator[torch.Tensor]:
@@ -99,9 +108,10 @@ class WorkingCopy:
         self.batch //= 2
         logger.warning("out of memory on model %s: going on with batches of %d images", self.label, self.batch)
 
-    def _logits(self, forward: Forward, images: torch.Tensor) -> torch.Tensor:
+    def _logits(self, forward: Forward, images: torch.Tensor, filled: bool) -> torch.Tensor:
         count = len(images)
-        filling = images[:1].detach().expand(self.batch - count, *images.shape[1:])
+        missing = self.batch - count if filled or self.fixed_batch else 0
+        filling = images[:1].detach().expand(missing, *images.shape[1:])
         whole = torch.cat([images, filling]) if len(filling) else images.clone()
         logits = self._run(forward, whole.to(self.dtype).contiguous(memory_format=self._layout))
         if not isinstance(logits, torch.Tensor) or logits.ndim != 2 or len(logits) != len(whole):
@@ -109,7 +119,7 @@ class WorkingCopy:
             raise UnsupportedModelError(
                 f"model {self.label}: expected logits (N,classes) for {len(whole)} images, got {got}"
             )
-        return logits[:count].float()
+        return logits[:count] if logits.dtype == torch.float64 else logits[:count].float()
 
     def _run(self, forward: Forward, images: torch.Tensor) -> Any:
         try:
@@ -137,8 +147,9 @@ class WorkingCopy:
 
         def keep(name: str) -> Hook:
             def hook(module: torch.nn.Module, arguments: Any, output: Any) -> None:
-                if isinstance(output, torch.Tensor) and len(output) == self.batch and output.ndim > 1:
-                    found.append(Activation(name, tuple(output.shape[1:])))
+                passed_through = any(output is argument for argument in arguments)  # identities; exports drop them
+                if not passed_through and isinstance(output, torch.Tensor) and _of_images(output, self.batch):
+                    found.append(Activation(CALL.sub("", name), tuple(output.shape[1:])))
 
             return hook
 
@@ -188,6 +199,10 @@ def _dtype(module: torch.nn.Module) -> torch.dtype:
     """The one floating dtype of all weights; float32 when there are several or none."""
     found = {each.dtype for each in module.parameters() if each.is_floating_point()}
     return found.pop() if len(found) == 1 else torch.float32
+
+
+def _of_images(output: torch.Tensor, batch: int) -> bool:
+    return output.ndim > 1 and len(output) == batch
 
 
 def _count(shape: tuple[int, ...]) -> int:

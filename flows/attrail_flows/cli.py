@@ -67,13 +67,37 @@ def explain(model_uri: str, config_file: Path, slice_name: str, explainer_name: 
         click.echo(line)
 
 
+@attrail.command()
+@click.argument("config_file", metavar="CONFIG", type=click.Path(path_type=Path))
+@click.option("--model", "model_uri", required=True, help="Alias, version or models:/ URI of the version to check.")
+@click.option("--slice", "slice_name", required=True, help="Name of a [[slice]] of the configuration.")
+@click.option("--explainer", "explainer_name", required=True, help="Name of an explainer: attrail list explainers.")
+@click.option("--check", "checks", multiple=True, help="Name of a check, may be given again; all when left out.")
+@click.option("--out", type=click.Path(file_okay=False, path_type=Path), required=True, help="Folder for the files.")
+def check(
+    config_file: Path, model_uri: str, slice_name: str, explainer_name: str, checks: tuple[str, ...], out: Path
+) -> None:
+    """Does the explanation hold? Check one explainer on one model version: numbers as JSON, curves as PNG."""
+    _quiet_console()
+    from attrail_flows.check import check_to_folder
+    from attrail_flows.check_tables import print_assessment
+    from attrail_flows.configuration import read_config
+
+    config = read_config(config_file)
+    print_assessment(check_to_folder(config, model_uri, slice_name, explainer_name, out, checks or None))
+    click.echo(
+        f"written: {', '.join(str(path) for path in (out / 'checks.json', out / 'curves.png') if path.exists())}"
+    )
+
+
 @attrail.command("list")
-@click.argument("kind", type=click.Choice(["explainers", "statistics"]))
+@click.argument("kind", type=click.Choice(["explainers", "statistics", "checks"]))
 def list_(kind: str) -> None:
-    """List the explainers or the statistics there are."""
+    """List the explainers, the statistics or the checks there are."""
+    from attrail_flows.check_tables import print_checks
     from attrail_flows.terminal import print_explainers, print_statistics
 
-    {"explainers": print_explainers, "statistics": print_statistics}[kind]()
+    {"explainers": print_explainers, "statistics": print_statistics, "checks": print_checks}[kind]()
 
 
 def main() -> None:

@@ -88,9 +88,9 @@ def test_equals_captum(net, pictures, top):
 
 def test_found_layer_feeds_the_global_pooling(net, pictures):
     """In all these nets the last grid is what the model's own feature extractor gives before it pools."""
-    found = target_layer(Classifier("net", "1", net).working_copy(pictures), pictures.shape[2:])
+    found = target_layer(Classifier("net", "1", net).working_copy(pictures), torch.from_numpy(pictures))
     kept = []
-    net.get_submodule(found).register_forward_hook(lambda module, arguments, output: kept.append(output))
+    net.get_submodule(found.name).register_forward_hook(lambda module, arguments, output: kept.append(output))
     pooled = []
     pooling = [each for each in net.modules() if "Pool" in type(each).__name__ and "Adaptive" in type(each).__name__]
     pooling[-1].register_forward_pre_hook(lambda module, arguments: pooled.append(arguments[0]))
@@ -170,19 +170,30 @@ class ChannelsLast(PooledSum):
         return self.head(self.norm(self.conv(images).permute(0, 2, 3, 1)).mean(dim=(1, 2)))
 
 
-def test_tokens_are_no_grid(pictures):
-    """A transformer holds tensors of four dimensions too: heads, tokens, numbers."""
-    net = timm.create_model("test_vit", num_classes=5, img_size=64)
-    with pytest.raises(UnsupportedModelError, match=r"no layer with activations on a grid.*parameter layer"):
-        explain(net, pictures, [0] * 6)
-
-
-def test_channels_last_is_no_grid_but_a_layer_can_be_set(pictures, top):
+def test_tokens_and_channels_last_become_a_grid(pictures, top):
+    """The same network, its places kept in three forms: the same maps."""
     torch.manual_seed(3)
     net = ChannelsLast()
-    with pytest.raises(UnsupportedModelError, match=r"no layer with activations on a grid.*parameter layer"):
-        explain(net, pictures, [0] * 6)
-    assert explain(net, pictures, top(net), layer="conv").parameters["layer"] == "conv"
+    targets = top(net)
+    activations = net.norm(net.conv(torch.from_numpy(pictures)).permute(0, 2, 3, 1)).detach().numpy()
+    weights = net.head.weight.detach().numpy()[targets] / 64
+    found = explain(net, pictures, targets)
+    assert found.parameters["layer"] == "norm"
+    assert_close(found.values, np.maximum(np.einsum("nc,nhwc->nhw", weights, activations), 0))
+    tokens = Tokens(net)
+    assert_close(explain(tokens, pictures, targets).values, found.values)
+
+
+class Tokens(nn.Module):
+    """The places of another net as tokens, after two that have no place and are not read."""
+
+    def __init__(self, net):
+        super().__init__()
+        self.conv, self.norm, self.head = net.conv, net.norm, net.head
+
+    def forward(self, images):
+        tokens = self.conv(images).flatten(2).transpose(1, 2)
+        return self.head(self.norm(torch.cat([tokens[:, :2] + 1, tokens], dim=1))[:, 2:].mean(dim=1))
 
 
 def test_images_need_not_be_square(pictures):

@@ -1,11 +1,16 @@
 """Image files become what a model takes."""
 
 import io
+import struct
+import zlib
 
 import numpy as np
 import pytest
+import tifffile
 import timm
+import torch
 from PIL import Image
+from torchvision.transforms import InterpolationMode, v2
 
 from attrail_explainers.errors import ConfigError, SliceError, UnknownNameError
 from attrail_explainers.images import decode, timm_preprocessing
@@ -93,17 +98,16 @@ def test_four_channels_for_models_that_take_them(photograph, saved):
         ("RGBA", COLOUR, 4),
         ("LA", COLOUR, 2),
         ("CMYK", COLOUR, 4),
-        ("I;16", COLOUR, 1),
         ("RGB", GRAY, 3),
         ("RGBA", GRAY, 4),
     ],
 )
 def test_other_channels_are_refused_with_the_file(photograph, saved, mode, preprocessing, channels):
-    image = Image.new("I;16", (64, 64)) if mode == "I;16" else photograph.convert(mode)
-    path = saved(image, "strange.tif")
+    path = saved(photograph.convert(mode), "strange.tif")
     with pytest.raises(SliceError, match=rf"strange\.tif has {channels} channels \({mode}\)") as error:
         decode([saved(photograph.convert("L")), path], preprocessing)
     assert f"takes {preprocessing.channels}" in str(error.value)
+    assert ("flatten its alpha channel" in str(error.value)) is ("A" in mode)
 
 
 @pytest.mark.parametrize("content", [b"", b"not a picture", b"\x89PNG\r\n\x1a\n"])
@@ -183,3 +187,168 @@ def test_unknown_timm_models_are_named(name):
 def test_known_tags_are_listed():
     with pytest.raises(UnknownNameError, match=r"known are .*resnet18\.tv_in1k"):
         timm_preprocessing("resnet18.no_such_tag")
+
+
+def preprocessing_of(channels, size=(64, 64), **options):
+    return Preprocessing(size, (0.3,) * channels, (0.2,) * channels, **options)
+
+
+def deep_of(photograph):
+    """A photograph of 16 bits (64,64,3) whose low bytes are not its high bytes."""
+    generator = np.random.default_rng(0)
+    return np.asarray(photograph).astype(np.uint16) * 256 + generator.integers(0, 256, (64, 64, 3)).astype(np.uint16)
+
+
+def png_of_16_bits(array, path):
+    """Written anew from the PNG specification: Pillow cannot write deep colour."""
+    height, width, channels = array.shape
+    lines = b"".join(b"\0" + line.astype(">u2").tobytes() for line in array)
+    header = struct.pack(">IIBBBBB", width, height, 16, {1: 0, 2: 4, 3: 2, 4: 6}[channels], 0, 0, 0)
+    chunks = [(b"IHDR", header), (b"IDAT", zlib.compress(lines)), (b"IEND", b"")]
+    coded = [
+        struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data)) for kind, data in chunks
+    ]
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(coded))
+
+
+def written(array, path):
+    """The array (H,W,C) in the format of the path's ending."""
+    if path.suffix == ".npy":
+        np.save(path, array)
+    elif path.suffix == ".png":
+        png_of_16_bits(array, path)
+    elif array.shape[2] in (1, 3, 4):
+        tifffile.imwrite(path, array.squeeze(), photometric="minisblack" if array.shape[2] == 1 else "rgb")
+    else:
+        tifffile.imwrite(path, array, photometric="minisblack", planarconfig="contig")
+    return path
+
+
+@pytest.mark.parametrize("channels", [1, 3, 4])
+@pytest.mark.parametrize("ending", ["png", "tif", "npy"])
+def test_sixteen_bits_are_scaled_by_their_range(photograph, tmp_path, ending, channels):
+    """To within float32's own precision: neither clipped to white nor cut to eight bits."""
+    deep = deep_of(photograph)
+    array = np.concatenate([deep, deep[..., :1]], axis=2)[..., :channels]
+    found = decode([written(array, tmp_path / f"deep.{ending}")], preprocessing_of(channels))
+    expected = (array.transpose(2, 0, 1) / 65535 - 0.3) / 0.2
+    assert found[0] == pytest.approx(expected, abs=2e-6)
+    assert np.ptp(expected) > 3
+
+
+@pytest.mark.parametrize("ending", ["png", "tif", "npy"])
+def test_deep_grayscale_is_repeated_over_three_channels(photograph, tmp_path, ending):
+    array = deep_of(photograph)[..., :1]
+    found = decode([written(array, tmp_path / f"deep.{ending}")], COLOUR)
+    expected = (array / 65535 - MEAN) / STD
+    assert found[0] == pytest.approx(expected.transpose(2, 0, 1), abs=1e-5)
+
+
+@pytest.mark.parametrize("channels", [2, 5, 13])
+@pytest.mark.parametrize("ending", ["tif", "npy"])
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32])
+def test_any_number_of_channels(tmp_path, ending, channels, dtype):
+    generator = np.random.default_rng(channels)
+    array = generator.random((64, 64, channels))
+    array = array.astype(dtype) if dtype == np.float32 else (array * np.iinfo(dtype).max).astype(dtype)
+    found = decode([written(array, tmp_path / f"many.{ending}")], preprocessing_of(channels))
+    largest = 1 if dtype == np.float32 else np.iinfo(dtype).max
+    assert found[0] == pytest.approx((array.transpose(2, 0, 1) / largest - 0.3) / 0.2, abs=1e-5)
+
+
+@pytest.mark.parametrize("channels", [3, 5, 13])
+@pytest.mark.parametrize("arranged", ["pages", "planes", "unnamed"])
+def test_tiff_channels_however_they_are_arranged(tmp_path, channels, arranged):
+    """Pages, planes, and (H,W,C) written without a word, which tifffile itself reads as H pages."""
+    array = np.random.default_rng(0).integers(0, 65536, (64, 64, channels)).astype(np.uint16)
+    planes, path = np.ascontiguousarray(array.transpose(2, 0, 1)), tmp_path / "many.tif"
+    if arranged == "planes":
+        tifffile.imwrite(path, planes, photometric="minisblack", planarconfig="separate")
+    else:
+        tifffile.imwrite(path, planes if arranged == "pages" else array, photometric="minisblack")
+    if (channels, arranged) == (3, "unnamed"):
+        pytest.skip("64 pages of 3x64 pixels: nothing tells them from a stack of gray pictures")
+    found = decode([path], preprocessing_of(channels))
+    assert found[0] == pytest.approx((planes / 65535 - 0.3) / 0.2, abs=2e-6)
+
+
+@pytest.mark.parametrize("size", [(31, 47), (64, 64), (150, 97)])
+@pytest.mark.parametrize("name", ["bilinear", "bicubic"])
+def test_resized_as_torchvision_does_on_tensors(tmp_path, size, name):
+    """Antialiased, on numbers that eight bits cannot hold, from odd sizes."""
+    smooth = np.random.default_rng(0).random((5, 8, 8))
+    planes = v2.functional.resize(torch.from_numpy(smooth), list(size), antialias=True).clamp(0, 1)
+    np.save(tmp_path / "odd.npy", planes.permute(1, 2, 0).numpy())
+    found = decode([tmp_path / "odd.npy"], preprocessing_of(5, (40, 40), interpolation=name, crop=0.9))
+    resized = v2.functional.resize(planes, [44], interpolation=InterpolationMode(name), antialias=True)
+    expected = (v2.functional.center_crop(resized, [40, 40]).numpy() - 0.3) / 0.2
+    assert found[0] == pytest.approx(expected, abs=1e-4)
+
+
+@pytest.mark.parametrize("name", ["bilinear", "bicubic", "nearest", "lanczos", "box", "hamming"])
+@pytest.mark.parametrize("channels", [1, 3, 4])
+def test_arrays_become_what_pictures_become(photograph, tmp_path, saved, name, channels):
+    """Eight bits as a picture and as an array: apart by no more than the rounding of each of two passes.
+
+    At half the contrast, because Pillow cuts off what sharp filters give below 0 and above 255. CMYK, because Pillow
+    weighs the colours of RGBA by their alpha.
+    """
+    photograph = photograph.point(lambda value: 64 + value // 2)
+    four = Image.merge("CMYK", (*photograph.split(), photograph.getchannel(0)))
+    picture = {1: photograph.getchannel(1), 3: photograph, 4: four}[channels]
+    np.save(tmp_path / "array.npy", np.asarray(picture))
+    preprocessing = preprocessing_of(channels, (48, 40), interpolation=name, crop=0.9)
+    first, second = (decode([path], preprocessing) for path in (saved(picture, "picture.tif"), tmp_path / "array.npy"))
+    assert second == pytest.approx(first, abs=1.1 / 255 / 0.2)
+    assert second.std() > 0.3
+
+
+def test_floats_keep_their_own_units(tmp_path):
+    """Metres above the sea, say: mean and std speak the same units."""
+    np.save(tmp_path / "heights.npy", np.full((8, 8), 2500.0))
+    assert (decode([tmp_path / "heights.npy"], Preprocessing((8, 8), (2000.0,), (250.0,))) == 2).all()
+
+
+@pytest.mark.parametrize(
+    ("array", "reason"),
+    [
+        (np.zeros((8, 8, 3), dtype=np.int16), r"holds int16 values"),
+        (np.zeros((8, 8, 3), dtype=np.complex64), r"holds complex64 values"),
+        (np.full((8, 8, 3), np.nan), r"holds NaN or infinite values"),
+        (np.zeros((2, 8, 8, 3)), r"array of shape \(2, 8, 8, 3\), not"),
+        (np.zeros(8), r"array of shape \(8,\), not"),
+        (np.zeros((0, 8, 3)), r"array of shape \(0, 8, 3\), not"),
+        (np.array([[{}]]), r"allow_pickle=False"),
+    ],
+)
+def test_other_arrays_are_refused_with_the_file(tmp_path, array, reason):
+    np.save(tmp_path / "array.npy", array)
+    with pytest.raises(SliceError, match=rf"array\.npy cannot be read: .*{reason}"):
+        decode([tmp_path / "array.npy"], COLOUR)
+
+
+@pytest.mark.parametrize(("shape", "channels"), [((8, 8, 5), 3), ((8, 8, 4), 3), ((8, 8), 5), ((8, 8, 3), 1)])
+def test_arrays_of_other_channels_are_refused_with_the_file(tmp_path, shape, channels):
+    np.save(tmp_path / "array.npy", np.zeros(shape))
+    found = shape[2] if len(shape) == 3 else 1
+    with pytest.raises(SliceError, match=rf"array\.npy has {found} channels .*takes {channels}"):
+        decode([tmp_path / "array.npy"], preprocessing_of(channels))
+
+
+@pytest.mark.parametrize("form", ["tif", "npy", "png"])
+def test_damaged_deep_files_are_named_or_decoded(photograph, tmp_path, form):
+    array = deep_of(photograph)[:16, :16, [0, 1, 2] if form == "png" else [0, 1, 2, 0, 1]]
+    whole = written(array, tmp_path / f"whole.{form}").read_bytes()
+    path, preprocessing = tmp_path / f"damaged.{form}", preprocessing_of(array.shape[2], (16, 16))
+    generator, refused = np.random.default_rng(0), []
+    for number in range(150):
+        damaged = bytearray(whole if number % 2 else whole[: generator.integers(1, len(whole))])
+        for place in generator.integers(0, min(len(damaged), 400), generator.integers(1, 4)):
+            damaged[place] = generator.integers(256)
+        path.write_bytes(damaged)
+        try:
+            assert np.isfinite(decode([path], preprocessing)).all()
+        except SliceError as error:
+            refused.append(str(error))
+    assert len(refused) > 10
+    assert all(f"damaged.{form}" in reason for reason in refused)

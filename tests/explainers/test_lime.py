@@ -9,7 +9,7 @@ from scipy.special import expit
 from attrail_explainers.classifier import Classifier
 from attrail_explainers.coalitions import Coalitions, draw_coalitions
 from attrail_explainers.evaluations import Evaluations, Perturbation, evaluate
-from attrail_explainers.methods.lime import Lime, surrogate
+from attrail_explainers.methods.lime import Lime, fair_coins, surrogate
 from attrail_explainers.segmentation import Segmentation
 from attrail_explainers.subject import Subject
 
@@ -46,6 +46,12 @@ def by_lime(evaluations, kernel_width):
     return np.array([weights[segment] for segment in range(rows.shape[1])]), explanation.score
 
 
+def regressed(evaluations, kernel_width):
+    coalitions = evaluations.coalitions
+    probability = expit(evaluations.log_odds)
+    return surrogate(coalitions.present, probability, expit(evaluations.full), coalitions.weight, kernel_width)
+
+
 @pytest.fixture
 def classifier(small_net):
     return Classifier("net", "1", small_net())
@@ -63,7 +69,7 @@ def test_equals_lime(classifier, pictures, kernel_width):
         Perturbation(Segmentation(SEGMENTS), "blur", 2**10),
     )
     assert (evaluations.coalitions.weight == 1).all()
-    weights, fit = surrogate(evaluations, kernel_width)
+    weights, fit = regressed(evaluations, kernel_width)
     expected, expected_fit = by_lime(evaluations, kernel_width)
     assert np.abs(expected).max() > 1e-3
     assert weights == pytest.approx(expected, abs=1e-8)
@@ -86,14 +92,20 @@ def test_explains_the_probability(classifier, pictures):
     assert expit(found.full) == pytest.approx(float(probability), rel=1e-5)
 
 
-def test_map_carries_each_weight_over_its_superpixel(classifier, pictures):
-    subject = Subject(
-        classifier.working_copy(pictures), torch.from_numpy(pictures[:1]), torch.tensor([TARGET]), ("picture",), 0
-    )
-    explainer = Lime(segments=SEGMENTS, evaluations=100)
+def emulated(evaluations, kernel_width):
+    present = fair_coins(evaluations.coalitions.present.shape[1])
+    probability = expit(evaluations.emulator.predict(present))
+    return surrogate(present, probability, expit(evaluations.full), np.ones(len(present)), kernel_width)
+
+
+@pytest.mark.parametrize(("estimator", "computed"), [("regression", regressed), ("emulator", emulated)])
+def test_map_carries_each_weight_over_its_superpixel(classifier, pictures, estimator, computed):
+    images = torch.from_numpy(pictures[[CAT]])
+    subject = Subject(classifier.working_copy(images), images, torch.tensor([TARGET]), ("picture",), 0)
+    explainer = Lime(segments=SEGMENTS, evaluations=100, estimator=estimator)
     maps = explainer.attribute(subject)
     evaluations = subject.evaluations(0, Perturbation(Segmentation(SEGMENTS), "blur", 100))
-    weights, fit = surrogate(evaluations, explainer.kernel_width)
+    weights, fit = computed(evaluations, explainer.kernel_width)
     for segment, weight in enumerate(weights):
         assert (maps.values[0][evaluations.segments == segment] == np.float32(weight)).all()
     assert maps.diagnostics["surrogate_r2"][0] == fit
@@ -124,7 +136,7 @@ def evaluated(coalitions):
     return Evaluations(np.arange(PLAYERS)[None], coalitions, game(coalitions.present), *ends)
 
 
-def fair_coins(seed):
+def coins(seed):
     present = np.random.default_rng(seed).integers(0, 2, (ROWS, PLAYERS)).astype(bool)
     present = present[present.any(axis=1) & ~present.all(axis=1)]
     return Coalitions(present, np.ones(len(present)))
@@ -135,7 +147,7 @@ def unweighted(coalitions):
 
 
 def mean_and_error(draws):
-    weights = np.array([surrogate(evaluated(draw), 0.25)[0] for draw in draws])
+    weights = np.array([regressed(evaluated(draw), 0.25)[0] for draw in draws])
     return weights.mean(axis=0), weights.std(axis=0, ddof=1) / np.sqrt(len(weights))
 
 
@@ -148,7 +160,7 @@ def test_weighted_rows_stand_for_fair_coins():
     seeds are fixed. The same rows without their weights must fail the same test, or it could see nothing.
     """
     drawn = [draw_coalitions(PLAYERS, ROWS, np.random.default_rng(seed)) for seed in range(SEEDS)]
-    expected, expected_error = mean_and_error(fair_coins(1000 + seed) for seed in range(SEEDS))
+    expected, expected_error = mean_and_error(coins(1000 + seed) for seed in range(SEEDS))
 
     def distance(draws):
         mean, error = mean_and_error(draws)

@@ -14,7 +14,7 @@ from attrail_explainers.coalitions import draw_coalitions
 from attrail_explainers.errors import ExplanationError
 from attrail_explainers.evaluations import Evaluations, Perturbation, baseline_of, evaluate
 from attrail_explainers.explanation import explain
-from attrail_explainers.methods.shap import KernelShap, shapley_values
+from attrail_explainers.methods.shap import KernelShap, regressed
 from attrail_explainers.segmentation import Segmentation
 from attrail_explainers.subject import Subject
 
@@ -86,20 +86,20 @@ def test_equals_the_definition(evaluations, log_odds):
     count = int(evaluations.segments.max()) + 1
     expected = by_definition(log_odds, count)
     assert np.abs(expected).max() > 0.05
-    assert shapley_values(evaluations) == pytest.approx(expected, abs=1e-6)
+    assert regressed(evaluations) == pytest.approx(expected, abs=1e-6)
 
 
 def test_equals_shap_kernel_explainer(evaluations, log_odds):
     count = int(evaluations.segments.max()) + 1
     explainer = shap.KernelExplainer(log_odds, np.zeros((1, count)), link="identity")
     expected = explainer.shap_values(np.ones(count), nsamples=2**count, l1_reg=False, silent=True)
-    assert shapley_values(evaluations) == pytest.approx(expected, abs=1e-6)
+    assert regressed(evaluations) == pytest.approx(expected, abs=1e-6)
 
 
 def test_map_spreads_each_value_over_its_superpixel(classifier, picture, evaluations):
     subject = Subject(classifier.working_copy(picture[None]), picture[None], torch.tensor([TARGET]), ("picture",), 0)
     maps = KernelShap(segments=SEGMENTS, evaluations=2**10).attribute(subject)
-    expected = shapley_values(evaluations)
+    expected = regressed(evaluations)
     for segment, value in enumerate(expected):
         inside = maps.values[0][evaluations.segments == segment].astype(np.float64)
         assert inside.sum() == pytest.approx(value, abs=1e-6)
@@ -137,7 +137,7 @@ def sampled(budget, seed):
     coalitions = draw_coalitions(PLAYERS, budget, np.random.default_rng(seed))
     ends = game([np.ones(PLAYERS), np.zeros(PLAYERS)])
     segments = np.arange(PLAYERS)[None]
-    return shapley_values(Evaluations(segments, coalitions, game(coalitions.present), *ends))
+    return regressed(Evaluations(segments, coalitions, game(coalitions.present), *ends))
 
 
 def test_sampled_values_approach_the_exact_ones():
@@ -162,14 +162,21 @@ def test_sampled_values_are_not_biased():
     assert (np.abs(values.mean(axis=0) - expected) < 4 * errors + 1e-12).all()
 
 
-def test_too_few_evaluations_are_undefined(classifier, pictures):
+@pytest.mark.parametrize(
+    ("estimator", "reason"),
+    [
+        ("regression", "6 evaluations do not determine the values of"),
+        ("emulator", "8 evaluations are too few to tell"),
+    ],
+)
+def test_too_few_evaluations_are_undefined(classifier, pictures, estimator, reason):
     images = torch.from_numpy(pictures[:1])
     subject = Subject(classifier.working_copy(images), images, torch.tensor([TARGET]), ("picture",), 0)
-    maps = KernelShap(segments=30, evaluations=12).attribute(subject)
+    maps = KernelShap(segments=30, evaluations=8, estimator=estimator).attribute(subject)
     assert np.isnan(maps.values).all()
-    assert "10 evaluations do not determine the values of" in maps.undefined[0]
-    with pytest.raises(ExplanationError, match="do not determine"):
-        explain(classifier.module, pictures, [0] * 6, "shap", segments=30, evaluations=12)
+    assert reason in maps.undefined[0]
+    with pytest.raises(ExplanationError, match=reason):
+        explain(classifier.module, pictures[:1], [TARGET], "shap", segments=30, evaluations=8, estimator=estimator)
 
 
 def test_image_without_parts_is_undefined(classifier, pictures):

@@ -4,55 +4,49 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
-from numpy.typing import NDArray
 
+from attrail_explainers.blas import one_thread
 from attrail_explainers.coalitions import log_choose
-from attrail_explainers.evaluations import Baseline, Evaluations, Perturbation
-from attrail_explainers.explainer import Maps, Need, Trait
-from attrail_explainers.segmentation import Segmentation
-from attrail_explainers.subject import Subject
+from attrail_explainers.evaluations import Evaluations
+from attrail_explainers.explainer import Need, Trait
+from attrail_explainers.superpixel_method import SuperpixelMethod, Values
 
 
 @dataclass(frozen=True)
-class KernelShap:
-    """Shapley values of superpixels by Shapley-kernel regression (Lundberg & Lee, NeurIPS 2017).
+class KernelShap(SuperpixelMethod):
+    """Shapley values of superpixels (Lundberg & Lee, NeurIPS 2017): the emulator's, or by Shapley-kernel regression.
 
     Explains the target's log odds. Each superpixel's value is spread evenly over its pixels, so a map sums to
-    f(image) - f(baseline) as shap's image explainers do; the diagnostic ``completeness_residual`` is what is missing.
-    With every coalition enumerated the values equal ``shap.KernelExplainer``'s (``tests/explainers/test_shap.py``).
+    f(image) - f(baseline) as shap's image explainers do; the diagnostic ``completeness_residual`` is what is missing,
+    ``noise`` the values' standard deviation as a share of their spread. With every coalition enumerated the values
+    equal ``shap.KernelExplainer``'s (``tests/explainers/test_shap.py``).
     """
-
-    segments: int = 32
-    compactness: float = 10.0
-    baseline: Baseline = "blur"
-    evaluations: int = 256
 
     needs: ClassVar[frozenset[Need]] = frozenset({Need.FORWARD})
     traits: ClassVar[frozenset[Trait]] = frozenset({Trait.RANDOM})
 
-    def __post_init__(self) -> None:
-        self.perturbation()
-
-    def perturbation(self) -> Perturbation:
-        return Perturbation(Segmentation(self.segments, self.compactness), self.baseline, self.evaluations)
-
-    def attribute(self, subject: Subject) -> Maps:
-        perturbation = self.perturbation()
-        values = np.full((len(subject), *subject.images.shape[2:]), np.nan, dtype=np.float32)
-        undefined, residual = {}, np.full(len(subject), np.nan)
-        for row in subject.rows():
-            evaluations = subject.evaluations(row, perturbation)
-            shapley = shapley_values(evaluations)
-            if isinstance(shapley, str):
-                undefined[row] = shapley
-                continue
-            areas = np.bincount(evaluations.segments.ravel())
-            values[row] = (shapley / areas)[evaluations.segments]
-            residual[row] = values[row].sum(dtype=np.float64) - (evaluations.full - evaluations.empty)
-        return Maps(values, undefined, {"completeness_residual": residual})
+    def values(self, evaluations: Evaluations) -> tuple[Values | str, dict[str, float]]:
+        shapley = emulated(evaluations) if self.emulated(evaluations) else regressed(evaluations)
+        if isinstance(shapley, str):
+            return shapley, {}
+        spread = shapley / np.bincount(evaluations.segments.ravel())
+        missing = float(spread.astype(np.float32)[evaluations.segments].sum(dtype=np.float64))
+        numbers = {"completeness_residual": missing - (evaluations.full - evaluations.empty)}
+        if self.emulated(evaluations):
+            numbers["noise"] = evaluations.emulator.noise
+        return spread, numbers
 
 
-def shapley_values(evaluations: Evaluations) -> NDArray[np.float64] | str:
+def emulated(evaluations: Evaluations) -> Values | str:
+    """The emulator's Shapley values (S,), or why there are none: half of their variance is uncertainty."""
+    if evaluations.emulator.noise**2 >= 0.5:
+        count = len(evaluations.log_odds) + 2
+        return f"{count} evaluations are too few to tell the values of the superpixels from each other"
+    return evaluations.emulator.shapley_values()
+
+
+@one_thread()
+def regressed(evaluations: Evaluations) -> Values | str:
     """Shapley values (S,) by weighted least squares under completeness, or why there are none.
 
     The constraint is met by eliminating the last superpixel, as in Lundberg & Lee's supplement.

@@ -1,0 +1,33 @@
+"""Deletion: the target's probability while what the map points at is removed."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from attrail_explainers.case import Case
+from attrail_explainers.check import Better, Finding
+from attrail_explainers.evaluations import Baseline
+from attrail_explainers.removal import examine_curves, require_curve
+
+
+@dataclass(frozen=True)
+class Deletion:
+    """Area under the target's probability while pixels go, largest values first (Petsiuk et al., BMVC 2018), 0..1.
+
+    In ``steps`` equal shares of the pixels, replaced by ``baseline``: zero in the model's own units, as in the
+    authors' code. "chance" is the area for a random smooth map.
+    """
+
+    steps: int = 32
+    baseline: Baseline = "zero"
+
+    better: ClassVar[Better] = Better.LOWER
+    good: ClassVar[str] = "well below chance: the class is lost once the marked pixels go"
+
+    def __post_init__(self) -> None:
+        require_curve(self.steps, self.baseline)
+
+    def examine(self, case: Case) -> Finding:
+        return examine_curves(case, self.steps, self.baseline, "remove")
+
+
+CHECK = Deletion
