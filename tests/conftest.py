@@ -56,6 +56,38 @@ class SmallNet(nn.Module):
         return self.head(self.dropout(self.pool(self.features(self.squash(images))).flatten(1)))
 
 
+class SmallTransformer(nn.Module):
+    """Patches, a class token and two blocks of attention over all tokens, after an in-place first operation."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.squash = nn.Hardtanh(-0.9, 0.9, inplace=True)
+        self.patches = nn.Conv2d(3, 16, 16, stride=16)
+        self.token = nn.Parameter(torch.randn(1, 1, 16))
+        layers = [nn.TransformerEncoderLayer(16, 2, 32, dropout=0.5, batch_first=True) for _ in range(2)]
+        self.blocks = nn.Sequential(*layers)
+        self.head = nn.Linear(16, CLASSES)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        patches = self.patches(self.squash(images)).flatten(2).transpose(1, 2)
+        tokens = torch.cat([self.token.expand(len(images), -1, -1), patches], dim=1)
+        return self.head(self.blocks(tokens)[:, 0])
+
+
+@pytest.fixture
+def small_transformer() -> Callable[[int], nn.Module]:
+    """Makes a SmallTransformer from a seed, in training mode but for one submodule, with one frozen parameter."""
+
+    def make(seed: int = 24) -> nn.Module:
+        torch.manual_seed(seed)
+        net = SmallTransformer()
+        net.blocks[0].eval()
+        net.patches.weight.requires_grad_(False)
+        return net
+
+    return make
+
+
 @pytest.fixture
 def small_net() -> Callable[[int], nn.Module]:
     """Makes a SmallNet from a seed, in training mode but for one submodule, with one frozen parameter."""

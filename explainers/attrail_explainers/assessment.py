@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
@@ -18,7 +18,6 @@ from attrail_explainers.errors import ConfigError
 from attrail_explainers.explainer import Explainer, make_explainer
 from attrail_explainers.explanation import Progress, explain_slice
 from attrail_explainers.slice import Slice
-from attrail_explainers.working_copy import out_of_memory
 
 FORMAT = "attrail.assessment/1"
 CONFIDENCE = 0.95
@@ -169,7 +168,7 @@ def assess_slice(
     outcomes = {}
     with torch.inference_mode(False):  # as in explain_slice
         for check in checks:
-            outcomes[name_of_check(check)] = Outcome(check, _examined(check, case))
+            outcomes[name_of_check(check)] = Outcome(check, case.model.fitting(partial(check.examine, case)))
             progress(len(slice_))
     return Assessment(maps, outcomes)
 
@@ -185,14 +184,3 @@ def plain(value: Any) -> Any:
     if isinstance(value, np.ndarray | tuple | list):
         return [plain(each) for each in value]
     return None if value is None or np.isnan(value) else float(value)
-
-
-def _examined(check: Check, case: Case) -> Finding:
-    """The check's finding; where memory runs out, with smaller batches."""
-    while True:
-        try:
-            return check.examine(case)
-        except (RuntimeError, MemoryError) as error:
-            if not out_of_memory(error):
-                raise
-            case.model.back_off(error)

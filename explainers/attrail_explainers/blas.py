@@ -1,4 +1,4 @@
-"""NumPy's and SciPy's linear algebra in one thread, where matrices are small and bytes must not depend on the machine."""
+"""Linear algebra in one thread, where matrices are small and bytes must not depend on the number of cores."""
 
 import contextlib
 import threading

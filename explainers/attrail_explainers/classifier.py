@@ -76,10 +76,15 @@ class Classifier:
     def logits(self, images: NDArray[np.float32], sample_ids: tuple[str, ...]) -> NDArray[np.float32]:
         """Logits (N,classes) of any number of images; ExplanationError names the first image without finite ones."""
         model = self.working_copy(images)
-        chunks = (images[start : start + model.batch] for start in range(0, len(images), model.batch))
+
+        def called() -> torch.Tensor:
+            starts = range(0, len(images), model.batch)
+            chunks = (torch.from_numpy(np.array(images[start : start + model.batch])) for start in starts)
+            return torch.cat([model.call(chunk.to(model.device)) for chunk in chunks])
+
         with torch.inference_mode():
-            parts = [model.call(torch.from_numpy(np.array(chunk)).to(model.device)) for chunk in chunks]
-        found = torch.cat(parts).cpu().numpy()
+            logits = model.fitting(called)
+        found = logits.float().cpu().numpy()
         broken = ~np.isfinite(found).all(axis=1)
         if broken.any():
             sample = sample_ids[int(broken.argmax())]

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,7 @@ from attrail_explainers.explainer import Explainer, Maps, Need, make_explainer, 
 from attrail_explainers.layers import target_layer
 from attrail_explainers.slice import Slice
 from attrail_explainers.subject import Examples, Subject
-from attrail_explainers.working_copy import WorkingCopy, out_of_memory
+from attrail_explainers.working_copy import WorkingCopy
 
 Progress = Callable[[int], object]
 
@@ -73,26 +74,23 @@ def _explained(
 ) -> list[Attributions]:
     classifier.require_classes(targets, slice_.images)
     model = classifier.working_copy(slice_.images)
-    layers = [_layer_for(explainer, classifier.target_layer, model, slice_) for explainer in explainers]
-    parts: list[list[Maps]] = [[] for _ in explainers]
+    forced = classifier.target_layer
+    layers = model.fitting(lambda: [_layer_for(explainer, forced, model, slice_) for explainer in explainers])
     examples = Examples(slice_.images, slice_.sample_ids)
-    start = 0
-    while start < len(slice_):
+
+    def chunk(start: int) -> list[Maps]:
         rows = slice(start, min(start + model.batch, len(slice_)))
         subject = replace(_subject(model, slice_, targets, rows, seed), examples=examples)
-        try:
-            found = [
-                _attribute(explainer, subject.with_layer(layer), progress)
-                for explainer, layer in zip(explainers, layers, strict=True)
-            ]
-        except (RuntimeError, MemoryError) as error:
-            if not out_of_memory(error):
-                raise
-            model.back_off(error)
-            continue
+        pairs = zip(explainers, layers, strict=True)
+        return [_attribute(explainer, subject.with_layer(layer), progress) for explainer, layer in pairs]
+
+    parts: list[list[Maps]] = [[] for _ in explainers]
+    start = 0
+    while start < len(slice_):
+        found = model.fitting(partial(chunk, start))
         for maps, part in zip(found, parts, strict=True):
             part.append(maps)
-        start = rows.stop
+        start += len(found[0].values)
     return [
         _attributions(classifier, slice_, explainer, layer, targets, seed, maps)
         for explainer, layer, maps in zip(explainers, layers, parts, strict=True)

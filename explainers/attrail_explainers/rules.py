@@ -26,6 +26,10 @@ PRODUCTS = frozenset({"mul", "matmul", "bmm", "mm"})
 LINEAR = frozenset({"linear", "addmm"})
 CONVOLUTIONS = frozenset({"conv1d", "conv2d", "conv3d", "convolution", "conv_transpose1d", "conv_transpose2d"})
 
+# Python functions of torch that are made of other operations, and what they ask before they give way to a mode.
+OPENED = frozenset({"multi_head_attention_forward", "normalize", "norm"})
+CHECKS = ("has_torch_function", "has_torch_function_unary", "has_torch_function_variadic")
+
 ALIASES = {
     **dict.fromkeys(("rmul", "imul", "multiply"), "mul"),
     **dict.fromkeys(("truediv", "itruediv", "idiv", "true_divide", "divide"), "div"),
@@ -50,7 +54,7 @@ class Rules(TorchFunctionMode):
     def __init__(self, rules: Mapping[str, Rule], elementwise: Rule | None = None, product: Rule | None = None) -> None:
         super().__init__()
         found: dict[str, Rule] = {name: self._in_parts(parts) for name, parts in PARTS.items()}
-        found |= {"multi_head_attention_forward": self._opened, "div": self._quotient}
+        found |= dict.fromkeys(OPENED, self._opened) | {"div": self._quotient, "linalg_vector_norm": self._length}
         if elementwise is not None:
             found |= dict.fromkeys(ELEMENTWISE, _of_one(elementwise))
         if product is not None:
@@ -80,7 +84,7 @@ class Rules(TorchFunctionMode):
 
     def _opened(self, function: Any, *args: Any, **kwargs: Any) -> Any:
         """A Python function of torch is run line by line under the mode, past its own check for modes."""
-        past = {**function.__globals__, "has_torch_function": lambda tensors: False}
+        past = {**function.__globals__, **dict.fromkeys(CHECKS, lambda *tensors: False)}
         opened = types.FunctionType(function.__code__, past, function.__name__, function.__defaults__)
         opened.__kwdefaults__ = function.__kwdefaults__
         with self:
@@ -93,6 +97,22 @@ class Rules(TorchFunctionMode):
         with self:
             quotient: torch.Tensor = left * right.reciprocal()
         return quotient
+
+    def _length(
+        self,
+        function: Rule,
+        inputs: torch.Tensor,
+        order: Any = 2,
+        dim: Any = None,
+        keepdim: bool = False,
+        **kwargs: Any,
+    ) -> torch.Tensor:
+        """A Euclidean norm is the root of a sum of squares; other norms stay as they are."""
+        order = kwargs.pop("ord", order)
+        if order != 2:
+            return function(inputs, order, dim, keepdim, **kwargs)
+        with self:
+            return (inputs * inputs).sum(dim=dim, keepdim=keepdim).sqrt()
 
 
 def operation(function: Any, kwargs: Mapping[str, Any]) -> tuple[str, bool]:
@@ -160,6 +180,7 @@ def slope_between(function: Rule, inputs: torch.Tensor, references: torch.Tensor
         change = inputs - references
         slope = (function(inputs) - function(references)) / change
         tangent = gradients_at(function, ((inputs + references) / 2,), torch.ones_like(change))[0]
+        tangent = tangent.nan_to_num(0, 0, 0)  # a root at 0: nothing changes, and infinity times that is not a number
         size = inputs.abs() + references.abs()
         return torch.where(change.abs() > size * torch.finfo(size.dtype).eps ** 0.5, slope, tangent)
 

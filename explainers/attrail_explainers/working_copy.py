@@ -7,7 +7,7 @@ import re
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 
@@ -15,6 +15,7 @@ from attrail_explainers.allocator import keep_pages
 from attrail_explainers.errors import UnsupportedModelError
 from attrail_explainers.places import TargetLayer
 
+Result = TypeVar("Result")
 Forward = Callable[[torch.Tensor], torch.Tensor]
 Hook = Callable[[torch.nn.Module, Any, Any], Any]
 
@@ -71,13 +72,13 @@ class WorkingCopy:
         return torch.device("cpu") if tensor is None else tensor.device
 
     def call(self, images: torch.Tensor, *, hooked: bool = False, filled: bool = True) -> torch.Tensor:
-        """Logits (N,classes), at least float32, of any number of images; ``hooked`` goes through ``module`` so that hooks fire.
+        """Logits (N,classes), at least float32, of any number of images.
 
-        Every batch has the same shape: a short one is filled up with copies of its first image, because kernels choose
-        their order of summation by the batch's shape and an image must get the same bytes alone as among others. The
-        model gets a copy, which it may overwrite. ``filled=False`` leaves a short batch short, for looking at the model
-        where no byte is kept. Raises UnsupportedModelError when it cannot take the images or its output is not
-        (N,classes).
+        ``hooked`` goes through ``module`` so that hooks fire. Every batch has the same shape: a short one is filled up
+        with copies of its first image, because kernels choose their order of summation by the batch's shape and an
+        image must get the same bytes alone as among others; ``filled=False`` leaves it short, for looking at the model
+        where no byte is kept. The model gets a copy, which it may overwrite. Raises UnsupportedModelError when it
+        cannot take the images or its output is not (N,classes).
         """
         forward = self.module if hooked or self.forward is None else self.forward
         with self._lock:
@@ -101,12 +102,16 @@ class WorkingCopy:
                 for handle in handles:
                     handle.remove()
 
-    def back_off(self, error: Exception) -> None:
-        """Halve the batch after running out of memory; raises ``error`` again when it cannot get smaller."""
-        if self.batch == 1 or self.fixed_batch is not None:
-            raise error
-        self.batch //= 2
-        logger.warning("out of memory on model %s: going on with batches of %d images", self.label, self.batch)
+    def fitting(self, work: Callable[[], Result]) -> Result:
+        """What ``work`` returns; it is done again with half the batch whenever memory runs out."""
+        while True:
+            try:
+                return work()
+            except (RuntimeError, MemoryError) as error:
+                if not out_of_memory(error) or self.batch == 1 or self.fixed_batch is not None:
+                    raise
+                self.batch //= 2
+                logger.warning("out of memory on model %s: going on in batches of %d images", self.label, self.batch)
 
     def _logits(self, forward: Forward, images: torch.Tensor, filled: bool) -> torch.Tensor:
         count = len(images)

@@ -14,6 +14,10 @@ from attrail_explainers.errors import AttrailError
 EXIT = {"PASS": 0, "DRIFT": 1, "INCONCLUSIVE": 3}
 ERROR = 2
 
+CONFIG = click.option(
+    "--config", "config_file", type=click.Path(path_type=Path), required=True, help="The attrail.toml to use."
+)
+
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="attrail")
@@ -25,9 +29,7 @@ def attrail() -> None:
 
 
 @attrail.command()
-@click.option(
-    "--config", "config_file", type=click.Path(path_type=Path), required=True, help="The attrail.toml to use."
-)
+@CONFIG
 @click.option("--reference", help="Alias, version or models:/ URI; instead of registry.reference.")
 @click.option("--candidate", help="Alias, version or models:/ URI; instead of registry.candidate.")
 @click.option("--json", "json_file", type=click.Path(dir_okay=False, path_type=Path), help="Write the verdict here.")
@@ -50,9 +52,7 @@ def audit(config_file: Path, reference: str | None, candidate: str | None, json_
 
 @attrail.command()
 @click.argument("model_uri")
-@click.option(
-    "--config", "config_file", type=click.Path(path_type=Path), required=True, help="The attrail.toml to use."
-)
+@CONFIG
 @click.option("--slice", "slice_name", required=True, help="Name of a [[slice]] of the configuration.")
 @click.option("--explainer", "explainer_name", required=True, help="Name of an explainer: attrail list explainers.")
 @click.option("--out", type=click.Path(file_okay=False, path_type=Path), required=True, help="Folder for the files.")
@@ -68,14 +68,14 @@ def explain(model_uri: str, config_file: Path, slice_name: str, explainer_name: 
 
 
 @attrail.command()
-@click.argument("config_file", metavar="CONFIG", type=click.Path(path_type=Path))
-@click.option("--model", "model_uri", required=True, help="Alias, version or models:/ URI of the version to check.")
+@click.argument("model_uri")
+@CONFIG
 @click.option("--slice", "slice_name", required=True, help="Name of a [[slice]] of the configuration.")
 @click.option("--explainer", "explainer_name", required=True, help="Name of an explainer: attrail list explainers.")
 @click.option("--check", "checks", multiple=True, help="Name of a check, may be given again; all when left out.")
 @click.option("--out", type=click.Path(file_okay=False, path_type=Path), required=True, help="Folder for the files.")
 def check(
-    config_file: Path, model_uri: str, slice_name: str, explainer_name: str, checks: tuple[str, ...], out: Path
+    model_uri: str, config_file: Path, slice_name: str, explainer_name: str, checks: tuple[str, ...], out: Path
 ) -> None:
     """Does the explanation hold? Check one explainer on one model version: numbers as JSON, curves as PNG."""
     _quiet_console()

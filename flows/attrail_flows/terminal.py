@@ -45,7 +45,7 @@ def print_explainers() -> None:
     for name in explainer_names():
         method = explainer_class(name)
         table.add_row(name, ", ".join(sorted(method.needs)), _first_line(method))
-    Console().print(table)
+    Console(width=None if Console().is_terminal else 120).print(table)
 
 
 def print_statistics() -> None:

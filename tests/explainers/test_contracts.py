@@ -31,14 +31,20 @@ explainers_of_one_image = pytest.mark.parametrize(
 
 
 @pytest.fixture
-def run(small_net, pictures):
+def net_for(small_net, small_transformer):
+    """Makes the net that an explainer is tried on: a small convolutional one unless it needs attention."""
+    return lambda name: small_transformer() if Need.ATTENTION in explainer_class(name).needs else small_net()
+
+
+@pytest.fixture
+def run(net_for, pictures):
     """Runs an explainer cheaply on the pictures, or on what is given instead."""
 
     def run(name, images=None, targets=None, ids=None, seed=0, net=None):
         images = pictures if images is None else images
         targets = targets_of(name)[: len(images)] if targets is None else targets
         ids = [f"picture {row}" for row in range(len(images))] if ids is None else ids
-        return explain(net or small_net(), images, targets, name, seed=seed, sample_ids=ids, **cheap(name))
+        return explain(net or net_for(name), images, targets, name, seed=seed, sample_ids=ids, **cheap(name))
 
     return run
 
@@ -126,10 +132,10 @@ def test_draws_depend_on_the_sample_id(run, pictures, name):
 
 
 @every_explainer
-def test_model_and_images_untouched(run, small_net, pictures, name):
+def test_model_and_images_untouched(run, net_for, pictures, name):
     """A full batch is not padded, so that it alone could reach the model's in-place first operation."""
-    net, images = small_net(), np.concatenate([pictures] * 6)[:BATCH]
-    assert Classifier("net", "1", small_net()).working_copy(images).batch == BATCH
+    net, images = net_for(name), np.concatenate([pictures] * 6)[:BATCH]
+    assert Classifier("net", "1", net_for(name)).working_copy(images).batch == BATCH
     before, pixels = state_of(net), images.copy()
     first = run(name, images, (targets_of(name) * 6)[:BATCH], net=net)
     assert state_of(net) == before
@@ -139,8 +145,8 @@ def test_model_and_images_untouched(run, small_net, pictures, name):
 
 
 @every_explainer
-def test_model_untouched_when_it_fails(run, small_net, pictures, name):
-    net = small_net()
+def test_model_untouched_when_it_fails(run, net_for, pictures, name):
+    net = net_for(name)
     before = state_of(net)
     with pytest.raises(Exception, match="cannot take images"):
         run(name, pictures[:, :2], net=net)
@@ -164,10 +170,9 @@ def test_maps_are_signed_unless_rectified(run, name):
     assert np.nanmax(values) > 0
 
 
-@every_explainer
+@pytest.mark.parametrize("name", [name for name in explainer_names() if name not in CHOSEN])
 def test_target_matters(run, pictures, name):
-    if name in CHOSEN:
-        pytest.skip("has maps of the class that the model chooses, for which it has a test of its own")
+    """Those that have maps only of the class that the model chooses have a test of their own."""
     values = [run(name, pictures[:3], [target] * 3).values for target in range(5)]
     assert len({each.tobytes() for each in values}) == (1 if Trait.UNTARGETED in explainer_class(name).traits else 5)
 
@@ -213,9 +218,9 @@ def test_unknown_name_lists_the_names():
 
 
 @every_explainer
-def test_four_threads_at_once(run, small_net, name):
+def test_four_threads_at_once(run, net_for, name):
     """The same module in four threads: hooks and modes of one run must not leak into another."""
-    net, expected = small_net(), bytes_by_sample(run(name))
+    net, expected = net_for(name), bytes_by_sample(run(name))
     before, start = state_of(net), Barrier(4)
 
     def explained(_):

@@ -137,16 +137,34 @@ def test_layer_that_runs_more_than_once_is_passed_over(pictures):
         found_in(net, pictures, "body.1")
 
 
-def test_exported_layer_that_ran_twice_is_refused_too(pictures, tmp_path):
-    class Twice(Pooled):
-        def forward(self, images):
-            return self.head((self.body(images) - self.body(-images)).mean(dim=(2, 3)))
+class Switched(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.conv = conv()
 
+    def forward(self, images, rectified):
+        return self.conv(images).relu() if rectified else self.conv(images)
+
+
+class Twice(Pooled):
+    """One part of the model, run in two ways: exported, the second is a submodule named body@1."""
+
+    def __init__(self):
+        super().__init__()
+        self.body = Switched()
+
+    def forward(self, images):
+        return self.head((self.body(images, True) - self.body(images, False)).mean(dim=(2, 3)))
+
+
+def test_exported_layer_that_ran_twice_is_refused_too(pictures, tmp_path):
     images = torch.from_numpy(pictures)
-    torch.export.save(torch.export.export(Twice(conv()).eval(), (images,)), tmp_path / "net.pt2")
-    model = classifier_from_export(tmp_path / "net.pt2", "net", "1").working_copy(pictures)
-    with pytest.raises(UnsupportedModelError, match="ran 2 times"):
-        target_layer(model, images)
+    torch.export.save(torch.export.export(Twice().eval(), (images,)), tmp_path / "net.pt2")
+    loaded = classifier_from_export(tmp_path / "net.pt2", "net", "1")
+    assert "body@1" in dict(loaded.module.named_modules())
+    for classifier in (loaded, Classifier("net", "1", Twice())):
+        with pytest.raises(UnsupportedModelError, match="layer 'body' ran 2 times"):
+            target_layer(classifier.working_copy(pictures), images)
 
 
 def test_head_that_is_a_convolution_is_no_place_of_evidence(pictures):

@@ -193,6 +193,14 @@ def test_export_for_single_images_does_not_matter(images, tmp_path):
         assert_close(maps_of(archive, images, method), maps(plain(), images, method))
 
 
+@pytest.mark.parametrize("method", METHODS[1:])
+@pytest.mark.parametrize("name", ["normalize", "norm", "layer_norm", "group_norm", "attention", "glu"])
+def test_export_of_a_composite_operation_does_not_matter(images, method, name, tmp_path):
+    """An archive holds some of them in parts."""
+    archive = exported(Single(MIXED[name]), images, tmp_path / "net.pt2")
+    assert_close(maps_of(archive, images, method), maps(Single(MIXED[name]), images, method))
+
+
 REAL = {
     "resnet18": partial(torchvision.models.resnet18, num_classes=5),
     "mobilenet_v3_small": partial(torchvision.models.mobilenet_v3_small, num_classes=5),
@@ -415,6 +423,9 @@ MIXED = {
     "biased attention": lambda x: functional.scaled_dot_product_attention(x, x, x, attn_mask=torch.eye(64), scale=0.5),
     "causal attention": lambda x: functional.scaled_dot_product_attention(x, x.flip(-1), x, is_causal=True),
     "glu": lambda x: functional.glu(torch.cat([x, x.flip(-1)], dim=1), dim=1),
+    "normalize": lambda x: functional.normalize(x, dim=-1) * 10,
+    "norm": lambda x: x / (x.norm(p=2, dim=(-1, -2), keepdim=True) + 1),
+    "vector_norm": lambda x: x * torch.linalg.vector_norm(x, dim=1, keepdim=True),
     "max_pool2d": lambda x: functional.max_pool2d(x, 3, stride=1, padding=1),
     "max_pool2d in an archive": lambda x: torch.ops.aten.max_pool2d.default(x, [3, 3], [1, 1], [1, 1]),
 }
@@ -465,6 +476,8 @@ def test_deeplift_where_nothing_changes_is_the_gradient(images):
     found = explain(net, images, TARGETS, "deeplift", baseline="zero")
     assert np.isfinite(found.values).all()
     assert (found.values[:, :32] == 0).all()
+    lengths = maps(Single(MIXED["normalize"]), images, "deeplift", baseline="zero")
+    assert np.isfinite(lengths).all(), "the length of nothing has no slope"
     assert np.abs(found.diagnostics["completeness_residual"]).max() < 1e-5
 
 

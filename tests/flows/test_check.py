@@ -16,7 +16,7 @@ Run = Callable[..., tuple[int, str, str]]
 def check(attrail: Run, workplace, *more: object, model: str = "models:/digits/1", config: Path | None = None, **facts):
     chosen = {"explainer": "gradcam", "slice": "validation", "out": workplace.folder / "out"} | facts
     options = [part for name, value in chosen.items() for part in (f"--{name}", value)]
-    return attrail("check", config or workplace.config(slice="limit = 6"), "--model", model, *options, *more)
+    return attrail("check", model, "--config", config or workplace.config(slice="limit = 6"), *options, *more)
 
 
 def strict(path: Path):

@@ -28,10 +28,10 @@ class DeepLift:
     """DeepLIFT's rescale rule (Shrikumar et al., ICML 2017) in Ancona et al.'s gradient form (ICLR 2018).
 
     Each operation's gradient gives way to its mean between the ``baseline`` and the image: change out by change in for
-    an activation, the gradient halfway for a product of two signals (gates, attention), softmax and normalisation taken
-    apart into these. So a map (summed over channels) sums to f(image) - f(baseline) in rounding;
-    the diagnostic ``completeness_residual`` grows where a model holds other nonlinear operations, which keep their
-    gradient (a maximum over channels, norms).
+    an activation, the gradient halfway for a product of two signals (gates, attention); normalisations are taken apart
+    into these. So a map, summed over channels, sums to f(image) - f(baseline) up to rounding. The diagnostic
+    ``completeness_residual`` grows where a model holds nonlinear operations without a rule, which keep their gradient
+    (a maximum over channels or tokens).
     """
 
     baseline: Baseline = "blur"
@@ -86,7 +86,7 @@ class RescaleRules(Rules):
         return linearised(outputs, lambda gradient: gradients_at(function, middle, gradient), left, right)
 
     def max_pool(self, function: Rule, inputs: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
-        """The change of a maximum is due to the place where the larger of the two maxima is, as in captum."""
+        """The change of a maximum is due to the place where the larger of the two maxima is, as in shap."""
         references = self._references(inputs)
         if references is None:
             return function(inputs, *args, **kwargs)
