@@ -29,7 +29,20 @@ from attrail_monitoring.policy import Policy
 from attrail_monitoring.slice_table import SliceTable, label_indices, read_slice_table
 from attrail_monitoring.verdict import DriftReport
 
-PACKAGES = ("attrail", "torch", "torchvision", "timm", "numpy", "scipy", "scikit-image", "lime", "mlflow", "prefect")
+PACKAGES = (
+    "attrail",
+    "torch",
+    "torchvision",
+    "timm",
+    "captum",
+    "shap",
+    "lime",
+    "numpy",
+    "scipy",
+    "scikit-image",
+    "mlflow",
+    "prefect",
+)
 
 logger = logging.getLogger("attrail.audit")
 
