@@ -117,6 +117,17 @@ def test_more_images_than_one_batch(run, pictures, name):
 
 
 @every_explainer
+def test_batch_size_changes_the_rounding_only(run, name, monkeypatch):
+    """Same draws; values within 1e-6 of the largest, for kernels choose their order of summation by the batch."""
+    expected = run(name)
+    monkeypatch.setitem(MOST, "cpu", 4)
+    found = run(name)
+    assert dict(found.undefined) == dict(expected.undefined)
+    largest = float(np.nanmax(np.abs(expected.values)))
+    assert found.values == pytest.approx(expected.values, abs=1e-6 * largest, rel=0, nan_ok=True)
+
+
+@every_explainer
 def test_seed_changes_perturbations_only(run, name):
     first, other = run(name, seed=0), run(name, seed=1)
     drawn = Trait.RANDOM in explainer_class(name).traits
