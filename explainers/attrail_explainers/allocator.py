@@ -17,8 +17,13 @@ def keep_pages() -> None:
     layer's output: with EfficientNet-lite0 in batches of 32 that is two thirds of the time. A process keeps as much
     memory as it needed at its peak, and no more.
     """
+    if "MALLOC_MMAP_THRESHOLD_" not in os.environ and "MALLOC_TRIM_THRESHOLD_" not in os.environ:
+        set_thresholds(LARGEST, LARGEST)
+
+
+def set_thresholds(mapped: int, trimmed: int) -> None:
+    """Bytes of a block from which it is mapped, and of free memory from which it is given back; glibc only."""
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-    if mallopt is None or "MALLOC_MMAP_THRESHOLD_" in os.environ or "MALLOC_TRIM_THRESHOLD_" in os.environ:
-        return
-    mallopt(M_MMAP_THRESHOLD, LARGEST)
-    mallopt(M_TRIM_THRESHOLD, LARGEST)
+    if mallopt is not None:
+        mallopt(M_MMAP_THRESHOLD, mapped)
+        mallopt(M_TRIM_THRESHOLD, trimmed)

@@ -46,14 +46,17 @@ def draw_coalitions(segments: int, budget: int, generator: np.random.Generator) 
     """At most ``budget`` coalitions of ``segments`` (S >= 2) superpixels.
 
     All of them when they fit the budget; otherwise pairs of a random subset and its complement, which cancels the
-    odd part of the sampling error (Covert & Lee, AISTATS 2021).
+    odd part of the sampling error (Covert & Lee, AISTATS 2021). Sizes are drawn systematically, one from each of equal
+    shares of their distribution, and in random order, so that any first part of them is a sample too.
     """
     if segments <= 20 and 2**segments - 2 <= budget:
         codes = np.arange(1, 2**segments - 1)
         present = (codes[:, None] >> np.arange(segments)) & 1 == 1
         return Coalitions(present, np.ones(len(present)), complete=True)
     probability = size_distribution(segments)
-    sizes = generator.choice(np.arange(1, segments), size=max(1, budget // 2), p=probability)
+    count = max(1, budget // 2)
+    places = (np.arange(count) + generator.random()) / count
+    sizes = generator.permutation(1 + np.searchsorted(probability.cumsum()[:-1], places, side="right"))
     ranks = generator.random((len(sizes), segments)).argsort(axis=1)
     half = ranks < sizes[:, None]
     present = np.stack([half, ~half], axis=1).reshape(-1, segments)
