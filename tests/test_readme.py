@@ -46,3 +46,12 @@ def test_python_example_runs(capsys: pytest.CaptureFixture[str]) -> None:
     (example,) = blocks("python")
     exec(compile(example, "README.md", "exec"), {})
     assert capsys.readouterr().out.startswith(("PASS", "DRIFT", "INCONCLUSIVE"))
+
+
+def test_performance_is_quoted_from_the_bench() -> None:
+    """Every row of the README's performance table stands in the file that ``make bench`` wrote."""
+    section = TEXT.partition("## What it costs")[2].partition("\n## ")[0]
+    rows = [line for line in section.splitlines() if line.startswith("|")]
+    written = (Path(__file__).resolve().parents[1] / "explainers" / "BENCH.md").read_text(encoding="utf-8").splitlines()
+    assert len(rows) >= 8
+    assert all(row in written for row in rows)

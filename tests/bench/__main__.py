@@ -259,7 +259,7 @@ def machine() -> str:
 
 def main() -> None:
     arguments = argparse.ArgumentParser(description=__doc__)
-    arguments.add_argument("--images", type=int, default=3, help="photographs for lime and shap")
+    arguments.add_argument("--images", type=int, default=2, help="photographs for lime and shap")
     arguments.add_argument("--maps", type=int, default=50_000, help="Grad-CAM maps of the memory test")
     arguments.add_argument("--memory", help="measure the peak memory of one contender and print it")
     given = arguments.parse_args()
