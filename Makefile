@@ -19,6 +19,7 @@ check: .venv/ready  ## style, types, architecture
 
 bench: .venv/bench  ## what explanations cost on this machine, beside the libraries; writes explainers/BENCH.md
 	$(BIN)/python tests/bench
+	$(BIN)/python tests/bench/alone.py
 
 families: .venv/ready  ## which explainer works on which family of models; writes explainers/FAMILIES.md
 	$(BIN)/python tests/explainers/families.py

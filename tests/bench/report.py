@@ -34,7 +34,7 @@ def page(facts: Mapping[str, Any]) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def _table(head: list[str], rows: list[list[str]]) -> str:
+def table(head: list[str], rows: list[list[str]]) -> str:
     lines = ["| " + " | ".join(head) + " |", "|---|" + "---:|" * (len(head) - 1)]
     return "\n".join([*lines, *("| " + " | ".join(row) + " |" for row in rows)])
 
@@ -45,7 +45,7 @@ def _batched(facts: Mapping[str, Any]) -> str:
         [name, f"{1000 * each:.1f}", f"{each / times['plain inference']:.2f}", f"{memory[name]:.0f}"]
         for name, each in times.items()
     ]
-    return _table(["batch of 32", "ms per image", "times inference", "memory, MiB"], rows)
+    return table(["batch of 32", "ms per image", "times inference", "memory, MiB"], rows)
 
 
 def _single(facts: Mapping[str, Any]) -> str:
@@ -60,7 +60,7 @@ def _single(facts: Mapping[str, Any]) -> str:
         shown = ["-" if number is None else f"{number:.3f}" for number in numbers]
         rows.append([name, f"{each:.2f}", *shown, f"{memory[name]:.0f}"])
     head = ["one image, evaluations", "seconds", "LIME fidelity", "SHAP fidelity", "LIME repeat", "SHAP repeat"]
-    return _table([*head, "memory, MiB"], rows)
+    return table([*head, "memory, MiB"], rows)
 
 
 def _differences(facts: Mapping[str, Any]) -> str:
@@ -75,7 +75,7 @@ def _differences(facts: Mapping[str, Any]) -> str:
         for row in facts["differences"]
     ]
     head = ["SHAP of the difference", "attrail evaluations", "error", "shap KernelExplainer evaluations", "error"]
-    return _table(head, rows) + "\n\nEvaluations are per version; the error is relative to the spread of the values."
+    return table(head, rows) + "\n\nEvaluations are per version; the error is relative to the spread of the values."
 
 
 def _targets(facts: Mapping[str, Any]) -> str:
@@ -92,4 +92,4 @@ def _targets(facts: Mapping[str, Any]) -> str:
             f"{leak['slope']:+.1f} bytes per map, {leak['growth']:+.1f} of {leak['resident']:.0f} MiB",
         ],
     ]
-    return _table(["ratios of this run", ""], rows)
+    return table(["ratios of this run", ""], rows)
