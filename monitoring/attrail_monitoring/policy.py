@@ -108,7 +108,7 @@ def _worst(measured: Measurement) -> float:
     this, a candidate could pass by losing the maps of the images that moved.
     """
     images = measured.n + measured.undefined
-    return (measured.n * measured.upper + measured.undefined * measured.ceiling) / images
+    return measured.upper + measured.undefined * (measured.ceiling - measured.upper) / images  # exact when all have one
 
 
 def combine(findings: Sequence[Finding]) -> tuple[Verdict, str]:

@@ -102,6 +102,14 @@ def test_verdicts_mean_what_they_say(measured, margin):
         assert finding.verdict is Verdict.INCONCLUSIVE
 
 
+def test_an_interval_that_ends_at_the_limit_is_no_pass():
+    """A mean of 24 equal numbers must not round below them: found by hypothesis."""
+    end = 1.8306295689646528
+    facts = {"slice": "all", "explainer": "gradcam", "statistic": "rank_distance", "value": 0.0, "lower": 0.0}
+    measured = Measurement(**facts, upper=end, ceiling=2.0, n=24, undefined=0, primary=True)
+    assert judged(measured, end).verdict is Verdict.INCONCLUSIVE
+
+
 @given(measurements(), margins)
 def test_strict_flags_are_flags(measured, margin):
     finding = judged(measured, margin)
