@@ -1,12 +1,13 @@
 """``make bench``: what the explainers cost, each beside its library, in one run; and how faithful their maps are.
 
 EfficientNet-lite0 with ImageNet weights on 224x224 photographs. Contenders take turns, and the fastest of their turns
-counts; the machine may be noisy, so read ratios. The libraries and plain inference run with glibc's own memory setting,
-as they do by themselves, and those of the batch once more with that of ``allocator.py``, from which they gain as well.
-Writes ``explainers/BENCH.md``.
+counts; the machine may be noisy, so read ratios. Everything runs in one process with the memory setting of
+``allocator.py``, from which the libraries gain too; ``alone.py`` measures each in its own. Writes
+``explainers/BENCH.md``.
 """
 
 import argparse
+import ctypes
 import json
 import os
 import platform
@@ -27,7 +28,6 @@ from fidelity import agreement, converged_lime, converged_shap, difference, rela
 from real import lite0, photographs, pruned
 from tqdm import tqdm
 
-from attrail_explainers.allocator import LARGEST, set_thresholds
 from attrail_explainers.classifier import Classifier
 from attrail_explainers.difference import explain_difference
 from attrail_explainers.evaluations import Evaluations, Perturbation, evaluate
@@ -38,8 +38,6 @@ BATCH = 32
 TURNS = 5
 DEFAULT, DOUBLE = 256, 512
 CONVERGED = 4096
-OURS = LARGEST, LARGEST
-GLIBC = 32 * 2**20, 64 * 2**20  # bytes: where glibc's moving thresholds end up once large blocks are used
 CLOSE = 0.05, 0.2  # shares of weights pruned
 
 
@@ -57,18 +55,11 @@ def seconds(run: Callable[[], object]) -> float:
     return time.perf_counter() - started
 
 
-def as_run(name: str) -> None:
-    """The memory setting under which a contender runs: ours for ours, and where its name says so."""
-    set_thresholds(*(OURS if "attrail" in name else GLIBC))
-
-
 def take_turns(runs: Mapping[str, Callable[[], object]], turns: int) -> dict[str, float]:
     """Seconds of each run, the fastest of its turns after one to warm up."""
     times: dict[str, list[float]] = {name: [] for name in runs}
     for _ in tqdm(range(turns + 1), desc="gradcam"):
         for name, run in runs.items():
-            as_run(name)
-            run()
             times[name].append(seconds(run))
     return {name: min(each[1:]) for name, each in times.items()}
 
@@ -78,9 +69,6 @@ BATCHED = {
     "gradcam, attrail": contenders.our_gradcam,
     "gradcam, captum": contenders.captum_gradcam,
     "gradcam, pytorch-grad-cam": contenders.grad_cam_gradcam,
-    "plain inference, attrail's memory setting": contenders.plain_inference,
-    "gradcam, captum, attrail's memory setting": contenders.captum_gradcam,
-    "gradcam, pytorch-grad-cam, attrail's memory setting": contenders.grad_cam_gradcam,
 }
 SINGLE: dict[str, Callable[[Bench, int, int], object]] = {
     f"lime + shap, attrail, {DEFAULT}": partial(contenders.our_lime_and_shap, evaluations=DEFAULT),
@@ -104,7 +92,6 @@ def single(bench: Bench, rows: range) -> tuple[dict[str, float], dict[str, list[
     for row in tqdm(rows, desc="lime and shap"):
         for name, run in SINGLE.items():
             for seed in (1,) if "Partition" in name else (1, 2):  # Partition draws nothing
-                as_run(name)
                 started = time.perf_counter()
                 found[name].append(run(bench, row, seed))
                 times[name].append(time.perf_counter() - started)
@@ -228,8 +215,6 @@ def memory_of(name: str) -> float:
 
 def measure_memory(name: str) -> None:
     _, bench = set_up(BATCH)
-    set_thresholds(*GLIBC)
-    as_run(name)
     Path("/proc/self/clear_refs").write_text("5")  # forget the peak of setting up
     before = resident()
     if name in BATCHED:
@@ -250,6 +235,7 @@ def leak(maps: int) -> dict[str, float]:
         contenders.our_gradcam(bench, slice(0, BATCH))
         if number % 20 == 0:
             done.append((number + 1) * BATCH)
+            ctypes.CDLL(None).malloc_trim(0)  # free memory must not hide what is lost
             sizes.append(resident())
     start = len(done) // 10
     slope = np.polyfit(done[start:], sizes[start:], 1)[0]
@@ -267,16 +253,18 @@ def main() -> None:
     arguments = argparse.ArgumentParser(description=__doc__)
     arguments.add_argument("--images", type=int, default=2, help="photographs for lime and shap")
     arguments.add_argument("--maps", type=int, default=50_000, help="Grad-CAM maps of the memory test")
+    arguments.add_argument("--leak", action="store_true", help="only the memory test, in this process")
     arguments.add_argument("--memory", help="measure the peak memory of one contender and print it")
     given = arguments.parse_args()
     if given.memory:
         return measure_memory(given.memory)
+    if given.leak:
+        return print(leak(given.maps))
     source, bench = set_up(BATCH)
     rows = range(given.images)
     facts: dict[str, object] = {"source": source, "machine": machine(), "images": given.images}
     facts["batched"] = batched(bench)
     facts["single"], found = single(bench, rows)
-    set_thresholds(*OURS)
     tqdm.write(json.dumps(facts, indent=1))
     facts["outside"] = outside_the_model(bench, rows)
     references = converged(bench, rows, bench.model)

@@ -1,4 +1,4 @@
-"""The second part of ``make bench``: Grad-CAM in batches of 32, each contender in processes of its own.
+"""The second part of ``make bench``: each contender in processes of its own, Grad-CAM in batches of 32.
 
 That is how a library runs by itself, with the memory setting its process happens to have; ours sets its own. Processes
 take turns. Writes the last section of ``explainers/BENCH.md``.
@@ -25,6 +25,12 @@ CONTENDERS = {
     "gradcam, captum": contenders.captum_gradcam,
     "gradcam, pytorch-grad-cam": contenders.grad_cam_gradcam,
 }
+ONE_IMAGE = {
+    "lime + shap, attrail, 256": lambda bench: contenders.our_lime_and_shap(bench, 0, 1, 256),
+    "lime + shap, attrail, 512": lambda bench: contenders.our_lime_and_shap(bench, 0, 1, 512),
+    "lime, lime, 1000": lambda bench: contenders.lime_library(bench, 0, 1, 1000),
+    "shap, shap Partition, 500": lambda bench: contenders.shap_partition(bench, 0, 500),
+}
 TITLE = "## Each in its own process"
 
 
@@ -33,6 +39,12 @@ def measure(name: str) -> float:
     model = lite0()
     _, images, targets = photographs(model, BATCH)
     bench = Bench(model, Classifier("lite0", "", model), images, targets)
+    if name in ONE_IMAGE:
+        warm_up = contenders.our_gradcam if "attrail" in name else contenders.plain_inference
+        warm_up(bench, slice(0, 1))
+        started = time.perf_counter()
+        ONE_IMAGE[name](bench)
+        return 1000 * (time.perf_counter() - started)
     times = []
     for _ in range(REPEATS + 1):
         started = time.perf_counter()
@@ -50,7 +62,9 @@ def in_its_own_process(name: str) -> float:
 
 def main() -> None:
     arguments = argparse.ArgumentParser(description=__doc__)
-    arguments.add_argument("--name", choices=CONTENDERS, help="measure one contender in this process and print it")
+    arguments.add_argument(
+        "--name", choices=[*CONTENDERS, *ONE_IMAGE], help="measure one contender in this process and print it"
+    )
     name = arguments.parse_args().name
     if name:
         print(measure(name))
@@ -61,6 +75,8 @@ def main() -> None:
     rows = [[each, f"{time_:.1f}", f"{time_ / ours:.2f}x"] for each, time_ in best.items()]
     before = report.FILE.read_text(encoding="utf-8").partition(TITLE)[0].rstrip()
     table = report.table(["batch of 32, alone", "ms per image", "times attrail's Grad-CAM"], rows)
+    single = [[each, f"{in_its_own_process(each) / 1000:.2f}"] for each in ONE_IMAGE]
+    table += "\n\n" + report.table(["one image, evaluations, alone", "seconds"], single)
     report.FILE.write_text(f"{before}\n\n{TITLE}\n\n{table}\n", encoding="utf-8")
     print(table)
 
