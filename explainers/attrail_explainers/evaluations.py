@@ -8,12 +8,12 @@ from typing import Literal
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torchvision.transforms.v2.functional import gaussian_blur
 
 from attrail_explainers.coalitions import Coalitions, draw_coalitions
 from attrail_explainers.digest import seed_of
 from attrail_explainers.emulator import Emulator
 from attrail_explainers.errors import ConfigError, ExplanationError
+from attrail_explainers.mosaic import Mosaic
 from attrail_explainers.segmentation import Segmentation, segment_diagnostics
 from attrail_explainers.working_copy import WorkingCopy
 
@@ -87,9 +87,21 @@ def baseline_of(image: torch.Tensor, kind: Baseline) -> torch.Tensor:
         return torch.zeros_like(image)
     if kind == "mean":
         return image.mean(dim=(1, 2), keepdim=True).expand_as(image)
-    sigma = min(image.shape[1:]) / 8
-    blurred: torch.Tensor = gaussian_blur(image, [2 * int(3 * sigma) + 1] * 2, [sigma] * 2)
-    return blurred
+    return _blurred(image, min(image.shape[1:]) / 8)
+
+
+def _blurred(image: torch.Tensor, sigma: float) -> torch.Tensor:
+    """Gaussian blur of an image (C,H,W), mirrored at its edges, along one axis after the other.
+
+    As torchvision's, whose two-dimensional kernel takes a third of a second for 224x224 pixels.
+    """
+    reach = int(3 * sigma)
+    weights = torch.exp(-0.5 * (torch.arange(-reach, reach + 1, device=image.device) / sigma) ** 2)
+    weights = weights / weights.sum()
+    blurred = torch.nn.functional.pad(image.unsqueeze(1), [reach] * 4, mode="reflect")
+    for shape in ((1, 1, -1, 1), (1, 1, 1, -1)):
+        blurred = torch.nn.functional.conv2d(blurred, weights.view(shape))
+    return blurred.squeeze(1)
 
 
 def target_log_odds(logits: torch.Tensor, target: int) -> torch.Tensor:
@@ -162,13 +174,12 @@ def _outputs(
     perturbation: Perturbation,
 ) -> NDArray[np.float64]:
     """Log odds (M,) of the target with the superpixels of each row kept and the others replaced."""
-    place = torch.from_numpy(segments).to(image.device)
-    baseline = baseline_of(image, perturbation.baseline)
+    mosaic = Mosaic(image, baseline_of(image, perturbation.baseline), segments)
     short = perturbation.precision == "bfloat16"
     found = []
     with torch.inference_mode(), torch.autocast(image.device.type, torch.bfloat16, enabled=short):
-        for chunk in model.chunks(torch.from_numpy(rows).to(image.device)):
-            logits = model.call(torch.where(chunk[:, place].unsqueeze(1), image, baseline))
+        for start in range(0, len(rows), model.batch):
+            logits = model.call(mosaic.keeping(rows[start : start + model.batch]))
             found.append(target_log_odds(logits, target))
     outputs = np.asarray(torch.cat(found).cpu().numpy())
     if not np.isfinite(outputs).all():

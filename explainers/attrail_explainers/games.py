@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TypeVar, get_args
 
 import numpy as np
@@ -10,6 +11,7 @@ from numpy.typing import NDArray
 
 from attrail_explainers.errors import ConfigError, ExplanationError
 from attrail_explainers.evaluations import Baseline, baseline_of, target_log_odds
+from attrail_explainers.mosaic import Mosaic
 from attrail_explainers.segmentation import Segmentation, is_grid, segment_diagnostics
 from attrail_explainers.subject import Subject
 
@@ -30,10 +32,13 @@ class Game:
     def players(self) -> int:
         return int(self.segments.max()) + 1
 
+    @cached_property
+    def mosaic(self) -> Mosaic:
+        return Mosaic(self.image, self.baseline, self.segments)
+
     def keeping(self, rows: Rows) -> torch.Tensor:
         """Copies of the image (M,C,H,W) that keep the superpixels of each row (M,S) and replace the others."""
-        keep = torch.from_numpy(rows[:, self.segments]).to(self.image.device)
-        return torch.where(keep[:, None], self.image, self.baseline)
+        return self.mosaic.keeping(rows)
 
 
 @dataclass(frozen=True)

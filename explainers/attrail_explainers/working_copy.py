@@ -117,8 +117,8 @@ class WorkingCopy:
         count = len(images)
         missing = self.batch - count if filled or self.fixed_batch else 0
         filling = images[:1].detach().expand(missing, *images.shape[1:])
-        whole = torch.cat([images, filling]) if len(filling) else images.clone()
-        logits = self._run(forward, whole.to(self.dtype).contiguous(memory_format=self._layout))
+        whole = torch.cat([images, filling]) if len(filling) else images
+        logits = self._run(forward, whole.to(self.dtype, memory_format=self._layout, copy=True))
         if not isinstance(logits, torch.Tensor) or logits.ndim != 2 or len(logits) != len(whole):
             got = tuple(logits.shape) if isinstance(logits, torch.Tensor) else type(logits).__name__
             raise UnsupportedModelError(

@@ -18,6 +18,7 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import contenders
 import numpy as np
@@ -205,15 +206,14 @@ def peak() -> int:
     return next(1024 * int(line.split()[1]) for line in lines if line.startswith("VmHWM"))
 
 
-def memory_of(name: str) -> float:
-    """MiB that one contender adds to a fresh process at its peak, measured in one."""
-    command = [sys.executable, __file__, "--memory", name]
-    return float(
-        json.loads(subprocess.run(command, capture_output=True, check=True, text=True).stdout.splitlines()[-1])
-    )
+def in_a_fresh_process(*options: str) -> Any:
+    """What this file prints last when it is run with these options."""
+    command = [sys.executable, __file__, *options]
+    return json.loads(subprocess.run(command, stdout=subprocess.PIPE, check=True, text=True).stdout.splitlines()[-1])
 
 
 def measure_memory(name: str) -> None:
+    """Print the MiB that one contender adds to this process at its peak."""
     _, bench = set_up(BATCH)
     Path("/proc/self/clear_refs").write_text("5")  # forget the peak of setting up
     before = resident()
@@ -251,7 +251,7 @@ def machine() -> str:
 
 def main() -> None:
     arguments = argparse.ArgumentParser(description=__doc__)
-    arguments.add_argument("--images", type=int, default=2, help="photographs for lime and shap")
+    arguments.add_argument("--images", type=int, default=4, help="photographs for lime and shap")
     arguments.add_argument("--maps", type=int, default=50_000, help="Grad-CAM maps of the memory test")
     arguments.add_argument("--leak", action="store_true", help="only the memory test, in this process")
     arguments.add_argument("--memory", help="measure the peak memory of one contender and print it")
@@ -259,20 +259,21 @@ def main() -> None:
     if given.memory:
         return measure_memory(given.memory)
     if given.leak:
-        return print(leak(given.maps))
+        return print(json.dumps(leak(given.maps)))
     source, bench = set_up(BATCH)
     rows = range(given.images)
     facts: dict[str, object] = {"source": source, "machine": machine(), "images": given.images}
     facts["batched"] = batched(bench)
     facts["single"], found = single(bench, rows)
-    tqdm.write(json.dumps(facts, indent=1))
     facts["outside"] = outside_the_model(bench, rows)
+    tqdm.write(json.dumps(facts, indent=1))
     references = converged(bench, rows, bench.model)
     facts["fidelity"] = {name: our_fidelity(found[name], references) for name in SINGLE if "attrail" in name}
     facts["library"] = library_fidelity(bench, found, rows)
     facts["differences"] = differences(bench, rows[:2], references[:2])
-    facts["memory"] = {name: memory_of(name) for name in tqdm([*BATCHED, *SINGLE], desc="memory")}
-    facts["leak"] = leak(given.maps)
+    names = tqdm([*BATCHED, *SINGLE], desc="memory")
+    facts["memory"] = {name: float(in_a_fresh_process("--memory", name)) for name in names}
+    facts["leak"] = in_a_fresh_process("--leak", "--maps", str(given.maps))
     report.write(facts)
 
 
