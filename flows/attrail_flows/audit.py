@@ -18,7 +18,8 @@ from prefect.tasks import Task
 
 from attrail_explainers.errors import RegistryError
 from attrail_explainers.slice import Preprocessing, Slice
-from attrail_flows import steps
+from attrail_flows import calibration_steps, steps
+from attrail_flows.calibration_steps import Calibrated
 from attrail_flows.configuration import AuditConfig
 from attrail_flows.progress import Clock, progress_of
 from attrail_mlflow.audit_run import ROOT, audit_run
@@ -49,10 +50,17 @@ def may_help(task_: Task[..., Any], run: TaskRun, state: State[Any]) -> bool:
 
 
 @task(name="load", cache_policy=NO_CACHE, retries=2, retry_delay_seconds=DELAYS, retry_condition_fn=may_help)
-def load(config: AuditConfig) -> tuple[Registry, steps.Versions]:
+def load(config: AuditConfig) -> tuple[Registry, steps.ComparedVersions]:
     """Connect to MLflow and find every version."""
     registry = Registry(config.registry.tracking_uri)
     return registry, steps.resolve(registry, config)
+
+
+@task(name="load floor", cache_policy=NO_CACHE, retries=2, retry_delay_seconds=DELAYS, retry_condition_fn=may_help)
+def load_floor(config: AuditConfig) -> tuple[Registry, steps.Versions]:
+    """Connect to MLflow and find the reference and its noise floor's versions."""
+    registry = Registry(config.registry.tracking_uri)
+    return registry, steps.resolve_floor(registry, config)
 
 
 @task(name="validate", cache_policy=NO_CACHE)
@@ -84,21 +92,43 @@ def explain(
         return steps.explain_version(registry, version, slices, config, reference, advance)
 
 
+@task(name="calibrate", cache_policy=NO_CACHE, retries=2, retry_delay_seconds=DELAYS, retry_condition_fn=may_help)
+def find_floor(registry: Registry, config: AuditConfig, key: str) -> Calibrated | None:
+    """The noise floor, where it was measured before."""
+    return calibration_steps.find(registry, config, key)
+
+
+@task(name="measure floor", cache_policy=NO_CACHE, retries=2, retry_delay_seconds=DELAYS, retry_condition_fn=may_help)
+def measure_floor(
+    registry: Registry,
+    config: AuditConfig,
+    slices: Sequence[Slice],
+    reference: steps.Explained,
+    floor: Sequence[steps.Explained],
+    key: str,
+) -> Calibrated:
+    """Measure the noise floor and whether the explainers can measure, and keep both."""
+    with progress_of("rehearse", calibration_steps.rehearsed(config, reference, floor, slices)) as advance:
+        return calibration_steps.measure(registry, config, slices, reference, floor, key, advance)
+
+
 @task(name="compare", cache_policy=NO_CACHE)
-def compare(explained: Sequence[steps.Explained], policy: Policy) -> tuple[list[Measurement], Validation]:
+def compare(
+    reference: steps.Explained, candidate: steps.Explained, calibrated: Calibrated, policy: Policy
+) -> tuple[list[Measurement], Validation]:
     """Validate the maps and measure how far they are apart."""
-    return steps.measure_versions(explained, policy)
+    return steps.measure_versions(reference, candidate, calibrated.calibration, policy)
 
 
 @task(name="judge", cache_policy=NO_CACHE)
-def judge(measurements: Sequence[Measurement], policy: Policy) -> DriftReport:
+def judge(measurements: Sequence[Measurement], policy: Policy, calibrated: Calibrated) -> DriftReport:
     """Hold the measurements against the policy."""
-    return comparison.judge(measurements, policy)
+    return comparison.judge(measurements, policy, calibrated.calibration.instruments)
 
 
 @task(name="record", cache_policy=NO_CACHE, retries=2, retry_delay_seconds=DELAYS, retry_condition_fn=may_help)
 def record(
-    registry: Registry, versions: steps.Versions, evidence: Evidence, experiment: str
+    registry: Registry, versions: steps.ComparedVersions, evidence: Evidence, experiment: str
 ) -> tuple[AuditRecord, str]:
     """Keep all evidence in one MLflow run, finished only when every file is there; and say where the report is."""
     title = f"{versions.candidate.label} against {versions.reference.label}"
@@ -109,6 +139,25 @@ def record(
         replace(evidence, record=kept).write(Path(folder))
         run.keep(kept, Path(folder), versions.reference, versions.candidate)
     return kept, run.location("report.html")
+
+
+@flow(name="attrail-calibrate", validate_parameters=True)
+def calibrate(config: AuditConfig) -> dict[str, Any]:
+    """Measure the noise floor of the reference and keep it in MLflow, for every audit after it.
+
+    Args:
+        config: What ``attrail.toml`` holds; ``registry.candidate`` is not needed.
+
+    Returns:
+        What is known of the calibration, and its floors.
+    """
+    logging.getLogger("attrail").setLevel(logging.INFO)
+    registry, versions = load_floor(config)
+    _, slices = validate(config, versions)
+    reference = explain(registry, versions.reference, slices, config, None)
+    found = floor_of(registry, config, versions, slices, reference)
+    calibration_steps.require_retrains(found.facts, (reference,))
+    return found.calibration.document() | {"run_id": found.facts.run_id, "key": found.facts.key}
 
 
 def run_name() -> str:
@@ -131,14 +180,18 @@ def audit(config: AuditConfig) -> dict[str, Any]:
     policy = config.policy.value()
     registry, versions = load(config)
     tables, slices = validate(config, versions)
-    explained = explain_all(registry, versions, slices, config)
-    measurements, validation = compare(explained, policy)
-    report = judge(measurements, policy)
+    reference = explain(registry, versions.reference, slices, config, None)
+    calibrated = floor_of(registry, config, versions, slices, reference)
+    candidate = explain(registry, versions.candidate, slices, config, reference)
+    calibration_steps.require_retrains(calibrated.facts, (reference, candidate))
+    measurements, validation = compare(reference, candidate, calibrated, policy)
+    report = judge(measurements, policy, calibrated)
+    found = (calibrated.calibration, calibrated.facts)
     evidence = Evidence(
-        record=steps.audit_record(config, report, explained, slices, tables),
+        record=steps.audit_record(config, report, (reference, candidate), found, slices, tables),
         slices=slices,
         tables=tables.tables,
-        maps=dict(zip(_roles(versions), [each.maps for each in explained], strict=True)),
+        maps={"reference": reference.maps, "candidate": candidate.maps},
         validations=(*tables.validations, validation),
         config=_shown_config(config, registry),
         settings=policy.settings,
@@ -148,16 +201,29 @@ def audit(config: AuditConfig) -> dict[str, Any]:
     return kept.document() | {"report_location": report_location}
 
 
-def explain_all(
-    registry: Registry, versions: steps.Versions, slices: Sequence[Slice], config: AuditConfig
-) -> list[steps.Explained]:
-    """Explain the reference, then every other version with the reference's targets and layers."""
-    clock = Clock(len(versions.every), started=time.monotonic())
-    found: list[steps.Explained] = []
-    for version in versions.every:
-        found.append(explain(registry, version, slices, config, found[0] if found else None))
+def floor_of(
+    registry: Registry,
+    config: AuditConfig,
+    versions: steps.Versions,
+    slices: Sequence[Slice],
+    reference: steps.Explained,
+) -> Calibrated:
+    """The reference's noise floor: as kept before, or measured now."""
+    key = calibration_steps.calibration_key(config, versions, slices, reference)
+    found = find_floor(registry, config, key)
+    if found is not None:
+        logger.info("noise floor of %s: as calibrated %s in run %s", reference.version.label, *_when(found))
+        return found
+    clock = Clock(len(versions.floor) + 1, started=time.monotonic())
+    floor = []
+    for version in versions.floor:
+        floor.append(explain(registry, version, slices, config, reference))
         clock.step(f"explained {version.label}")
-    return found
+    return measure_floor(registry, config, slices, reference, floor, key)
+
+
+def _when(found: Calibrated) -> tuple[str, str]:
+    return found.facts.time, found.facts.run_id
 
 
 def announce(kept: AuditRecord) -> None:
@@ -207,10 +273,6 @@ def _shown_config(config: AuditConfig, registry: Registry) -> dict[str, Any]:
     document = config.model_dump(mode="json", by_alias=True)
     document["registry"]["tracking_uri"] = registry.shown
     return document
-
-
-def _roles(versions: steps.Versions) -> list[str]:
-    return ["reference", "candidate", *(f"floor-{slug(each.label)}" for each in versions.floor)]
 
 
 def _markdown(document: Mapping[str, Any]) -> str:

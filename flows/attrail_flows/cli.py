@@ -90,6 +90,47 @@ def check(
     )
 
 
+@attrail.command()
+@CONFIG
+@click.option("--reference", help="Alias, version or models:/ URI; instead of registry.reference.")
+def calibrate(config_file: Path, reference: str | None) -> None:
+    """Measure the noise floor of the reference once and keep it; audits use it until anything it depends on changes."""
+    _quiet_console()
+    from attrail_flows.configuration import read_config
+    from attrail_flows.terminal import print_calibration
+
+    config = read_config(config_file, reference)
+    from attrail_flows.audit import calibrate as flow
+
+    print_calibration(flow(config))
+
+
+@attrail.command()
+@click.option("--effect", type=float, help="Wanted paired shift, in the units of --sd.")
+@click.option("--sd", type=float, default=1.0, show_default=True, help="Standard deviation over images.")
+@click.option("--shift", type=float, help="Wanted shift of the floor, in SDs of the retrains' log distances.")
+@click.option("--images", type=int, help="Images at hand: says what they can show.")
+@click.option("--retrains", type=int, help="Retrains at hand: says what they can show.")
+@click.option("--hypotheses", type=int, default=9, show_default=True, help="Explainers x primary statistics x slices.")
+@click.option("--alpha", type=float, default=0.05, show_default=True)
+@click.option("--power", type=float, default=0.9, show_default=True)
+def plan(  # noqa: PLR0913, PLR0917 - one option each
+    effect: float | None,
+    sd: float,
+    shift: float | None,
+    images: int | None,
+    retrains: int | None,
+    hypotheses: int,
+    alpha: float,
+    power: float,
+) -> None:
+    """How many images and reference retrains a wanted effect needs, or what those at hand can show."""
+    from attrail_flows.plan import plan_lines
+
+    for line in plan_lines(effect, sd, shift, images, retrains, alpha / hypotheses, power):
+        click.echo(line)
+
+
 @attrail.command("list")
 @click.argument("kind", type=click.Choice(["explainers", "statistics", "checks"]))
 def list_(kind: str) -> None:

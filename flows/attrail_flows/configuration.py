@@ -9,8 +9,8 @@ from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError
 from attrail_explainers.errors import ConfigError
 from attrail_explainers.explainer import Explainer, make_explainer
 from attrail_explainers.slice import Preprocessing
-from attrail_monitoring.measurement import Settings
 from attrail_monitoring.policy import Policy
+from attrail_monitoring.settings import Settings
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]+$", max_length=60)]
 Change = Literal["same-function", "retrain", "refresh", "fine-tune", "architecture"]
@@ -32,6 +32,7 @@ class RegistrySection(Section):
     candidate: str | None = None
     change: Change = "retrain"
     floor: tuple[str, ...] = ()
+    floor_source: Literal["retrains", "history", "surrogates"] = "retrains"
     experiment: str = "attrail"
 
 
@@ -75,14 +76,17 @@ class PolicySection(Section):
 
     alpha: float = 0.05
     strict: float = 0.1
+    class_share: float = 0.2
     margins: dict[str, float] = Field(default_factory=lambda: dict(Policy().margins))
     undefined_limit: float = 0.05
     fewest_images: PositiveInt = 16
+    repeat_limit: float = 0.1
     targets: Literal["label", "reference"] = "label"
     grid: PositiveInt = 14
     resamples: PositiveInt = 2000
     confidence: Annotated[float, Field(gt=0, lt=1)] = 0.95
     seed: int = 0
+    class_images: PositiveInt = 10
     allow_pickle: bool = False
 
     def value(self) -> Policy:

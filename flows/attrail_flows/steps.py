@@ -21,13 +21,14 @@ from attrail_explainers.images import decode, timm_preprocessing
 from attrail_explainers.slice import Preprocessing, Slice
 from attrail_flows.configuration import AuditConfig
 from attrail_mlflow.registry import RegisteredVersion, Registry
-from attrail_monitoring.audit_record import AuditRecord, ModelFacts, SliceFacts
-from attrail_monitoring.comparison import measure_all
+from attrail_monitoring.audit_record import AuditRecord, CalibrationFacts, ModelFacts, SliceFacts
+from attrail_monitoring.calibration import Calibration
 from attrail_monitoring.expectations import Validation, validate_attributions, validate_slice_table
-from attrail_monitoring.measurement import Measurement
+from attrail_monitoring.measurement import Measurement, measure
 from attrail_monitoring.policy import Policy
 from attrail_monitoring.slice_table import SliceTable, label_indices, read_slice_table
 from attrail_monitoring.verdict import DriftReport
+from attrail_monitoring.version_maps import VersionMaps
 
 PACKAGES = (
     "attrail",
@@ -49,11 +50,21 @@ logger = logging.getLogger("attrail.audit")
 
 @dataclass(frozen=True)
 class Versions:
-    """The versions an audit compares."""
+    """A reference and the versions of its noise floor."""
 
     reference: RegisteredVersion
-    candidate: RegisteredVersion
     floor: tuple[RegisteredVersion, ...]
+
+    @property
+    def every(self) -> tuple[RegisteredVersion, ...]:
+        return (self.reference, *self.floor)
+
+
+@dataclass(frozen=True)
+class ComparedVersions(Versions):
+    """The versions an audit compares."""
+
+    candidate: RegisteredVersion
 
     @property
     def every(self) -> tuple[RegisteredVersion, ...]:
@@ -71,37 +82,61 @@ class Tables:
 
 @dataclass(frozen=True, eq=False)
 class Explained:
-    """One version's evidence: maps per slice and explainer, predictions (N,) and accuracy per slice."""
+    """One version's evidence: maps per slice and explainer; per slice predictions, targets and ``right``, all (N,)."""
 
     version: RegisteredVersion
     weights_digest: str
     classes: int
     maps: tuple[Attributions, ...]
     predictions: Mapping[str, NDArray[np.int64]]
-    accuracy: Mapping[str, float]
+    targets: Mapping[str, NDArray[np.int64]]
+    right: Mapping[str, NDArray[np.bool_]]
+
+    @property
+    def accuracy(self) -> dict[str, float]:
+        return {name: float(right.mean()) for name, right in self.right.items()}
+
+    @property
+    def version_maps(self) -> VersionMaps:
+        return VersionMaps(self.maps, self.right)
 
 
-def resolve(registry: Registry, config: AuditConfig) -> Versions:
+def resolve(registry: Registry, config: AuditConfig) -> ComparedVersions:
     """Find every version in the registry and refuse what can be seen to be wrong before a model is loaded."""
     section = config.registry
     if section.candidate is None:
         raise ConfigError("no candidate: set registry.candidate in the configuration or give --candidate")
-    found = [registry.resolve(section.model, each) for each in (section.reference, section.candidate, *section.floor)]
-    versions = Versions(found[0], found[1], tuple(found[2:]))
-    if section.change == "architecture" and section.floor:
+    base, candidate = resolve_floor(registry, config), registry.resolve(section.model, section.candidate)
+    if candidate.label in [each.label for each in base.floor]:
         raise ConfigError(
-            "registry.floor cannot be used with change = 'architecture': retrains of one architecture say nothing of "
-            "another; leave floor empty and set [policy.margins]"
+            f"{candidate.label} is compared and in the noise floor as well: take it out of registry.floor"
         )
-    retrains = [each.label for each in versions.floor]
-    for each in (versions.reference, versions.candidate):
-        if each.label in retrains:
-            raise ConfigError(f"{each.label} is compared and in the noise floor as well: take it out of registry.floor")
-    if len(set(retrains)) < len(retrains):
+    _require_same_classes(base.reference.label, base.reference.classes, candidate.label, candidate.classes)
+    return ComparedVersions(base.reference, base.floor, candidate)
+
+
+def resolve_floor(registry: Registry, config: AuditConfig) -> Versions:
+    """Find the reference and its noise floor's versions, and refuse a floor that can be seen to be none."""
+    section = config.registry
+    if section.floor and section.change in ("architecture", "same-function"):
+        why = {
+            "architecture": "retrains of one architecture say nothing of another; set [policy.margins]",
+            "same-function": "where the function stays the same only the explainers' own draws may move maps",
+        }
+        raise ConfigError(
+            f"registry.floor cannot be used with change = {section.change!r}: {why[section.change]}; leave floor empty"
+        )
+    reference, *floor = (registry.resolve(section.model, each) for each in (section.reference, *section.floor))
+    labels = [each.label for each in floor]
+    if reference.label in labels:
+        raise ConfigError(
+            f"{reference.label} is compared and in the noise floor as well: take it out of registry.floor"
+        )
+    if len(set(labels)) < len(labels):
         raise ConfigError("registry.floor names a version twice: every reference retrain counts once")
-    for each in versions.every[1:]:
-        _require_same_classes(versions.reference.label, versions.reference.classes, each.label, each.classes)
-    return versions
+    for each in floor:
+        _require_same_classes(reference.label, reference.classes, each.label, each.classes)
+    return Versions(reference, tuple(floor))
 
 
 def read_tables(config: AuditConfig, reference: RegisteredVersion) -> Tables:
@@ -157,7 +192,7 @@ def explain_version(
     classifier = registry.load(version_, allow_pickle=config.policy.allow_pickle)
     explainers = _explainers(config, reference)
     maps: list[Attributions] = []
-    predictions, accuracy, classes = {}, {}, 0
+    predictions, targets, right, classes = {}, {}, {}, 0
     for each in slices:
         logits = classifier.logits(each.images, each.sample_ids)
         classes = logits.shape[1]
@@ -165,37 +200,50 @@ def explain_version(
         if reference is not None:
             _require_same_classes(reference.version.label, reference.classes, version_.label, classes)
         predictions[each.name] = logits.argmax(axis=1).astype(np.int64)
-        accuracy[each.name] = float((predictions[each.name] == each.labels).mean())
+        right[each.name] = predictions[each.name] == each.labels
         source = predictions if reference is None else reference.predictions
-        targets = each.labels if config.policy.targets == "label" else source[each.name]
-        maps += explain_slice(classifier, each, explainers, targets, config.policy.seed, progress)
-    return Explained(version_, classifier.weights_digest, classes, tuple(maps), predictions, accuracy)
+        targets[each.name] = each.labels if config.policy.targets == "label" else source[each.name]
+        maps += explain_slice(classifier, each, explainers, targets[each.name], config.policy.seed, progress)
+    return Explained(version_, classifier.weights_digest, classes, tuple(maps), predictions, targets, right)
 
 
-def measure_versions(explained: Sequence[Explained], policy: Policy) -> tuple[list[Measurement], Validation]:
-    """Validate all maps and measure candidate against reference: ``explained`` is reference, candidate, floor."""
-    _require_retrains(explained)
-    validation = validate_attributions([maps for each in explained for maps in each.maps])
-    reference, candidate, *floor = explained
-    return measure_all(reference.maps, candidate.maps, [each.maps for each in floor], policy), validation
+def measure_versions(
+    reference: Explained, candidate: Explained, calibration: Calibration, policy: Policy
+) -> tuple[list[Measurement], Validation]:
+    """Validate all maps and measure candidate against reference."""
+    validation = validate_attributions([*reference.maps, *candidate.maps])
+    return measure(reference.version_maps, candidate.version_maps, calibration, policy.settings), validation
 
 
 def audit_record(
-    config: AuditConfig, report: DriftReport, explained: Sequence[Explained], slices: Sequence[Slice], tables: Tables
+    config: AuditConfig,
+    report: DriftReport,
+    compared: tuple[Explained, Explained],
+    calibrated: tuple[Calibration, CalibrationFacts],
+    slices: Sequence[Slice],
+    tables: Tables,
 ) -> AuditRecord:
     """All facts of the audit as one value; its run is added once MLflow has given it an id."""
-    reference, candidate, *floor = explained
+    reference, candidate = compared
+    calibration, facts = calibrated
     return AuditRecord(
         change=config.registry.change,
-        reference=_model_facts(reference, "reference"),
-        candidate=_model_facts(candidate, "candidate"),
-        floor=tuple(_model_facts(each, "floor") for each in floor),
-        slices=tuple(_slice_facts(each, table, explained) for each, table in zip(slices, tables.tables, strict=True)),
-        explainers=tuple(_explainer_facts(reference)),
+        reference=model_facts(reference, "reference"),
+        candidate=model_facts(candidate, "candidate"),
+        floor=facts.models,
+        calibration=facts,
+        instruments=tuple(
+            {"slice": name, "explainer": explainer, **asdict(each)}
+            for (name, explainer), each in calibration.instruments.items()
+        ),
+        slices=tuple(
+            _slice_facts(each, table, compared, facts) for each, table in zip(slices, tables.tables, strict=True)
+        ),
+        explainers=tuple(explainer_facts(reference)),
         report=report,
         policy=asdict(config.policy.value()) | {"allow_pickle": config.policy.allow_pickle},
         maps={
-            f"{maps.slice_name}/{maps.explainer}/{maps.model}": maps.digest for each in explained for maps in each.maps
+            f"{maps.slice_name}/{maps.explainer}/{maps.model}": maps.digest for each in compared for maps in each.maps
         },
         environment=environment(),
     )
@@ -217,10 +265,15 @@ def _explainers(config: AuditConfig, reference: Explained | None) -> list[Explai
     """The configured explainers, or exactly those the reference was explained with: same layer, same settings."""
     if reference is None:
         return [each.value() for each in config.explainers]
-    return [make_explainer(each["name"], each["parameters"]) for each in _explainer_facts(reference)]
+    return explainers_of(reference)
 
 
-def _explainer_facts(explained: Explained) -> list[Mapping[str, Any]]:
+def explainers_of(explained: Explained) -> list[Explainer]:
+    """The explainers a version was explained with: same layer, same settings."""
+    return [make_explainer(each["name"], each["parameters"]) for each in explainer_facts(explained)]
+
+
+def explainer_facts(explained: Explained) -> list[Mapping[str, Any]]:
     """Name and parameters of each explainer as used; the seed is the policy's, not the explainer's."""
     found = {}
     for maps in explained.maps:
@@ -228,19 +281,23 @@ def _explainer_facts(explained: Explained) -> list[Mapping[str, Any]]:
     return [{"name": name, "parameters": parameters} for name, parameters in found.items()]
 
 
-def _model_facts(explained: Explained, role: str) -> ModelFacts:
+def model_facts(explained: Explained, role: str) -> ModelFacts:
+    """What a record says of a version."""
     found = explained.version
     return ModelFacts(found.label, found.uri, explained.weights_digest, role, found.version)
 
 
-def _slice_facts(slice_: Slice, table: SliceTable, explained: Sequence[Explained]) -> SliceFacts:
-    reference, candidate = (each.predictions[slice_.name] for each in explained[:2])
+def _slice_facts(
+    slice_: Slice, table: SliceTable, compared: tuple[Explained, Explained], calibration: CalibrationFacts
+) -> SliceFacts:
+    reference, candidate = (each.predictions[slice_.name] for each in compared)
     return SliceFacts(
         name=slice_.name,
         source=str(table.source),
         digest=slice_.digest,
         images=len(slice_),
-        accuracy={each.version.label: each.accuracy[slice_.name] for each in explained},
+        accuracy={each.version.label: each.accuracy[slice_.name] for each in compared}
+        | dict(calibration.accuracy.get(slice_.name, {})),
         flipped=int((reference != candidate).sum()),
     )
 
@@ -284,14 +341,3 @@ def _require_labels(slice_: Slice, classes: int, label: str) -> None:
             f"slice {slice_.name!r}: image {slice_.sample_ids[row]!r} has the label {slice_.labels[row]}, "
             f"{label} knows 0..{classes - 1}; correct the table"
         )
-
-
-def _require_retrains(explained: Sequence[Explained]) -> None:
-    """A floor version with the weights of a compared one is no retrain and would make the floor too low."""
-    for each in explained[2:]:
-        for compared in explained[:2]:
-            if each.weights_digest == compared.weights_digest:
-                raise ConfigError(
-                    f"{each.version.label} in registry.floor has the weights of {compared.version.label}: it is no "
-                    "retrain; take it out"
-                )

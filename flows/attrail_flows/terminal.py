@@ -8,7 +8,9 @@ from rich.table import Table
 
 from attrail_explainers.explainer import explainer_class, explainer_names
 from attrail_monitoring.statistic import make_statistic, statistic_names
+from attrail_monitoring.stratum import ALL, BOTH_RIGHT
 
+HEADLINES = (ALL, BOTH_RIGHT)
 COLOURS = {"PASS": "green", "DRIFT": "red", "INCONCLUSIVE": "yellow"}
 
 
@@ -20,11 +22,14 @@ def print_audit(document: Mapping[str, Any]) -> None:
     for column in ("slice", "explainer", "statistic", "distance", "interval", "floor", "limit", "verdict"):
         table.add_column(column, justify="right" if column in ("distance", "floor", "limit") else "left")
     for row in document["measurements"]:
+        if row["stratum"] not in HEADLINES and row["verdict"] != "DRIFT":
+            continue  # other strata are in the report; here only what they found
         style = COLOURS[row["verdict"]] if row["primary"] else "dim"
         interval = f"{_number(row['lower'])} to {_number(row['upper'])}"
         numbers = [_number(row["value"]), interval, _number(row["floor"]), _number(row["limit"])]
         verdict_cell = f"[{style}]{row['verdict']}[/]" + ("" if row["primary"] else " (secondary)")
-        table.add_row(row["slice"], row["explainer"], row["statistic"], *numbers, verdict_cell)
+        where = row["slice"] if row["stratum"] == "all" else f"{row['slice']}, {row['stratum']}"
+        table.add_row(where, row["explainer"], row["statistic"], *numbers, verdict_cell)
     console.print(table)
     for each in document["slices"]:
         accuracy = each["accuracy"]
@@ -35,6 +40,20 @@ def print_audit(document: Mapping[str, Any]) -> None:
         )
     console.print(f"[bold {COLOURS[verdict]}]{verdict}[/]: {document['reason']}", soft_wrap=True)
     console.print(f"MLflow run {document['run_id']}, report: {document['report_location']}", soft_wrap=True)
+
+
+def print_calibration(document: Mapping[str, Any]) -> None:
+    """The floor of every primary statistic on the images that the verdict rests on, and where it is kept."""
+    console = Console(width=None if Console().is_terminal else 120, highlight=False)
+    table = Table(title=f"noise floor: {len(document['models'])} {document['source']}")
+    for column in ("slice", "explainer", "statistic", "distances"):
+        table.add_column(column)
+    for row in document["floors"]:
+        if row["stratum"] in HEADLINES:
+            distances = ", ".join(_number(each) for each in row["distances"])
+            table.add_row(f"{row['slice']}, {row['stratum']}", row["explainer"], row["statistic"], distances)
+    console.print(table)
+    console.print(f"MLflow run {document['run_id']}, key {document['key']}", soft_wrap=True)
 
 
 def print_explainers() -> None:

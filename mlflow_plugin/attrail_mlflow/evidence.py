@@ -28,7 +28,8 @@ from attrail_explainers.attributions import Attributions, save_attributions
 from attrail_explainers.slice import Slice
 from attrail_monitoring.audit_record import AuditRecord
 from attrail_monitoring.expectations import Validation
-from attrail_monitoring.measurement import Settings, image_distances
+from attrail_monitoring.measurement import image_distances
+from attrail_monitoring.settings import Settings
 from attrail_monitoring.picture import fit, overlay, png, shared_scale
 from attrail_monitoring.report.report import render_report
 from attrail_monitoring.slice_table import SliceTable

@@ -6,7 +6,7 @@ from typing import Any
 
 from attrail_monitoring.verdict import DriftReport
 
-FORMAT = "attrail.audit/1"
+FORMAT = "attrail.audit/2"
 
 NOT_CLAIMED = (
     "A verdict speaks about these images, these explainers and this candidate only.",
@@ -41,6 +41,22 @@ class SliceFacts:
 
 
 @dataclass(frozen=True)
+class CalibrationFacts:
+    """The calibration an audit used: its ``key`` and ``digest``, the run that holds it, its models and their accuracy.
+
+    ``accuracy`` per slice and label.
+    """
+
+    key: str
+    run_id: str
+    time: str
+    source: str
+    digest: str
+    models: tuple[ModelFacts, ...]
+    accuracy: Mapping[str, Mapping[str, float]]
+
+
+@dataclass(frozen=True)
 class AuditRecord:
     """All facts of an audit; ``document`` is what audit.json holds."""
 
@@ -54,6 +70,8 @@ class AuditRecord:
     policy: Mapping[str, Any]
     maps: Mapping[str, str]
     environment: Mapping[str, str]
+    calibration: CalibrationFacts | None = None
+    instruments: tuple[Mapping[str, Any], ...] = ()
     run: Mapping[str, str] = field(default_factory=dict)
     not_claimed: tuple[str, ...] = NOT_CLAIMED
 

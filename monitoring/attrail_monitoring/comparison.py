@@ -1,54 +1,43 @@
 """Compare: candidate against reference, with the noise floor, under a policy."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
-from attrail_explainers.attributions import Attributions
-from attrail_explainers.errors import IncomparableError
+from attrail_monitoring.calibration import Calibration, calibrate
+from attrail_monitoring.combination import combine
+from attrail_monitoring.floor import Source
+from attrail_monitoring.instrument import Instrument
 from attrail_monitoring.measurement import Measurement, measure
-from attrail_monitoring.policy import Policy, combine
+from attrail_monitoring.policy import Policy
 from attrail_monitoring.verdict import DriftReport
+from attrail_monitoring.version_maps import Maps, Subject, version_maps
 
-Maps = Attributions | Sequence[Attributions]
 
-
-def compare(reference: Maps, candidate: Maps, floor: Sequence[Maps] = (), policy: Policy | None = None) -> DriftReport:
+def compare(
+    reference: Maps,
+    candidate: Maps,
+    floor: Sequence[Maps] | Calibration = (),
+    policy: Policy | None = None,
+    source: Source = "retrains",
+) -> DriftReport:
     """Judge a candidate's maps against the reference's.
 
-    ``reference``, ``candidate`` and each reference retrain in ``floor`` are the maps of one model version: one
-    Attributions, or several (one per slice and explainer). IncomparableError when they are not like with like.
+    ``reference``, ``candidate`` and each model in ``floor`` are the maps of one model version: one Attributions,
+    several (one per slice and explainer), or a VersionMaps that knows which images were decided rightly. ``floor`` may
+    be a Calibration made before. IncomparableError when they are not like with like.
     """
     policy = policy or Policy()
-    return judge(measure_all(reference, candidate, floor, policy), policy)
+    first = version_maps(reference)
+    if not isinstance(floor, Calibration):
+        floor = calibrate(first, [version_maps(each) for each in floor], policy.settings, source)
+    measurements = measure(first, version_maps(candidate), floor, policy.settings)
+    return judge(measurements, policy, floor.instruments)
 
 
-def judge(measurements: Sequence[Measurement], policy: Policy) -> DriftReport:
+def judge(
+    measurements: Sequence[Measurement], policy: Policy, instruments: Mapping[Subject, Instrument] | None = None
+) -> DriftReport:
     """The verdict of a policy on measurements."""
-    findings = policy.judge(measurements)
+    findings = policy.judge(measurements, instruments)
     verdict, reason = combine(findings)
-    hypotheses = sum(measurement.primary for measurement in measurements)
+    hypotheses = sum(finding.measurement.primary and not finding.unfit for finding in findings)
     return DriftReport(verdict, reason, findings, policy.digest, policy.level(hypotheses), hypotheses)
-
-
-def measure_all(reference: Maps, candidate: Maps, floor: Sequence[Maps], policy: Policy) -> list[Measurement]:
-    """Measurements of every slice and explainer of the reference, without a verdict."""
-    candidates, retrains = _by_subject(candidate), [_by_subject(each) for each in floor]
-    measurements = []
-    for key, maps in _by_subject(reference).items():
-        others = [_found(each, key) for each in (candidates, *retrains)]
-        measurements += measure(maps, others[0], others[1:], policy.settings)
-    return measurements
-
-
-def _by_subject(maps: Maps) -> dict[tuple[str, str], Attributions]:
-    every = [maps] if isinstance(maps, Attributions) else maps
-    return {(each.slice_name, each.explainer): each for each in every}
-
-
-def _found(maps: dict[tuple[str, str], Attributions], key: tuple[str, str]) -> Attributions:
-    if key not in maps:
-        slice_name, explainer = key
-        raise IncomparableError(
-            f"the reference has maps of {explainer} on slice {slice_name!r}, another version has not: explain all "
-            "versions with the same explainers and slices"
-        )
-    return maps[key]

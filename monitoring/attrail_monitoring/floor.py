@@ -1,10 +1,19 @@
-"""The noise floor: how far the maps move when nothing but chance in training changes."""
+"""The noise floor: how far the maps move when nothing but what was declared changes."""
 
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from scipy import stats
 
+Source = Literal["retrains", "history", "surrogates", "repeats"]
+TIERS = {
+    "A": "19 or more models",
+    "B": "4 to 18 models",
+    "C": "approved history",
+    "D": "surrogates: may notify, never decides",
+    "0": "no floor: margins only",
+}
 SMALLEST = 1e-9
 LARGEST_LOG = 700.0  # keeps the bound finite at any level
 FEWEST = 4
@@ -12,36 +21,53 @@ FEWEST = 4
 
 @dataclass(frozen=True)
 class NoiseFloor:
-    """Distances of K reference retrains from the reference on the same images, one per retrain.
+    """Distances of K models from the reference on the same images, one per model.
 
-    The retrain is the statistical unit: more images never replace more retrains.
+    The model is the statistical unit: more images never replace more models. ``source`` says what the models are:
+    "retrains" of the reference's recipe (for a declared fine-tune: fine-tunes of the reference), "history": versions
+    that were approved before, "surrogates": cheap stand-ins such as late checkpoints, "repeats": the reference
+    explained anew with other seeds, which is all that may change when the function is the same.
     """
 
     distances: tuple[float, ...] = ()
     models: tuple[str, ...] = ()
+    source: Source = "retrains"
 
     @property
     def tier(self) -> str:
-        """A: 19 or more retrains; B: 4 to 18; 0: too few for a bound."""
+        """One of TIERS: what may be concluded from it."""
         count = len(self.distances)
-        return "A" if count >= 19 else "B" if count >= FEWEST else "0"
+        if count < FEWEST:
+            return "0"
+        return {"history": "C", "surrogates": "D"}.get(self.source, "A" if count >= 19 else "B")
+
+    @property
+    def mean(self) -> float | None:
+        """The mean distance, the unit of "times the floor"; None without any."""
+        return float(np.mean(self.distances)) if self.distances else None
 
     def bound(self, alpha: float) -> float | None:
-        """What one more retrain exceeds with probability alpha, None with fewer than four retrains.
+        """What one more model exceeds with probability at most alpha, None with fewer than four models.
 
-        t-prediction bound on log distances, exp(m + t s sqrt(1 + 1/K)) (Hahn & Meeker 1991, ch. 4).
+        t-prediction bound on log distances, exp(m + t s sqrt(1 + 1/K)) (Hahn & Meeker 1991, ch. 4), and never below a
+        distance that one of the models reached: where explanations have two modes, logs are far from normal.
         """
         if self.tier == "0":
             return None
         mean, spread, freedom = self._log_moments()
-        return float(np.exp(min(mean + stats.t.isf(alpha, freedom) * spread, LARGEST_LOG)))
+        return max(float(np.exp(min(mean + stats.t.isf(alpha, freedom) * spread, LARGEST_LOG))), *self.distances)
 
     def p_value(self, value: float) -> float | None:
-        """Probability that one more retrain lands at ``value`` or beyond; the inverse of ``bound``."""
+        """Probability that one more model lands at ``value`` or beyond; below alpha exactly where beyond its bound.
+
+        Within the distances seen it is at least the exact rank probability (1 + those at or beyond) / (K + 1).
+        """
         if self.tier == "0":
             return None
         mean, spread, freedom = self._log_moments()
-        return float(stats.t.sf((np.log(max(value, SMALLEST)) - mean) / spread, freedom))
+        tail = float(stats.t.sf((np.log(max(value, SMALLEST)) - mean) / spread, freedom))
+        reached = sum(distance >= value for distance in self.distances)
+        return max(tail, (1 + reached) / (1 + len(self.distances))) if reached else tail
 
     def _log_moments(self) -> tuple[float, float, int]:
         """Mean of the log distances, prediction spread s sqrt(1 + 1/K), degrees of freedom."""

@@ -1,40 +1,38 @@
 """Measure: what the maps say, before any threshold is read."""
 
-from collections.abc import Sequence
+import math
+from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from attrail_explainers.attributions import Attributions
 from attrail_explainers.digest import seed_of
-from attrail_explainers.errors import IncomparableError
 from attrail_monitoring.bootstrap import bootstrap_interval
+from attrail_monitoring.calibration import Calibration, Place
 from attrail_monitoring.floor import NoiseFloor
 from attrail_monitoring.grid import to_grid
+from attrail_monitoring.mcnemar import mcnemar
+from attrail_monitoring.pair import Pair, Side
+from attrail_monitoring.settings import Settings
 from attrail_monitoring.statistic import Statistic, make_statistic, statistic_names
+from attrail_monitoring.stratum import ALL, is_class
+from attrail_monitoring.version_maps import VersionMaps
 
 Array = NDArray[np.float64]
-
-
-@dataclass(frozen=True)
-class Settings:
-    """How to measure: ``grid`` cells a side at most, ``resamples`` of images, ``confidence`` of intervals."""
-
-    grid: int = 14
-    resamples: int = 2000
-    confidence: float = 0.95
-    seed: int = 0
+Rows = NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
 class Measurement:
-    """One statistic of one explainer on one slice, candidate against reference.
+    """One statistic of one explainer on one stratum of one slice, candidate against reference.
 
     ``value`` with ``lower`` and ``upper`` ends of its interval over images (NaN where no image is defined in both),
-    ``ceiling`` the statistic's largest possible value, ``n`` images used, ``undefined`` images without a map in either
-    version, ``floor`` the same distance for each reference retrain.
+    ``ceiling`` the statistic's largest possible value, ``n`` images used, ``undefined`` images of the stratum without a
+    map in either version and ``lost_p`` the chance that the candidate has so many more of them than the reference
+    (McNemar, one-sided), ``floor`` the same distance for each model of the noise floor. ``primary`` measurements are
+    the hypotheses of an audit; those of a class are its ``localised`` ones.
     """
 
     slice: str
@@ -48,41 +46,23 @@ class Measurement:
     undefined: int
     primary: bool
     floor: NoiseFloor = field(default_factory=NoiseFloor)
+    stratum: str = ALL
+    localised: bool = False
+    lost_p: float = 1.0
 
 
 def measure(
-    reference: Attributions,
-    candidate: Attributions,
-    floor: Sequence[Attributions] = (),
-    settings: Settings | None = None,
+    reference: VersionMaps, candidate: VersionMaps, calibration: Calibration, settings: Settings
 ) -> list[Measurement]:
-    """Every statistic of one explainer on one slice. IncomparableError when the maps are not like with like."""
-    settings = settings or Settings()
-    for other in (candidate, *floor):
-        require_comparable(reference, other)
-    first = _Gridded(reference, to_grid(reference.values, settings.grid))
-    second, *retrains = (_Gridded(each, to_grid(each.values, settings.grid)) for each in (candidate, *floor))
-    return [_measure(name, first, second, retrains, settings) for name in statistic_names()]
+    """Every statistic of every explainer on every slice and stratum.
 
-
-def require_comparable(reference: Attributions, other: Attributions) -> None:
-    """IncomparableError unless explainer, parameters, seed, slice, samples, targets and grid are all the same."""
-    if reference.comparability == other.comparability:
-        return
-    aspects = ("explainer", "slice_digest", "sample_ids")
-    differing = [name for name in aspects if getattr(reference, name) != getattr(other, name)]
-    for name in sorted(reference.parameters.keys() | other.parameters.keys()):
-        first, second = reference.parameters.get(name), other.parameters.get(name)
-        if first != second:
-            differing.append(f"parameter {name} ({first!r} and {second!r})")
-    if not np.array_equal(reference.targets, other.targets):
-        differing.append("targets")
-    if reference.values.shape != other.values.shape:
-        differing.append(f"grid {reference.values.shape[1:]} and {other.values.shape[1:]}")
-    raise IncomparableError(
-        f"maps of {reference.model} and {other.model} may not be compared, they differ in: "
-        f"{', '.join(differing)}; explain both on the same slice with the same settings"
-    )
+    IncomparableError when the maps are not like with like.
+    """
+    measured: list[Measurement] = []
+    for subject in reference.by_subject:
+        sides = (Side.of(each.of(subject), each.right, settings.grid) for each in (reference, candidate))
+        measured += _measured(Pair(*sides), calibration, settings)
+    return measured
 
 
 def image_distances(reference: Attributions, candidate: Attributions, settings: Settings) -> Array:
@@ -95,46 +75,46 @@ def image_distances(reference: Attributions, candidate: Attributions, settings: 
     return distances
 
 
-class _Gridded(NamedTuple):
-    """Attributions with their maps on the grid of comparison."""
+def _measured(pair: Pair, calibration: Calibration, settings: Settings) -> Iterator[Measurement]:
+    source = pair.reference.source
+    strata = list(pair.strata(settings.class_images))
+    for name in statistic_names():
+        statistic = make_statistic(name)
+        terms = pair.terms(statistic)
+        for stratum, rows in strata:
+            if stratum == pair.headline or statistic.primary:
+                place = Place(source.slice_name, source.explainer, name, stratum)
+                yield _measurement(place, statistic, terms, pair, rows, calibration.floor(place), settings)
 
-    source: Attributions
-    maps: Array
 
-
-def _measure(
-    name: str, reference: _Gridded, candidate: _Gridded, floor: Sequence[_Gridded], settings: Settings
+def _measurement(
+    place: Place, statistic: Statistic, terms: Array, pair: Pair, rows: Rows, floor: NoiseFloor, settings: Settings
 ) -> Measurement:
-    statistic, facts = make_statistic(name), reference.source
-    terms = _terms(statistic, reference, candidate)
-    value = lower = upper = float("nan")
-    if len(terms):
-        value = float(statistic.value(terms.mean(axis=0)))
-        seed = seed_of("bootstrap", settings.seed, facts.slice_name, facts.explainer, name)
-        lower, upper = bootstrap_interval(
-            terms, statistic.value, statistic.upper, settings.confidence, settings.resamples, seed
-        )
+    used = terms[rows & pair.defined]
+    value, lower, upper = _estimate(place, statistic, used, settings) if len(used) else (math.nan,) * 3
+    missing, lost = (~side.source.defined[rows] for side in (pair.reference, pair.other))
     return Measurement(
-        slice=facts.slice_name,
-        explainer=facts.explainer,
-        statistic=name,
+        slice=place.slice,
+        explainer=place.explainer,
+        statistic=place.statistic,
         value=value,
         lower=lower,
         upper=upper,
         ceiling=statistic.upper,
-        n=len(terms),
-        undefined=len(facts.sample_ids) - len(terms),
-        primary=statistic.primary,
-        floor=_noise_floor(statistic, reference, floor),
+        n=len(used),
+        undefined=int(rows.sum()) - len(used),
+        primary=statistic.primary and place.stratum == pair.headline,
+        floor=floor,
+        stratum=place.stratum,
+        localised=statistic.primary and is_class(place.stratum),
+        lost_p=mcnemar(missing, lost, alternative="greater").p_value,
     )
 
 
-def _noise_floor(statistic: Statistic, reference: _Gridded, floor: Sequence[_Gridded]) -> NoiseFloor:
-    retrains = [(each.source.model, _terms(statistic, reference, each)) for each in floor]
-    known = [(model, float(statistic.value(terms.mean(axis=0)))) for model, terms in retrains if len(terms)]
-    return NoiseFloor(tuple(distance for _, distance in known), tuple(model for model, _ in known))
-
-
-def _terms(statistic: Statistic, reference: _Gridded, other: _Gridded) -> Array:
-    both = reference.source.defined & other.source.defined
-    return statistic.terms(reference.maps[both], other.maps[both]) if both.any() else np.empty((0, 1))
+def _estimate(place: Place, statistic: Statistic, terms: Array, settings: Settings) -> tuple[float, float, float]:
+    """Value and the ends of its interval."""
+    seed = seed_of("bootstrap", settings.seed, *place)
+    value = float(statistic.value(terms.mean(axis=0)))
+    return value, *bootstrap_interval(
+        terms, statistic.value, statistic.upper, settings.confidence, settings.resamples, seed
+    )

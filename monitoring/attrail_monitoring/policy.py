@@ -8,37 +8,48 @@ from typing import Literal
 from attrail_explainers.digest import digest_of
 from attrail_explainers.errors import ConfigError, UnknownNameError
 from attrail_monitoring.floor import FEWEST
-from attrail_monitoring.measurement import Measurement, Settings
+from attrail_monitoring.instrument import Instrument
+from attrail_monitoring.measurement import Measurement
+from attrail_monitoring.multiplicity import e_benjamini_hochberg, e_values_of, holm
+from attrail_monitoring.settings import Settings
 from attrail_monitoring.statistic import make_statistic, statistic_names
 from attrail_monitoring.verdict import Finding, Verdict
+from attrail_monitoring.version_maps import Subject
+
+FEW = 20  # hypotheses up to which Holm is the better choice
 
 
 @dataclass(frozen=True)
 class Policy:
     """What counts as drift, fixed before the run.
 
-    ``alpha`` is the chance of a false flag the whole audit may take; it is divided by the number of primary
-    hypotheses (Bonferroni). ``margins`` is, per statistic, a distance too small to matter; the noise floor's bound is
-    used where it is larger. ``strict`` times the divided alpha is the level at which one explainer alone blocks.
+    ``alpha`` is the chance of a false flag the whole audit may take: ``class_share`` of it goes to hypotheses about
+    single classes, the rest to the primary hypotheses. Within each family it is shared by Holm's method, among many
+    class hypotheses by e-BH. ``margins`` is, per statistic, a distance too small to matter; the noise floor's bound is
+    used where it is larger. ``strict`` times alpha is the level at which one explainer alone blocks.
     ``undefined_limit`` is the share of images without a map, and ``fewest_images`` the number of images, beyond and
-    below which nothing can be concluded. ``targets`` is the class explained: the slice's "label" or the
-    "reference" version's own top class.
+    below which nothing can be concluded. ``repeat_limit`` is the share of the floor by which an explainer's own draws
+    may change a distance. ``targets`` is the class explained: the slice's "label" or the "reference" version's own top
+    class.
     """
 
     alpha: float = 0.05
     strict: float = 0.1
-    margins: Mapping[str, float] = field(default_factory=lambda: {"coherent_shift": 0.05})
+    class_share: float = 0.2
+    margins: Mapping[str, float] = field(default_factory=lambda: {"coherent_shift": 0.05, "rank_distance": 0.05})
     undefined_limit: float = 0.05
     fewest_images: int = 16
+    repeat_limit: float = 0.1
     targets: Literal["label", "reference"] = "label"
     settings: Settings = field(default_factory=Settings)
 
     def __post_init__(self) -> None:
-        for name in ("alpha", "strict"):
+        for name in ("alpha", "strict", "class_share"):
             if not 0 < getattr(self, name) < 1:
                 raise ConfigError(f"policy: {name} must lie between 0 and 1, got {getattr(self, name)}")
-        if not 0 <= self.undefined_limit <= 1:
-            raise ConfigError(f"policy: undefined_limit must lie in 0..1, got {self.undefined_limit}")
+        for name in ("undefined_limit", "repeat_limit"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ConfigError(f"policy: {name} must lie in 0..1, got {getattr(self, name)}")
         for statistic, margin in self.margins.items():
             if statistic not in statistic_names():
                 raise UnknownNameError.of("statistic in policy margins", statistic, statistic_names())
@@ -51,34 +62,65 @@ class Policy:
         return digest_of(asdict(self))
 
     def level(self, hypotheses: int) -> float:
-        """Alpha divided by the number of primary hypotheses (Bonferroni)."""
-        return self.alpha / max(1, hypotheses)
+        """The primary hypotheses' alpha divided by their number (Bonferroni): the level of the bounds shown."""
+        return self.alpha * (1 - self.class_share) / max(1, hypotheses)
 
-    def judge(self, measurements: Sequence[Measurement]) -> tuple[Finding, ...]:
+    def judge(
+        self, measurements: Sequence[Measurement], instruments: Mapping[Subject, Instrument] | None = None
+    ) -> tuple[Finding, ...]:
         """A finding for each measurement."""
-        level = self.level(sum(measurement.primary for measurement in measurements))
-        return tuple(self._finding(measurement, level) for measurement in measurements)
+        unfit = [self._unfit(each, (instruments or {}).get((each.slice, each.explainer))) for each in measurements]
+        counted = [each for each, why in zip(measurements, unfit, strict=True) if each.primary and why is None]
+        level = self.level(len(counted))
+        adjusted = self._adjusted(measurements, unfit)
+        return tuple(
+            self._finding(measured, why, level, adjusted.get(place))
+            for place, (measured, why) in enumerate(zip(measurements, unfit, strict=True))
+        )
 
-    def _finding(self, measured: Measurement, level: float) -> Finding:
+    def _adjusted(self, measurements: Sequence[Measurement], unfit: Sequence[str | None]) -> dict[int, float]:
+        """Adjusted p-values, times what makes them comparable with alpha, of primary and of class hypotheses."""
+        found: dict[int, float] = {}
+        for primary, share in ((True, 1 - self.class_share), (False, self.class_share)):
+            places = [
+                place
+                for place, each in enumerate(measurements)
+                if unfit[place] is None and (each.primary if primary else each.localised)
+            ]
+            chances = [_chance(measurements[place]) for place in places]
+            known = [(place, chance) for place, chance in zip(places, chances, strict=True) if chance is not None]
+            values = [chance for _, chance in known]
+            many = not primary and len(values) > FEW
+            family = e_benjamini_hochberg(e_values_of(values)) if many else holm(values)
+            found |= {place: float(p) / share for (place, _), p in zip(known, family, strict=True)}
+        return found
+
+    def _finding(self, measured: Measurement, unfit: str | None, level: float, adjusted: float | None) -> Finding:
         margin = self.margins.get(measured.statistic)
         bound = measured.floor.bound(level)
         limit = max((number for number in (margin, bound) if number is not None), default=None)
         p_value = None if math.isnan(measured.value) else measured.floor.p_value(measured.value)
-        verdict, reason = self._verdict(measured, limit)
-        strict = verdict is Verdict.DRIFT and p_value is not None and p_value < self.strict * level
-        return Finding(measured, bound, margin, limit, p_value, verdict, strict, reason)
+        verdict, reason = self._verdict(measured, limit, adjusted)
+        if unfit is not None:
+            verdict, reason = Verdict.INCONCLUSIVE, unfit
+        strict = verdict is Verdict.DRIFT and adjusted is not None and adjusted <= self.strict * self.alpha
+        return Finding(measured, bound, margin, limit, p_value, adjusted, verdict, strict, reason, unfit is not None)
 
-    def _verdict(self, measured: Measurement, limit: float | None) -> tuple[Verdict, str]:
+    def _verdict(self, measured: Measurement, limit: float | None, adjusted: float | None) -> tuple[Verdict, str]:
         missing = self._missing(measured)
         if missing is not None:
             return Verdict.INCONCLUSIVE, missing
         if limit is None:
-            retrains = len(measured.floor.distances)
-            reason = f"no margin is set and {retrains} reference retrains are no floor"
+            models = len(measured.floor.distances)
+            reason = f"no margin is set and {models} reference retrains are no floor"
             return Verdict.INCONCLUSIVE, f"{reason}: give {FEWEST} or more, or a margin"
         if limit >= measured.ceiling:
             return Verdict.INCONCLUSIVE, "the limit is so wide that no move could exceed it"
-        return _placed(measured, limit)
+        margin = self.margins.get(measured.statistic, 0.0)
+        beyond_floor = adjusted <= self.alpha if adjusted is not None else measured.lower > limit
+        if measured.lower > margin and beyond_floor:
+            return Verdict.DRIFT, "moved further than the limit, its whole interval"
+        return _within(measured, limit)
 
     def _missing(self, measured: Measurement) -> str | None:
         """Why there is too little evidence for any verdict, None when there is enough."""
@@ -87,18 +129,54 @@ class Policy:
             return f"only {measured.n} images with maps in both versions; {self.fewest_images} needed"
         if measured.undefined > self.undefined_limit * images:
             return f"{measured.undefined} of {images} images have no map in one of the versions"
+        if measured.lost_p <= self.alpha:
+            return (
+                f"the candidate loses the maps of more images than the reference (McNemar's exact p = "
+                f"{measured.lost_p:.2g})"
+            )
+        return None
+
+    def _unfit(self, measured: Measurement, instrument: Instrument | None) -> str | None:
+        """Why this explainer cannot measure this statistic on this slice, None when it can or was not inspected."""
+        if instrument is None or measured.floor.mean is None:
+            return None
+        noise, forgot = (each.get(measured.statistic) for each in (instrument.repeat, instrument.random_head))
+        if noise is not None and noise > self.repeat_limit * measured.floor.mean:
+            return (
+                f"the explainer's own draws change the distance by {noise:.2g}, more than {self.repeat_limit:.0%} of "
+                f"the floor ({measured.floor.mean:.2g}): give it more evaluations"
+            )
+        if forgot is not None and forgot <= max(measured.floor.distances):
+            return (
+                f"on this slice the explainer does not notice a random head (distance {forgot:.2g}, retrains reach "
+                f"{max(measured.floor.distances):.2g}): it is left out"
+            )
         return None
 
 
-def _placed(measured: Measurement, limit: float) -> tuple[Verdict, str]:
-    """Where the whole interval lies: beyond the limit, within it, or across it."""
-    if measured.lower > limit:
-        return Verdict.DRIFT, "moved further than the limit, its whole interval"
+def _chance(measured: Measurement) -> float | None:
+    """The floor's p-value at the lower end of the interval: the images' uncertainty counts for the candidate."""
+    return None if math.isnan(measured.lower) else measured.floor.p_value(measured.lower)
+
+
+def _within(measured: Measurement, limit: float) -> tuple[Verdict, str]:
+    """Whether the whole interval lies within the limit."""
     if _worst(measured) < limit:
         return Verdict.PASS, "stayed within the limit, its whole interval"
     if measured.upper < limit:
         return Verdict.INCONCLUSIVE, f"the {measured.undefined} images without a map could have moved beyond the limit"
-    return Verdict.INCONCLUSIVE, "the interval contains the limit: more images would narrow it"
+    if measured.lower > limit:
+        return Verdict.INCONCLUSIVE, "moved beyond the limit, but not clearly enough among this many hypotheses"
+    return Verdict.INCONCLUSIVE, f"the interval contains the limit: {_needed(measured, limit)}"
+
+
+def _needed(measured: Measurement, limit: float) -> str:
+    """How many images would bring the interval off the limit: its width shrinks with the root of their number."""
+    gap = abs(measured.value - limit)
+    reach = measured.upper - measured.value if measured.value < limit else measured.value - measured.lower
+    if gap <= 0.05 * reach:
+        return "the distance lies on it, more images alone will not decide"
+    return f"about {math.ceil(measured.n * (reach / gap) ** 2)} images would decide"
 
 
 def _worst(measured: Measurement) -> float:
@@ -109,38 +187,3 @@ def _worst(measured: Measurement) -> float:
     """
     images = measured.n + measured.undefined
     return measured.upper + measured.undefined * (measured.ceiling - measured.upper) / images  # exact when all have one
-
-
-def combine(findings: Sequence[Finding]) -> tuple[Verdict, str]:
-    """One verdict from all findings on primary statistics.
-
-    DRIFT when, on one slice, two explainers flag it, one flags it at the strict level, or the only explainer does.
-    PASS only when every primary statistic of every explainer on every slice passed. Otherwise INCONCLUSIVE.
-    """
-    primary = [finding for finding in findings if finding.measurement.primary]
-    if not primary:
-        return Verdict.INCONCLUSIVE, "no primary statistic was measured"
-    for name in dict.fromkeys(finding.measurement.slice for finding in primary):
-        here = [finding for finding in primary if finding.measurement.slice == name]
-        explainers = {finding.measurement.explainer for finding in here}
-        flagged = {finding.measurement.explainer for finding in here if finding.verdict is Verdict.DRIFT}
-        strict = {finding.measurement.explainer for finding in here if finding.strict}
-        if len(flagged) >= min(2, len(explainers)):
-            return Verdict.DRIFT, f"on slice {name}, {_listed(flagged)} found evidence that moved beyond the limit"
-        if strict:
-            return Verdict.DRIFT, f"on slice {name}, {_listed(strict)} alone flagged a move, at the strict level"
-    if all(finding.verdict is Verdict.PASS for finding in primary):
-        return Verdict.PASS, "every primary statistic of every explainer stayed within its limit on every slice"
-    lone = [finding for finding in primary if finding.verdict is Verdict.DRIFT]
-    if lone:
-        first = lone[0].measurement
-        flag = f"{first.explainer} alone flagged {first.statistic} on slice {first.slice}"
-        return Verdict.INCONCLUSIVE, f"{flag}: method-specific, asks for review"
-    open_ = next(finding for finding in primary if finding.verdict is Verdict.INCONCLUSIVE)
-    where = open_.measurement
-    return Verdict.INCONCLUSIVE, f"{where.statistic} of {where.explainer} on slice {where.slice}: {open_.reason}"
-
-
-def _listed(names: set[str]) -> str:
-    ordered = sorted(names)
-    return ordered[0] if len(ordered) == 1 else f"{', '.join(ordered[:-1])} and {ordered[-1]}"

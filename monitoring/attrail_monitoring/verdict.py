@@ -21,8 +21,10 @@ class Finding:
     """A measurement judged by a policy.
 
     ``bound`` is the noise floor's upper bound and ``margin`` the policy's (None where there is none), ``limit`` the
-    larger of the two; ``p_value`` is the chance that one more retrain moves as far; ``strict`` says that the flag
-    holds at the strict level too.
+    larger of the two. ``p_value`` is the chance that one more model of the floor moves as far; ``adjusted`` the same at
+    the lower end of the interval, adjusted for all hypotheses: a flag needs it to be at most alpha. ``strict`` says
+    that the flag holds at the strict level too, ``unfit`` that the explainer cannot measure here, so that the finding
+    does not count.
     """
 
     measurement: Measurement
@@ -30,9 +32,17 @@ class Finding:
     margin: float | None
     limit: float | None
     p_value: float | None
+    adjusted: float | None
     verdict: Verdict
     strict: bool
     reason: str
+    unfit: bool = False
+
+    @property
+    def times_floor(self) -> float | None:
+        """The distance in units of the floor's mean."""
+        mean = self.measurement.floor.mean
+        return self.measurement.value / mean if mean and not math.isnan(self.measurement.value) else None
 
     def row(self) -> dict[str, Any]:
         """A flat row for tables and JSON: the measurement, ``floor`` as its bound, and the judgement."""
@@ -41,6 +51,7 @@ class Finding:
             "slice": measured.slice,
             "explainer": measured.explainer,
             "statistic": measured.statistic,
+            "stratum": measured.stratum,
             "primary": measured.primary,
             "value": _number(measured.value),
             "lower": _number(measured.lower),
@@ -51,11 +62,15 @@ class Finding:
             "margin": self.margin,
             "limit": self.limit,
             "p_value": self.p_value,
+            "adjusted_p": self.adjusted,
+            "times_floor": self.times_floor,
             "verdict": self.verdict.value,
             "strict": self.strict,
             "reason": self.reason,
             "n": measured.n,
             "undefined": measured.undefined,
+            "lost_p": measured.lost_p,
+            "unfit": self.unfit,
         }
 
 

@@ -37,7 +37,8 @@ from attrail_explainers.working_copy import WorkingCopy
 
 BATCH = 32
 TURNS = 5
-DEFAULT, DOUBLE = 256, 512
+BUDGETS = 128, 256, 512
+DEFAULT = 256
 CONVERGED = 4096
 CLOSE = 0.05, 0.2  # shares of weights pruned
 
@@ -72,8 +73,7 @@ BATCHED = {
     "gradcam, pytorch-grad-cam": contenders.grad_cam_gradcam,
 }
 SINGLE: dict[str, Callable[[Bench, int, int], object]] = {
-    f"lime + shap, attrail, {DEFAULT}": partial(contenders.our_lime_and_shap, evaluations=DEFAULT),
-    f"lime + shap, attrail, {DOUBLE}": partial(contenders.our_lime_and_shap, evaluations=DOUBLE),
+    **{f"lime + shap, attrail, {each}": partial(contenders.our_lime_and_shap, evaluations=each) for each in BUDGETS},
     "lime, lime, 1000": partial(contenders.lime_library, samples=1000),
     "shap, shap Partition, 500": lambda bench, row, seed: contenders.shap_partition(bench, row, 500),
 }

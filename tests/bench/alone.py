@@ -26,6 +26,7 @@ CONTENDERS = {
     "gradcam, pytorch-grad-cam": contenders.grad_cam_gradcam,
 }
 ONE_IMAGE = {
+    "lime + shap, attrail, 128": lambda bench: contenders.our_lime_and_shap(bench, 0, 1, 128),
     "lime + shap, attrail, 256": lambda bench: contenders.our_lime_and_shap(bench, 0, 1, 256),
     "lime + shap, attrail, 512": lambda bench: contenders.our_lime_and_shap(bench, 0, 1, 512),
     "lime, lime, 1000": lambda bench: contenders.lime_library(bench, 0, 1, 1000),

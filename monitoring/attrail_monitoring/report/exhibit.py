@@ -14,9 +14,10 @@ from attrail_explainers.attributions import Attributions
 from attrail_explainers.errors import RecordError, UnknownNameError
 from attrail_explainers.slice import Slice
 from attrail_monitoring.audit_record import AuditRecord
-from attrail_monitoring.measurement import Settings, image_distances
+from attrail_monitoring.measurement import image_distances
 from attrail_monitoring.picture import Pixels, Scale, Values, colour_bar, data_uri, fit, overlay, png, shared_scale
 from attrail_monitoring.report.strip import Strip, strip_of
+from attrail_monitoring.settings import Settings
 from attrail_monitoring.statistic import make_statistic
 from attrail_monitoring.verdict import Finding
 

@@ -1,0 +1,212 @@
+"""The steps of a calibration as plain functions: the floor's versions, and what the explainers can do."""
+
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from attrail_explainers.attributions import save_attributions
+from attrail_explainers.classifier import Classifier
+from attrail_explainers.digest import digest_of, seed_of
+from attrail_explainers.errors import ConfigError, ExplanationError
+from attrail_explainers.explainer import Explainer, Trait
+from attrail_explainers.explanation import explain_slice
+from attrail_explainers.randomisation import head_weights, shuffled
+from attrail_explainers.slice import Slice
+from attrail_flows import steps
+from attrail_flows.configuration import AuditConfig
+from attrail_flows.steps import Explained, Versions
+from attrail_mlflow.calibration_run import find_calibration, keep_calibration
+from attrail_mlflow.registry import Registry
+from attrail_monitoring.audit_record import CalibrationFacts, ModelFacts
+from attrail_monitoring.calibration import FORMAT, Calibration, Rehearsal, calibrate
+from attrail_monitoring.floor import Source
+from attrail_monitoring.statistic import statistic_names
+from attrail_monitoring.version_maps import VersionMaps
+
+REPEATS = 4  # explanations of the reference anew, the floor of a change that keeps the function
+
+Progress = Callable[[int], object]
+
+
+@dataclass(frozen=True, eq=False)
+class Calibrated:
+    """A calibration, and what the record says of it."""
+
+    calibration: Calibration
+    facts: CalibrationFacts
+
+
+def calibration_key(config: AuditConfig, versions: Versions, slices: Sequence[Slice], reference: Explained) -> str:
+    """Digest of all that a floor depends on: it is measured anew when any of it changes."""
+    policy = config.policy.value()
+    floor = [(each.label, each.source, each.run_id) for each in versions.floor]
+    return digest_of(
+        {
+            "format": FORMAT,
+            "source": source_of(config),
+            "reference": [versions.reference.label, reference.weights_digest],
+            "floor": floor,
+            "slices": {each.name: each.digest for each in slices},
+            "targets": policy.targets,
+            "explainers": steps.explainer_facts(reference),
+            "settings": asdict(policy.settings),
+            "statistics": statistic_names(),
+        }
+    )
+
+
+def source_of(config: AuditConfig) -> Source:
+    """What the floor's models are: the configuration's word, but repeats where the function stays the same."""
+    return "repeats" if config.registry.change == "same-function" else config.registry.floor_source
+
+
+def find(registry: Registry, config: AuditConfig, key: str) -> Calibrated | None:
+    """The calibration kept under a key, None when there is none."""
+    found = find_calibration(registry, config.registry.experiment, key)
+    if found is None:
+        return None
+    run_id, document = found
+    return Calibrated(Calibration.from_document(document), _facts(document, run_id))
+
+
+def measure(
+    registry: Registry,
+    config: AuditConfig,
+    slices: Sequence[Slice],
+    reference: Explained,
+    floor: Sequence[Explained],
+    key: str,
+    progress: Progress = lambda images: None,
+) -> Calibrated:
+    """Calibrate, and keep it with all its maps in a run of its own."""
+    source = source_of(config)
+    classifier = registry.load(reference.version, allow_pickle=config.policy.allow_pickle)
+    repeats = _repeats(classifier, slices, config, reference, progress) if source == "repeats" else []
+    rehearsal = Rehearsal(
+        _random_head(classifier, slices, config, reference, progress),
+        _again(registry, classifier, slices, config, reference, floor[:1], progress),
+    )
+    others = repeats or [each.version_maps for each in floor]
+    calibration = calibrate(reference.version_maps, others, config.policy.value().settings, source, rehearsal)
+    document = calibration.document() | {
+        "key": key,
+        "time": datetime.now(UTC).isoformat(timespec="seconds"),
+        "reference": asdict(steps.model_facts(reference, "reference")),
+        "floor": [asdict(steps.model_facts(each, "floor")) for each in floor],
+        "accuracy": {each.name: {other.version.label: other.accuracy[each.name] for other in floor} for each in slices},
+        "slices": {each.name: each.digest for each in slices},
+        "explainers": steps.explainer_facts(reference),
+    }
+    title = f"floor of {reference.version.label}: {len(others)} {source}"
+    with tempfile.TemporaryDirectory(prefix="attrail-") as folder:
+        for role, maps in [(f"floor-{each.version.label}", each.maps) for each in floor]:
+            for each in maps:
+                name = f"{role.replace('/', '-')}.safetensors"
+                save_attributions(each, Path(folder) / "maps" / each.slice_name / each.explainer / name)
+        run_id = keep_calibration(registry, config.registry.experiment, title, document, Path(folder))
+    return Calibrated(calibration, _facts(document, run_id))
+
+
+def rehearsed(config: AuditConfig, reference: Explained, floor: Sequence[Explained], slices: Sequence[Slice]) -> int:
+    """How many maps ``measure`` computes."""
+    explainers = steps.explainers_of(reference)
+    aware = sum(Trait.UNTARGETED not in each.traits for each in explainers)
+    drawing = sum(Trait.RANDOM in each.traits for each in explainers)
+    again = REPEATS * drawing if source_of(config) == "repeats" else 2 * drawing if floor else 0
+    return sum(len(each) for each in slices) * (aware + again)
+
+
+def require_retrains(facts: CalibrationFacts, compared: Sequence[Explained]) -> None:
+    """ConfigError when a floor version has the weights of a compared one: no retrain, it would lower the floor."""
+    for each in facts.models:
+        for other in compared:
+            if each.weights_digest == other.weights_digest:
+                raise ConfigError(
+                    f"{each.label} in registry.floor has the weights of {other.version.label}: it is no retrain; "
+                    "take it out"
+                )
+
+
+def _facts(document: Mapping[str, Any], run_id: str) -> CalibrationFacts:
+    return CalibrationFacts(
+        key=document["key"],
+        run_id=run_id,
+        time=document["time"],
+        source=document["source"],
+        digest=digest_of(document),
+        models=tuple(ModelFacts(**each) for each in document["floor"]),
+        accuracy=document["accuracy"],
+    )
+
+
+def _random_head(
+    classifier: Classifier, slices: Sequence[Slice], config: AuditConfig, reference: Explained, progress: Progress
+) -> VersionMaps:
+    """The reference with a random classification layer, by the explainers that look at the class."""
+    aware = [each for each in steps.explainers_of(reference) if Trait.UNTARGETED not in each.traits]
+    seed = seed_of("random head", config.policy.seed)
+    head = shuffled(classifier, classifier.working_copy(slices[0].images), head_weights, seed)
+    return _explained(head, slices, aware, reference, config.policy.seed, progress)
+
+
+def _again(
+    registry: Registry,
+    classifier: Classifier,
+    slices: Sequence[Slice],
+    config: AuditConfig,
+    reference: Explained,
+    retrain: Sequence[Explained],
+    progress: Progress,
+) -> tuple[VersionMaps, VersionMaps] | None:
+    """Reference and one retrain with other draws, by the explainers that draw; None when there is no retrain."""
+    drawing = [each for each in steps.explainers_of(reference) if Trait.RANDOM in each.traits]
+    if not retrain or not drawing:
+        return None
+    seed = seed_of("again", config.policy.seed)
+    other = registry.load(retrain[0].version, allow_pickle=config.policy.allow_pickle)
+    first, second = (_explained(each, slices, drawing, reference, seed, progress) for each in (classifier, other))
+    return first, second
+
+
+def _repeats(
+    classifier: Classifier, slices: Sequence[Slice], config: AuditConfig, reference: Explained, progress: Progress
+) -> list[VersionMaps]:
+    """The reference explained anew; explainers that draw nothing repeat themselves exactly."""
+    found = []
+    for turn in range(1, REPEATS + 1):
+        seed = seed_of("repeat", config.policy.seed, turn)
+        drawing = [each for each in steps.explainers_of(reference) if Trait.RANDOM in each.traits]
+        drawn = _explained(classifier, slices, drawing, reference, seed, progress).by_subject if drawing else {}
+        maps = [drawn.get((each.slice_name, each.explainer), each) for each in reference.maps]
+        as_before = [
+            replace(each, model=f"repeat {turn}", parameters=before.parameters)
+            for each, before in zip(maps, reference.maps, strict=True)
+        ]
+        found.append(VersionMaps(tuple(as_before), reference.right))
+    return found
+
+
+def _explained(
+    classifier: Classifier,
+    slices: Sequence[Slice],
+    explainers: Sequence[Explainer],
+    reference: Explained,
+    seed: int,
+    progress: Progress,
+) -> VersionMaps:
+    """Maps for the reference's targets; an explainer that gives none at all here is left out."""
+    found = []
+    for each in slices:
+        targets = reference.targets[each.name]
+        try:
+            found += explain_slice(classifier, each, explainers, targets, seed, progress)
+        except ExplanationError:
+            for explainer in explainers:
+                try:
+                    found += explain_slice(classifier, each, [explainer], targets, seed, progress)
+                except ExplanationError:
+                    continue  # that is a way of noticing, too: there is nothing to compare
+    return VersionMaps(tuple(found), reference.right)

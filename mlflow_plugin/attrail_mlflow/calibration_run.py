@@ -1,0 +1,62 @@
+"""A calibration's run in MLflow: kept once, found again by its key."""
+
+import hashlib
+import json
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from mlflow.artifacts import download_artifacts
+from mlflow.exceptions import MlflowException
+
+from attrail_explainers.errors import RecordError, RegistryError
+from attrail_mlflow.audit_run import COMPLETE, ROOT, audit_run, write_manifest
+from attrail_mlflow.registry import Registry
+
+FILE = "calibration.json"
+KEY, DIGEST = "attrail.calibration", "attrail.calibration_digest"
+
+
+def find_calibration(registry: Registry, experiment: str, key: str) -> tuple[str, dict[str, Any]] | None:
+    """Run id and contents of the newest complete calibration with a key, None when there is none.
+
+    RecordError when its file is not the one that was kept: a floor that somebody raised would let anything pass.
+    """
+    client = registry.client
+    try:
+        found = client.get_experiment_by_name(experiment)
+        if found is None:
+            return None
+        wanted = f"tags.`{KEY}` = '{key}' and tags.`{COMPLETE}` = 'true'"
+        runs = client.search_runs([found.experiment_id], wanted, order_by=["attributes.start_time DESC"], max_results=1)
+        if not runs:
+            return None
+        with tempfile.TemporaryDirectory(prefix="attrail-") as folder:
+            uri = f"runs:/{runs[0].info.run_id}/{ROOT}/{FILE}"
+            content = Path(download_artifacts(artifact_uri=uri, dst_path=folder)).read_bytes()
+    except MlflowException as error:
+        raise RegistryError(f"calibrations cannot be looked up in MLflow: {error}", transient=True) from error
+    if _digest(content) != runs[0].data.tags.get(DIGEST):
+        raise RecordError(
+            f"run {runs[0].info.run_id}: {FILE} is not the one that was kept there; delete the run to calibrate anew"
+        )
+    return runs[0].info.run_id, json.loads(content)
+
+
+def keep_calibration(registry: Registry, experiment: str, title: str, document: Mapping[str, Any], folder: Path) -> str:
+    """Keep a calibration with the files that lie in ``folder``; its run id. ``document["key"]`` finds it again."""
+    content = (json.dumps(document, indent=1, allow_nan=False, default=dict) + "\n").encode()
+    (folder / FILE).write_bytes(content)
+    write_manifest(folder)
+    with audit_run(registry, experiment, title) as run:
+        client = registry.client
+        client.log_artifacts(run.run_id, str(folder), ROOT)
+        client.set_tag(run.run_id, DIGEST, _digest(content))
+        client.set_tag(run.run_id, KEY, document["key"])
+        client.set_tag(run.run_id, COMPLETE, "true")
+    return run.run_id
+
+
+def _digest(content: bytes) -> str:
+    return f"sha256:{hashlib.sha256(content).hexdigest()}"

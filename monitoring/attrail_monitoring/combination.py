@@ -1,0 +1,87 @@
+"""Combination: one verdict from all findings, and what kind of evidence may decide at all."""
+
+from collections.abc import Sequence
+
+from attrail_monitoring.verdict import Finding, Verdict
+
+Judgement = tuple[Verdict, str]
+REVIEW = "method-specific, asks for review"
+
+
+def combine(findings: Sequence[Finding]) -> Judgement:
+    """One verdict.
+
+    DRIFT when, on one slice, two explainers flag a primary statistic, one flags it at the strict level, the only
+    explainer does, or two explainers flag the same class. PASS only when every primary statistic of every explainer
+    that can measure passed on every slice, and no class was flagged. Otherwise INCONCLUSIVE. Against surrogates
+    neither is decided.
+    """
+    primary = [finding for finding in findings if finding.measurement.primary]
+    if not primary:
+        return Verdict.INCONCLUSIVE, "no primary statistic was measured"
+    fit = [finding for finding in primary if not finding.unfit]
+    if not fit:
+        return Verdict.INCONCLUSIVE, f"no explainer can measure here: {primary[0].reason}"
+    verdict, reason = _moved(fit) or _moved_class(findings, fit) or _undecided(findings, fit)
+    if verdict is not Verdict.INCONCLUSIVE and any(finding.measurement.floor.tier == "D" for finding in fit):
+        told = "would be flagged" if verdict is Verdict.DRIFT else "would pass"
+        return (
+            Verdict.INCONCLUSIVE,
+            f"against surrogates it {told} ({reason}), but they are no retrains: never decisive",
+        )
+    return verdict, reason
+
+
+def _moved(fit: Sequence[Finding]) -> Judgement | None:
+    for name in dict.fromkeys(finding.measurement.slice for finding in fit):
+        here = [finding for finding in fit if finding.measurement.slice == name]
+        explainers = {finding.measurement.explainer for finding in here}
+        flagged = {finding.measurement.explainer for finding in here if finding.verdict is Verdict.DRIFT}
+        strict = {finding.measurement.explainer for finding in here if finding.strict}
+        if len(flagged) >= min(2, len(explainers)):
+            return Verdict.DRIFT, f"on slice {name}, {_listed(flagged)} found evidence that moved beyond the limit"
+        if strict:
+            return Verdict.DRIFT, f"on slice {name}, {_listed(strict)} alone flagged a move, at the strict level"
+    return None
+
+
+def _moved_class(findings: Sequence[Finding], fit: Sequence[Finding]) -> Judgement | None:
+    """DRIFT when two explainers, or the only one, flag one class."""
+    for place, flagged in _flagged_classes(findings).items():
+        name, stratum = place
+        explainers = {finding.measurement.explainer for finding in fit if finding.measurement.slice == name}
+        if len(flagged) >= min(2, len(explainers)):
+            return Verdict.DRIFT, f"on {stratum} of slice {name}, {_listed(flagged)} found evidence that moved"
+    return None
+
+
+def _undecided(findings: Sequence[Finding], fit: Sequence[Finding]) -> Judgement:
+    """PASS or INCONCLUSIVE, when nothing is flagged that decides."""
+    lone = [finding for finding in fit if finding.verdict is Verdict.DRIFT]
+    if lone:
+        first = lone[0].measurement
+        flag = f"{first.explainer} alone flagged {first.statistic} on slice {first.slice}"
+        return Verdict.INCONCLUSIVE, f"{flag}: {REVIEW}"
+    for (name, stratum), flagged in _flagged_classes(findings).items():
+        return Verdict.INCONCLUSIVE, f"{_listed(flagged)} alone flagged {stratum} on slice {name}: {REVIEW}"
+    open_ = next((finding for finding in fit if finding.verdict is Verdict.INCONCLUSIVE), None)
+    if open_ is not None:
+        where = open_.measurement
+        return Verdict.INCONCLUSIVE, f"{where.statistic} of {where.explainer} on slice {where.slice}: {open_.reason}"
+    left_out = "" if len(fit) == sum(each.measurement.primary for each in findings) else " that can measure it"
+    return Verdict.PASS, f"every primary statistic of every explainer{left_out} stayed within its limit on every slice"
+
+
+def _flagged_classes(findings: Sequence[Finding]) -> dict[tuple[str, str], set[str]]:
+    """Slice and class with the explainers that flag it."""
+    found: dict[tuple[str, str], set[str]] = {}
+    for finding in findings:
+        measured = finding.measurement
+        if measured.localised and finding.verdict is Verdict.DRIFT:
+            found.setdefault((measured.slice, measured.stratum), set()).add(measured.explainer)
+    return found
+
+
+def _listed(names: set[str]) -> str:
+    ordered = sorted(names)
+    return ordered[0] if len(ordered) == 1 else f"{', '.join(ordered[:-1])} and {ordered[-1]}"

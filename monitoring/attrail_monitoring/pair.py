@@ -1,0 +1,75 @@
+"""A pair: two versions' maps of the same images, ready to be measured by any statistic on any stratum."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from attrail_explainers.attributions import Attributions
+from attrail_monitoring.grid import to_grid
+from attrail_monitoring.statistic import Statistic
+from attrail_monitoring.stratum import ALL, BOTH_RIGHT, OUTCOMES, classes, outcome
+from attrail_monitoring.version_maps import require_comparable
+
+Array = NDArray[np.float64]
+Rows = NDArray[np.bool_]
+
+
+@dataclass(frozen=True, eq=False)
+class Side:
+    """One version's ``maps`` (N,h,w) on the grid of comparison, made of ``source``; ``right`` (N,) when known."""
+
+    source: Attributions
+    maps: Array
+    right: Rows | None = None
+
+    @classmethod
+    def of(cls, source: Attributions, right: Mapping[str, Rows], grid: int) -> "Side":
+        return cls(source, to_grid(source.values, grid), right.get(source.slice_name))
+
+
+class Pair:
+    """Reference and another version on one slice by one explainer. IncomparableError when they are not like with like.
+
+    ``defined`` (N,) marks images with a map in both.
+    """
+
+    def __init__(self, reference: Side, other: Side) -> None:
+        require_comparable(reference.source, other.source)
+        self.reference, self.other = reference, other
+        self.defined: Rows = reference.source.defined & other.source.defined
+
+    @property
+    def headline(self) -> str:
+        """The stratum on which the verdict rests: images that both decide rightly, all when that is not known."""
+        return ALL if self._right is None else BOTH_RIGHT
+
+    def strata(self, class_images: int) -> Iterator[tuple[str, Rows]]:
+        """Strata (N,) by name: the headline first, other outcomes, then classes among the headline's images."""
+        if self._right is None:
+            headline = np.ones(len(self.defined), dtype=np.bool_)
+            yield ALL, headline
+        else:
+            headline = outcome(*self._right, BOTH_RIGHT)
+            yield from ((kind, outcome(*self._right, kind)) for kind in OUTCOMES)
+        yield from ((name, rows & headline) for name, rows in classes(self._explained(headline), class_images))
+
+    def terms(self, statistic: Statistic) -> Array:
+        """Per-image terms (N,D) of a statistic, NaN where a version has no map."""
+        if not self.defined.any():
+            return np.full((len(self.defined), 1), np.nan)
+        found = statistic.terms(self.reference.maps[self.defined], self.other.maps[self.defined])
+        terms = np.full((len(self.defined), found.shape[1]), np.nan)
+        terms[self.defined] = found
+        return terms
+
+    @cached_property
+    def _right(self) -> tuple[Rows, Rows] | None:
+        first, second = self.reference.right, self.other.right
+        return None if first is None or second is None else (first, second)
+
+    def _explained(self, headline: Rows) -> NDArray[np.int64]:
+        """The class explained for each image (N,), -1 for those that do not count towards a class."""
+        return np.where(headline & self.defined, self.reference.source.targets, -1)

@@ -1,0 +1,44 @@
+"""Strata: images grouped by how both versions decided, and by class."""
+
+from collections.abc import Iterator
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+Rows = NDArray[np.bool_]
+Stratum = str
+Outcome = Literal["both right", "flipped", "both wrong"]
+ALL = "all"
+BOTH_RIGHT: Outcome = "both right"
+OUTCOMES: tuple[Outcome, ...] = (BOTH_RIGHT, "flipped", "both wrong")
+
+
+def outcome(first: Rows, second: Rows, kind: Outcome) -> Rows:
+    """(N,) where two versions, each (N,) right or wrong about its images, agree or differ as ``kind`` says."""
+    if kind == "flipped":
+        return np.asarray(first != second)
+    return np.asarray(first & second) if kind == BOTH_RIGHT else np.asarray(~(first | second))
+
+
+def classes(targets: NDArray[np.int64], fewest: int) -> Iterator[tuple[Stratum, Rows]]:
+    """The images (N,) of each explained class that has at least ``fewest`` of them, when there are two classes.
+
+    ``targets`` (N,) is negative for images that belong to none.
+    """
+    found = np.unique(targets[targets >= 0])
+    if len(found) > 1:
+        for each in found:
+            rows = np.asarray(targets == each)
+            if rows.sum() >= fewest:
+                yield class_name(int(each)), rows
+
+
+def class_name(index: int) -> Stratum:
+    """The stratum of one explained class."""
+    return f"class {index}"
+
+
+def is_class(stratum: Stratum) -> bool:
+    """Whether a stratum is one class's."""
+    return stratum.startswith(class_name(0)[:-1])

@@ -1,0 +1,69 @@
+"""One version's evidence on a slice, and the pairs of it that may be compared."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from attrail_explainers.attributions import Attributions
+from attrail_explainers.errors import IncomparableError
+
+Subject = tuple[str, str]  # slice and explainer
+Rows = NDArray[np.bool_]
+
+
+@dataclass(frozen=True, eq=False)
+class VersionMaps:
+    """Maps of one model version, one Attributions per slice and explainer.
+
+    ``right`` (N,) says per slice on which images the version decided rightly; without it strata are not told apart.
+    """
+
+    maps: tuple[Attributions, ...]
+    right: Mapping[str, Rows] = field(default_factory=dict)
+
+    @property
+    def by_subject(self) -> dict[Subject, Attributions]:
+        return {(each.slice_name, each.explainer): each for each in self.maps}
+
+    def of(self, subject: Subject) -> Attributions:
+        """The maps of one explainer on one slice; IncomparableError when there are none."""
+        found = self.by_subject.get(subject)
+        if found is None:
+            slice_name, explainer = subject
+            raise IncomparableError(
+                f"the reference has maps of {explainer} on slice {slice_name!r}, another version has not: explain all "
+                "versions with the same explainers and slices"
+            )
+        return found
+
+
+Maps = Attributions | Sequence[Attributions] | VersionMaps
+
+
+def version_maps(maps: Maps) -> VersionMaps:
+    """The maps of one version in their usual form."""
+    if isinstance(maps, VersionMaps):
+        return maps
+    return VersionMaps((maps,) if isinstance(maps, Attributions) else tuple(maps))
+
+
+def require_comparable(reference: Attributions, other: Attributions) -> None:
+    """IncomparableError unless explainer, parameters, seed, slice, samples, targets and grid are all the same."""
+    if reference.comparability == other.comparability:
+        return
+    aspects = ("explainer", "slice_digest", "sample_ids")
+    differing = [name for name in aspects if getattr(reference, name) != getattr(other, name)]
+    for name in sorted(reference.parameters.keys() | other.parameters.keys()):
+        first, second = reference.parameters.get(name), other.parameters.get(name)
+        if first != second:
+            differing.append(f"parameter {name} ({first!r} and {second!r})")
+    if not np.array_equal(reference.targets, other.targets):
+        differing.append("targets")
+    if reference.values.shape != other.values.shape:
+        differing.append(f"grid {reference.values.shape[1:]} and {other.values.shape[1:]}")
+    raise IncomparableError(
+        f"maps of {reference.model} and {other.model} may not be compared, they differ in: "
+        f"{', '.join(differing)}; explain both on the same slice with the same settings"
+    )
