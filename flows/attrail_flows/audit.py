@@ -4,7 +4,7 @@ import logging
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -22,11 +22,12 @@ from attrail_flows import calibration_steps, steps
 from attrail_flows.calibration_steps import Calibrated
 from attrail_flows.configuration import AuditConfig
 from attrail_flows.progress import Clock, progress_of
-from attrail_mlflow.audit_run import ROOT, audit_run
+from attrail_mlflow.audit_run import ROOT, AuditRun, finishing, open_run, translated
 from attrail_mlflow.evidence import Evidence, slug
+from attrail_mlflow.policy_notice import post_policy
 from attrail_mlflow.registry import RegisteredVersion, Registry
 from attrail_monitoring import comparison
-from attrail_monitoring.audit_record import AuditRecord
+from attrail_monitoring.audit_record import AuditRecord, PolicyFacts
 from attrail_monitoring.expectations import Validation
 from attrail_monitoring.measurement import Measurement
 from attrail_monitoring.policy import Policy
@@ -126,19 +127,28 @@ def judge(measurements: Sequence[Measurement], policy: Policy, calibrated: Calib
     return comparison.judge(measurements, policy, calibrated.calibration.instruments)
 
 
+@task(name="open", cache_policy=NO_CACHE, retries=2, retry_delay_seconds=DELAYS, retry_condition_fn=may_help)
+def open_audit(
+    registry: Registry, config: AuditConfig, versions: steps.ComparedVersions, policy: Policy
+) -> tuple[AuditRun, PolicyFacts]:
+    """Begin the audit's run, and keep the policy in it before anything is computed."""
+    run = open_run(
+        registry, config.registry.experiment, f"{versions.candidate.label} against {versions.reference.label}"
+    )
+    return run, post_policy(run, versions.candidate.name, asdict(policy), policy.digest)
+
+
 @task(name="record", cache_policy=NO_CACHE, retries=2, retry_delay_seconds=DELAYS, retry_condition_fn=may_help)
-def record(
-    registry: Registry, versions: steps.ComparedVersions, evidence: Evidence, experiment: str
-) -> tuple[AuditRecord, str]:
-    """Keep all evidence in one MLflow run, finished only when every file is there; and say where the report is."""
-    title = f"{versions.candidate.label} against {versions.reference.label}"
-    with audit_run(registry, experiment, title) as run, tempfile.TemporaryDirectory(prefix="attrail-") as folder:
+def record(run: AuditRun, versions: steps.ComparedVersions, evidence: Evidence) -> AuditRecord:
+    """Keep all evidence in the audit's MLflow run."""
+    with tempfile.TemporaryDirectory(prefix="attrail-") as folder:
         facts = {"run_id": run.run_id, "time": datetime.now(UTC).isoformat(timespec="seconds")}
-        facts |= {"flow_run_id": str(runtime.flow_run.id or ""), "tracking_uri": registry.shown}
+        facts |= {"flow_run_id": str(runtime.flow_run.id or ""), "tracking_uri": run.registry.shown}
         kept = replace(evidence.record, run=facts)
         replace(evidence, record=kept).write(Path(folder))
-        run.keep(kept, Path(folder), versions.reference, versions.candidate)
-    return kept, run.location("report.html")
+        with translated(run):
+            run.keep(kept, Path(folder), versions.reference, versions.candidate)
+    return kept
 
 
 @flow(name="attrail-calibrate", validate_parameters=True)
@@ -180,6 +190,24 @@ def audit(config: AuditConfig) -> dict[str, Any]:
     policy = config.policy.value()
     registry, versions = load(config)
     tables, slices = validate(config, versions)
+    run, posted = open_audit(registry, config, versions, policy)
+    with finishing(run):
+        evidence = gather(registry, config, versions, slices, tables)
+        posted_record = replace(evidence.record, posted_policy=posted)
+        kept = record(run, versions, replace(evidence, record=posted_record))
+    announce(kept)
+    return kept.document() | {"report_location": run.location("report.html")}
+
+
+def gather(
+    registry: Registry,
+    config: AuditConfig,
+    versions: steps.ComparedVersions,
+    slices: Sequence[Slice],
+    tables: steps.Tables,
+) -> Evidence:
+    """Explain, measure and judge: everything an audit keeps, before it is kept."""
+    policy = config.policy.value()
     reference = explain(registry, versions.reference, slices, config, None)
     calibrated = floor_of(registry, config, versions, slices, reference)
     candidate = explain(registry, versions.candidate, slices, config, reference)
@@ -187,7 +215,7 @@ def audit(config: AuditConfig) -> dict[str, Any]:
     measurements, validation = compare(reference, candidate, calibrated, policy)
     report = judge(measurements, policy, calibrated)
     found = (calibrated.calibration, calibrated.facts)
-    evidence = Evidence(
+    return Evidence(
         record=steps.audit_record(config, report, (reference, candidate), found, slices, tables),
         slices=slices,
         tables=tables.tables,
@@ -196,9 +224,6 @@ def audit(config: AuditConfig) -> dict[str, Any]:
         config=_shown_config(config, registry),
         settings=policy.settings,
     )
-    kept, report_location = record(registry, versions, evidence, config.registry.experiment)
-    announce(kept)
-    return kept.document() | {"report_location": report_location}
 
 
 def floor_of(

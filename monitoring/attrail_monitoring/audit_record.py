@@ -57,6 +57,20 @@ class CalibrationFacts:
 
 
 @dataclass(frozen=True)
+class PolicyFacts:
+    """The policy's ``digest`` and when it was kept (``posted``, milliseconds since 1970), before anything was computed.
+
+    ``before_run`` and ``before`` name the model's last audit and its policy's digest, ``changed`` the keys that differ.
+    """
+
+    digest: str
+    posted: int
+    before_run: str | None = None
+    before: str | None = None
+    changed: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class AuditRecord:
     """All facts of an audit; ``document`` is what audit.json holds."""
 
@@ -72,6 +86,7 @@ class AuditRecord:
     environment: Mapping[str, str]
     calibration: CalibrationFacts | None = None
     instruments: tuple[Mapping[str, Any], ...] = ()
+    posted_policy: PolicyFacts | None = None
     run: Mapping[str, str] = field(default_factory=dict)
     not_claimed: tuple[str, ...] = NOT_CLAIMED
 
