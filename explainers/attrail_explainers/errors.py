@@ -10,7 +10,9 @@
     ├── ExplanationError        the model or an explainer produced something unusable
     ├── IncomparableError       two sets of attributions that must not be compared
     ├── RegistryError           MLflow: unknown version, unreachable server, unreadable model
-    └── RecordError             the evidence of an audit could not be kept
+    ├── RecordError             the evidence of an audit could not be kept
+    ├── EvidenceError           kept evidence is incomplete, altered, or cannot be read
+    └── GateRefusal             a statement does not let a model version through, with a machine-readable reason
 """
 
 from collections.abc import Iterable
@@ -58,3 +60,15 @@ class RegistryError(AttrailError):
 
 class RecordError(AttrailError):
     """The evidence of an audit could not be kept."""
+
+
+class EvidenceError(AttrailError):
+    """Kept evidence is incomplete, altered, or cannot be read; the message names the first thing that is wrong."""
+
+
+class GateRefusal(AttrailError):
+    """A statement does not let a model version through; ``reason`` is one of ``attrail_mlflow.reason.Reason``."""
+
+    def __init__(self, message: str, reason: str) -> None:
+        super().__init__(message)
+        self.reason = reason

@@ -34,7 +34,8 @@ class Slice:
     """Images with labels under one name.
 
     ``images`` (N,C,H,W) float32 as the model takes them, ``labels`` (N,) int64 class indices,
-    ``sample_ids`` N different strings. Raises SliceError when the lengths or the ids disagree.
+    ``sample_ids`` N different strings. ``regions`` (N,H,W), where given, marks the pixels where the evidence belongs:
+    the object, the lesion. Raises SliceError when the lengths or the ids disagree.
     """
 
     name: str
@@ -42,6 +43,7 @@ class Slice:
     labels: NDArray[np.int64]
     sample_ids: tuple[str, ...]
     preprocessing: Preprocessing | None = field(default=None)
+    regions: NDArray[np.bool_] | None = field(default=None)
 
     def __post_init__(self) -> None:
         count = len(self.images)
@@ -52,14 +54,19 @@ class Slice:
             )
         if len(set(self.sample_ids)) != count:
             raise SliceError(f"slice {self.name!r}: sample ids must be different from each other; some repeat")
+        if self.regions is not None and self.regions.shape != (count, *self.images.shape[2:]):
+            raise SliceError(
+                f"slice {self.name!r}: expected regions (N,H,W) of images {self.images.shape}, got {self.regions.shape}"
+            )
 
     def __len__(self) -> int:
         return len(self.sample_ids)
 
     @cached_property
     def digest(self) -> str:
-        """Identity of the slice: decoded pixels, labels, sample ids and preprocessing."""
-        arrays = digest_of_arrays([("images", self.images), ("labels", self.labels)])
+        """Identity of the slice: decoded pixels, labels, regions, sample ids and preprocessing."""
+        regions = [] if self.regions is None else [("regions", self.regions)]
+        arrays = digest_of_arrays([("images", self.images), ("labels", self.labels), *regions])
         preprocessing = asdict(self.preprocessing) if self.preprocessing else None
         return digest_of({"arrays": arrays, "sample_ids": self.sample_ids, "preprocessing": preprocessing})
 

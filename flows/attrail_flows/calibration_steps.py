@@ -185,7 +185,7 @@ def _repeats(
             replace(each, model=f"repeat {turn}", parameters=before.parameters)
             for each, before in zip(maps, reference.maps, strict=True)
         ]
-        found.append(VersionMaps(tuple(as_before), reference.right))
+        found.append(VersionMaps(tuple(as_before), reference.right, reference.regions))
     return found
 
 
@@ -209,4 +209,4 @@ def _explained(
                     found += explain_slice(classifier, each, [explainer], targets, seed, progress)
                 except ExplanationError:
                     continue  # that is a way of noticing, too: there is nothing to compare
-    return VersionMaps(tuple(found), reference.right)
+    return VersionMaps(tuple(found), reference.right, reference.regions)

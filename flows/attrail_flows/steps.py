@@ -4,7 +4,7 @@ import logging
 import os
 import platform
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,7 @@ from attrail_monitoring.calibration import Calibration
 from attrail_monitoring.expectations import Validation, validate_attributions, validate_slice_table
 from attrail_monitoring.measurement import Measurement, measure
 from attrail_monitoring.policy import Policy
-from attrail_monitoring.slice_table import SliceTable, label_indices, read_slice_table
+from attrail_monitoring.slice_table import MASK, SliceTable, label_indices, read_slice_table
 from attrail_monitoring.verdict import DriftReport
 from attrail_monitoring.version_maps import VersionMaps
 
@@ -91,6 +91,7 @@ class Explained:
     predictions: Mapping[str, NDArray[np.int64]]
     targets: Mapping[str, NDArray[np.int64]]
     right: Mapping[str, NDArray[np.bool_]]
+    regions: Mapping[str, NDArray[np.bool_]]
 
     @property
     def accuracy(self) -> dict[str, float]:
@@ -98,7 +99,7 @@ class Explained:
 
     @property
     def version_maps(self) -> VersionMaps:
-        return VersionMaps(self.maps, self.right)
+        return VersionMaps(self.maps, self.right, self.regions)
 
 
 def resolve(registry: Registry, config: AuditConfig) -> ComparedVersions:
@@ -176,8 +177,17 @@ def load_slices(tables: Tables, preprocessing: Preprocessing) -> tuple[Slice, ..
     for table, labels in zip(tables.tables, tables.labels, strict=True):
         images = decode([Path(path) for path in table.rows["path"]], preprocessing)
         ids = tuple(str(image) for image in table.rows["image"])
-        slices.append(Slice(table.name, images, labels.to_numpy(dtype=np.int64), ids, preprocessing))
+        regions = _regions(table, preprocessing)
+        slices.append(Slice(table.name, images, labels.to_numpy(dtype=np.int64), ids, preprocessing, regions))
     return tuple(slices)
+
+
+def _regions(table: SliceTable, preprocessing: Preprocessing) -> NDArray[np.bool_] | None:
+    """Where the evidence belongs (N,H,W), from masks that are resized and cropped as the images are."""
+    if MASK not in table.rows:
+        return None
+    plain = replace(preprocessing, mean=(0.0,), std=(1.0,))
+    return np.asarray(decode([Path(path) for path in table.rows["mask_path"]], plain)[:, 0] > 0.5)
 
 
 def explain_version(
@@ -204,7 +214,8 @@ def explain_version(
         source = predictions if reference is None else reference.predictions
         targets[each.name] = each.labels if config.policy.targets == "label" else source[each.name]
         maps += explain_slice(classifier, each, explainers, targets[each.name], config.policy.seed, progress)
-    return Explained(version_, classifier.weights_digest, classes, tuple(maps), predictions, targets, right)
+    regions = {each.name: each.regions for each in slices if each.regions is not None}
+    return Explained(version_, classifier.weights_digest, classes, tuple(maps), predictions, targets, right, regions)
 
 
 def measure_versions(

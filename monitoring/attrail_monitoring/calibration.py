@@ -119,7 +119,7 @@ def calibrate(
 
 
 def _side(version: VersionMaps, subject: Subject, settings: Settings) -> Side:
-    return Side.of(version.of(subject), version.right, settings.grid)
+    return Side.of(version, subject, settings.grid)
 
 
 def _floors(subject: Subject, pairs: Sequence[Pair], settings: Settings, source: Source) -> dict[Place, NoiseFloor]:
@@ -128,6 +128,8 @@ def _floors(subject: Subject, pairs: Sequence[Pair], settings: Settings, source:
         strata = list(pair.strata(settings.class_images))
         for name in statistic_names():
             statistic = make_statistic(name)
+            if pair.reference.seen_by(statistic) is None:
+                continue
             terms = pair.terms(statistic)
             for stratum, rows in strata:
                 used = rows & pair.defined

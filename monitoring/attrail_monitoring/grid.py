@@ -1,5 +1,7 @@
 """Bring maps to the grid on which they are compared."""
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -10,8 +12,14 @@ def to_grid(values: NDArray[np.float32], grid: int) -> NDArray[np.float64]:
     Exact area averages, so the mean of a map is kept. Values are not rescaled: only resolution is given up, because
     where the evidence is matters here and single pixels are noise.
     """
-    rows, columns = (_cells(size, min(size, grid)) for size in values.shape[1:])
-    return np.asarray(rows @ values.astype(np.float64) @ columns.T)
+    height, width = values.shape[1:]
+    return to_cells(values, min(height, grid), min(width, grid))
+
+
+def to_cells(values: NDArray[Any], rows: int, columns: int) -> NDArray[np.float64]:
+    """Maps (N,H,W) averaged over ``rows`` x ``columns`` cells, exact area averages; H and W may be smaller."""
+    down, across = _cells(values.shape[1], rows), _cells(values.shape[2], columns)
+    return np.asarray(down @ values.astype(np.float64) @ across.T)
 
 
 def _cells(size: int, cells: int) -> NDArray[np.float64]:

@@ -63,7 +63,7 @@ def _distances(pair: Pair) -> dict[str, float]:
 
 
 def _distance(statistic: Statistic, pair: Pair) -> float | None:
-    if not pair.defined.any():
+    if not pair.defined.any() or pair.reference.seen_by(statistic) is None:
         return None
     return float(statistic.value(pair.terms(statistic)[pair.defined].mean(axis=0)))
 
@@ -76,7 +76,7 @@ def _shifted(side: Side) -> Side:
         ids[(row + 1) % len(ids)]: source.undefined[name] for row, name in enumerate(ids) if name in source.undefined
     }
     moved = replace(source, values=np.roll(source.values, 1, axis=0), undefined=undefined)
-    return Side(moved, np.roll(side.maps, 1, axis=0), side.right)
+    return Side(moved, np.roll(side.maps, 1, axis=0), side.right, side.regions)
 
 
 def _medians(side: Side) -> dict[str, float]:

@@ -60,7 +60,7 @@ def measure(
     """
     measured: list[Measurement] = []
     for subject in reference.by_subject:
-        sides = (Side.of(each.of(subject), each.right, settings.grid) for each in (reference, candidate))
+        sides = (Side.of(each, subject, settings.grid) for each in (reference, candidate))
         measured += _measured(Pair(*sides), calibration, settings)
     return measured
 
@@ -80,6 +80,8 @@ def _measured(pair: Pair, calibration: Calibration, settings: Settings) -> Itera
     strata = list(pair.strata(settings.class_images))
     for name in statistic_names():
         statistic = make_statistic(name)
+        if pair.reference.seen_by(statistic) is None:
+            continue
         terms = pair.terms(statistic)
         for stratum, rows in strata:
             if stratum == pair.headline or statistic.primary:

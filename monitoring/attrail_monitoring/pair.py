@@ -1,6 +1,6 @@
 """A pair: two versions' maps of the same images, ready to be measured by any statistic on any stratum."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -8,10 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from attrail_explainers.attributions import Attributions
-from attrail_monitoring.grid import to_grid
+from attrail_monitoring.grid import to_cells, to_grid
 from attrail_monitoring.statistic import Statistic
 from attrail_monitoring.stratum import ALL, BOTH_RIGHT, OUTCOMES, classes, outcome
-from attrail_monitoring.version_maps import require_comparable
+from attrail_monitoring.version_maps import Subject, VersionMaps, require_comparable
 
 Array = NDArray[np.float64]
 Rows = NDArray[np.bool_]
@@ -19,15 +19,37 @@ Rows = NDArray[np.bool_]
 
 @dataclass(frozen=True, eq=False)
 class Side:
-    """One version's ``maps`` (N,h,w) on the grid of comparison, made of ``source``; ``right`` (N,) when known."""
+    """One version's ``maps`` (N,h,w) on the grid of comparison, made of ``source``.
+
+    ``right`` (N,) says which images it decided rightly, ``regions`` (N,h,w) how much of each cell belongs to the region
+    where the evidence belongs; None when not known.
+    """
 
     source: Attributions
     maps: Array
     right: Rows | None = None
+    regions: Array | None = None
 
     @classmethod
-    def of(cls, source: Attributions, right: Mapping[str, Rows], grid: int) -> "Side":
-        return cls(source, to_grid(source.values, grid), right.get(source.slice_name))
+    def of(cls, version: VersionMaps, subject: Subject, grid: int) -> "Side":
+        source = version.of(subject)
+        maps = to_grid(source.values, grid)
+        region = version.regions.get(source.slice_name)
+        regions = None if region is None else to_cells(region, *maps.shape[1:])
+        return cls(source, maps, version.right.get(source.slice_name), regions)
+
+    def seen_by(self, statistic: Statistic) -> Array | None:
+        """What a statistic compares (N,h,w): the maps, or (N,1,2) their mass inside and outside the regions.
+
+        None when the statistic is about regions and there are none.
+        """
+        if not getattr(statistic, "regional", False):
+            return self.maps
+        if self.regions is None:
+            return None
+        mass = np.abs(self.maps)
+        inside = (mass * self.regions).sum(axis=(1, 2))
+        return np.stack([inside, mass.sum(axis=(1, 2)) - inside], axis=1)[:, None]
 
 
 class Pair:
@@ -57,10 +79,11 @@ class Pair:
         yield from ((name, rows & headline) for name, rows in classes(self._explained(headline), class_images))
 
     def terms(self, statistic: Statistic) -> Array:
-        """Per-image terms (N,D) of a statistic, NaN where a version has no map."""
-        if not self.defined.any():
+        """Per-image terms (N,D) of a statistic, NaN where a version has no map or the statistic lacks its regions."""
+        first, second = self.reference.seen_by(statistic), self.other.seen_by(statistic)
+        if first is None or second is None or not self.defined.any():
             return np.full((len(self.defined), 1), np.nan)
-        found = statistic.terms(self.reference.maps[self.defined], self.other.maps[self.defined])
+        found = statistic.terms(first[self.defined], second[self.defined])
         terms = np.full((len(self.defined), found.shape[1]), np.nan)
         terms[self.defined] = found
         return terms

@@ -10,6 +10,7 @@ import pandas as pd
 from attrail_explainers.errors import SliceError
 
 SUFFIXES = {".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
+MASK = "mask"  # column with a picture that is white where the evidence belongs
 PLAIN_NUMBER = r"0|-?[1-9]\d{0,17}"
 
 
@@ -98,7 +99,21 @@ def _read_table(name: str, source: Path) -> pd.DataFrame:
     if pd.api.types.is_string_dtype(rows["label"]):
         rows["label"] = _plain_numbers(rows["label"])
     rows["path"] = [str(source.parent.absolute() / image) for image in rows["image"]]
+    if MASK in rows:
+        rows["mask_path"] = _mask_paths(name, source, rows[MASK])
     return rows
+
+
+def _mask_paths(name: str, source: Path, masks: pd.Series) -> list[str]:
+    """Paths of the masks, each of which must exist."""
+    found = [str(source.parent.absolute() / str(mask)) if pd.notna(mask) else "" for mask in masks]
+    for row, path in enumerate(found, start=1):
+        if not Path(path).is_file():
+            raise SliceError(
+                f"slice {name!r}: row {row} of {source} needs the mask of its image: there is no file {path!r}; give "
+                "every row one, or leave the column out"
+            )
+    return found
 
 
 def _plain_numbers(labels: pd.Series) -> pd.Series:

@@ -18,10 +18,12 @@ class VersionMaps:
     """Maps of one model version, one Attributions per slice and explainer.
 
     ``right`` (N,) says per slice on which images the version decided rightly; without it strata are not told apart.
+    ``regions`` (N,H,W) marks per slice the pixels where the evidence belongs; they are the images', not the version's.
     """
 
     maps: tuple[Attributions, ...]
     right: Mapping[str, Rows] = field(default_factory=dict)
+    regions: Mapping[str, Rows] = field(default_factory=dict)
 
     @property
     def by_subject(self) -> dict[Subject, Attributions]:
