@@ -31,6 +31,7 @@ from attrail_monitoring.audit_record import AuditRecord, PolicyFacts
 from attrail_monitoring.expectations import Validation
 from attrail_monitoring.measurement import Measurement
 from attrail_monitoring.policy import Policy
+from attrail_monitoring.sequence import with_alarm
 from attrail_monitoring.verdict import DriftReport, Verdict
 
 logger = logging.getLogger("attrail.audit")
@@ -214,15 +215,21 @@ def gather(
     calibration_steps.require_retrains(calibrated.facts, (reference, candidate))
     measurements, validation = compare(reference, candidate, calibrated, policy)
     report = judge(measurements, policy, calibrated)
+    sequence = steps.continue_sequence(registry, config, report, reference, candidate)
+    if sequence is not None:
+        report = with_alarm(report, sequence, policy.alpha)
     found = (calibrated.calibration, calibrated.facts)
+    facts = steps.audit_record(config, report, (reference, candidate), found, slices, tables)
     return Evidence(
-        record=steps.audit_record(config, report, (reference, candidate), found, slices, tables),
+        record=replace(facts, sequence=sequence.document() if sequence else None),
         slices=slices,
         tables=tables.tables,
         maps={"reference": reference.maps, "candidate": candidate.maps},
         validations=(*tables.validations, validation),
         config=_shown_config(config, registry),
         settings=policy.settings,
+        calibration=calibrated.calibration,
+        sequence=sequence,
     )
 
 

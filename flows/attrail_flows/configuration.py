@@ -96,6 +96,18 @@ class PolicySection(Section):
         return Policy(settings=settings, **facts)
 
 
+class SequenceSection(Section):
+    """Scheduled audits that count together: their ``name``, and which explainer's maps of which slice are counted.
+
+    ``restart`` begins anew and says why.
+    """
+
+    name: Name
+    slice: str
+    explainer: str
+    restart: str | None = None
+
+
 class AuditConfig(Section):
     """Everything one audit needs to know."""
 
@@ -106,6 +118,7 @@ class AuditConfig(Section):
         alias="explainer", default_factory=lambda: tuple(ExplainerSection(name=name) for name in EXPLAINERS)
     )
     policy: PolicySection = Field(default_factory=PolicySection)
+    sequence: SequenceSection | None = None
 
     model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
 
@@ -128,6 +141,7 @@ def read_config(path: Path, reference: str | None = None, candidate: str | None 
     except ValidationError as error:
         raise ConfigError(f"configuration {path}: {_first(error)}") from error
     _require_different_names(path, config)
+    _require_known_subject(path, config)
     config.policy.value()
     for explainer in config.explainers:
         explainer.value()
@@ -153,6 +167,19 @@ def _require_different_names(path: Path, config: AuditConfig) -> None:
         twice = {name for name in names if names.count(name) > 1}
         if twice:
             raise ConfigError(f"configuration {path}: two [[{kind}]] tables have the name {min(twice)!r}")
+
+
+def _require_known_subject(path: Path, config: AuditConfig) -> None:
+    """The sequence counts maps that the audit makes."""
+    if config.sequence is None:
+        return
+    for key, known in (("slice", config.slices), ("explainer", config.explainers)):
+        names = [each.name for each in known]
+        if getattr(config.sequence, key) not in names:
+            raise ConfigError(
+                f"configuration {path}: key 'sequence.{key}': there is no {key} "
+                f"{getattr(config.sequence, key)!r} in this file, there are {', '.join(names)}"
+            )
 
 
 def _anchored(config: AuditConfig, folder: Path) -> AuditConfig:

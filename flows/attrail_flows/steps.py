@@ -21,11 +21,15 @@ from attrail_explainers.images import decode, timm_preprocessing
 from attrail_explainers.slice import Preprocessing, Slice
 from attrail_flows.configuration import AuditConfig
 from attrail_mlflow.registry import RegisteredVersion, Registry
+from attrail_mlflow.sequence_run import find_sequence
 from attrail_monitoring.audit_record import AuditRecord, CalibrationFacts, ModelFacts, SliceFacts
 from attrail_monitoring.calibration import Calibration
 from attrail_monitoring.expectations import Validation, validate_attributions, validate_slice_table
 from attrail_monitoring.measurement import Measurement, measure
 from attrail_monitoring.policy import Policy
+from attrail_monitoring.sequence import STATISTIC as SEQUENTIAL
+from attrail_monitoring.sequence import Sequence as Sequence_
+from attrail_monitoring.sequence import advance
 from attrail_monitoring.slice_table import MASK, SliceTable, label_indices, read_slice_table
 from attrail_monitoring.verdict import DriftReport
 from attrail_monitoring.version_maps import VersionMaps
@@ -224,6 +228,32 @@ def measure_versions(
     """Validate all maps and measure candidate against reference."""
     validation = validate_attributions([*reference.maps, *candidate.maps])
     return measure(reference.version_maps, candidate.version_maps, calibration, policy.settings), validation
+
+
+def continue_sequence(
+    registry: Registry, config: AuditConfig, report: DriftReport, reference: Explained, candidate: Explained
+) -> Sequence_ | None:
+    """The configured sequence after this audit, None when none is configured."""
+    section = config.sequence
+    if section is None:
+        return None
+    name = f"{reference.version.name}.{section.name}"
+    found = find_sequence(registry, config.registry.experiment, name)
+    before = Sequence_.from_document(found[1]) if found else None
+    subject = (section.slice, section.explainer)
+    maps = (reference.version_maps.of(subject), candidate.version_maps.of(subject))
+    measured = next(each for each in report.findings if _counted(each.measurement, section.slice, section.explainer))
+    right = reference.right[section.slice] & candidate.right[section.slice]
+    after = advance(before, name, maps, right, measured, config.policy.value().settings, section.restart)
+    return replace(after, previous=found[0] if found else None)
+
+
+def _counted(measured: Measurement, slice_name: str, explainer: str) -> bool:
+    return measured.primary and (measured.slice, measured.explainer, measured.statistic) == (
+        slice_name,
+        explainer,
+        SEQUENTIAL,
+    )
 
 
 def audit_record(

@@ -7,6 +7,7 @@ from mlflow.exceptions import MlflowException
 
 from attrail_explainers.errors import RegistryError
 from attrail_mlflow.audit_run import COMPLETE, ROOT, AuditRun
+from attrail_mlflow.trail import Trail
 from attrail_monitoring.audit_record import PolicyFacts
 
 FILE = "policy.json"
@@ -16,9 +17,10 @@ MODEL, DIGEST = "attrail.model", "attrail.policy_digest"
 def post_policy(run: AuditRun, model: str, policy: Mapping[str, Any], digest: str) -> PolicyFacts:
     """Keep a policy in a run that has computed nothing yet, and say how it differs from the model's last audit's.
 
-    RegistryError when MLflow cannot be reached.
+    RegistryError when MLflow cannot be reached, ConfigError or RecordError when the key or the journal is of no use.
     """
     client = run.registry.client
+    Trail.from_environment().note_policy(run.run_id, policy, digest)
     try:
         client.log_dict(run.run_id, dict(policy), f"{ROOT}/{FILE}")
         before = _last_audit(run, model)
