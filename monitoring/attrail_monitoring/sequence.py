@@ -71,7 +71,8 @@ def advance(
 ) -> Sequence:
     """The sequence after one more audit's ``maps`` of reference and candidate, against the limit of its ``finding``.
 
-    ``counted`` (N,) are the images of the finding's stratum. An image without a map counts as one that moved as far as the statistic allows. A new limit restarts the process,
+    ``counted`` (N,) are the images of the finding's stratum. An image without a map counts as one that moved as far as
+    the statistic allows. A new limit restarts the process,
     and so does ``restart``, which says why. ConfigError when there is no limit to bet against.
     """
     if finding.limit is None or finding.limit <= 0:

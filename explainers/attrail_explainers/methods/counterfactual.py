@@ -8,26 +8,22 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from attrail_explainers.errors import ConfigError
-from attrail_explainers.evaluations import Baseline
 from attrail_explainers.explainer import Maps, Need, Trait
+from attrail_explainers.game_method import GameMethod
 from attrail_explainers.games import (
     Answers,
     Rows,
     Strategy,
-    games_of,
     play,
-    require_baseline,
     superpixel_diagnostics,
 )
-from attrail_explainers.segmentation import Segmentation
 from attrail_explainers.subject import Subject
 
 TOGETHER = 32  # pairs tried at once: fixed, so that the patch does not depend on the machine
 
 
 @dataclass(frozen=True)
-class Counterfactual:
+class Counterfactual(GameMethod):
     """A smallest set of superpixels whose removal flips the decision (SEDC; Vermeire et al., Pattern Anal. Appl. 2022).
 
     Each superpixel alone is tried first, then superpixels are removed greedily, the largest drop of the target's log
@@ -40,22 +36,13 @@ class Counterfactual:
     the patch) and ``smallest``, 1 where it is proven that no smaller set of superpixels flips the decision.
     """
 
-    segments: int = 32
-    compactness: float = 10.0
-    baseline: Baseline = "blur"
     evaluations: int = 600
 
     needs: ClassVar[frozenset[Need]] = frozenset({Need.FORWARD})
     traits: ClassVar[frozenset[Trait]] = frozenset({Trait.UNSIGNED})
 
-    def __post_init__(self) -> None:
-        Segmentation(self.segments, self.compactness)
-        require_baseline(self.baseline)
-        if not isinstance(self.evaluations, int) or self.evaluations < 4:
-            raise ConfigError(f"evaluations must be a whole number of at least 4, not {self.evaluations!r}")
-
     def attribute(self, subject: Subject) -> Maps:
-        games = games_of(subject, Segmentation(self.segments, self.compactness), self.baseline)
+        games = self.games(subject)
         patches = play(subject, games, [flip(game.players, game.target, self.evaluations) for game in games])
         values = np.full((len(games), *subject.images.shape[2:]), np.nan, dtype=np.float32)
         undefined = {row: patch for row, patch in enumerate(patches) if isinstance(patch, str)}

@@ -10,26 +10,22 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.cluster.hierarchy import linkage
 
-from attrail_explainers.errors import ConfigError
-from attrail_explainers.evaluations import Baseline
 from attrail_explainers.explainer import Maps, Need, Trait
+from attrail_explainers.game_method import GameMethod
 from attrail_explainers.games import (
     Game,
     Rows,
     Strategy,
-    games_of,
     play,
-    require_baseline,
     superpixel_diagnostics,
 )
-from attrail_explainers.segmentation import Segmentation
 from attrail_explainers.subject import Subject
 
 SPLITS = 16  # groups split between two looks at the queue: fixed, so that the values do not depend on the machine
 
 
 @dataclass(frozen=True)
-class PartitionShap:
+class PartitionShap(GameMethod):
     """Owen values of superpixels (Owen 1977; Lundberg's ``shap.PartitionExplainer``), of the target's log odds.
 
     A tree of superpixels, joined by Ward's criterion on place and colour, is split from the top: the group whose
@@ -40,22 +36,11 @@ class PartitionShap:
     shap's (``tests/explainers/test_partition_shap.py``), and nothing depends on the seed.
     """
 
-    segments: int = 32
-    compactness: float = 10.0
-    baseline: Baseline = "blur"
-    evaluations: int = 256
-
     needs: ClassVar[frozenset[Need]] = frozenset({Need.FORWARD})
     traits: ClassVar[frozenset[Trait]] = frozenset()
 
-    def __post_init__(self) -> None:
-        Segmentation(self.segments, self.compactness)
-        require_baseline(self.baseline)
-        if not isinstance(self.evaluations, int) or self.evaluations < 4:
-            raise ConfigError(f"evaluations must be a whole number of at least 4, not {self.evaluations!r}")
-
     def attribute(self, subject: Subject) -> Maps:
-        games = games_of(subject, Segmentation(self.segments, self.compactness), self.baseline)
+        games = self.games(subject)
         found = play(subject, games, [owen_values(tree_of(game), self.evaluations) for game in games])
         values = np.full((len(games), *subject.images.shape[2:]), np.nan, dtype=np.float32)
         undefined, residual = {}, np.full(len(games), np.nan)

@@ -1,0 +1,29 @@
+"""What methods that let superpixels play games have in common: their parameters, and the games."""
+
+from dataclasses import dataclass
+
+from attrail_explainers.errors import ConfigError
+from attrail_explainers.evaluations import Baseline
+from attrail_explainers.games import Game, games_of, require_baseline
+from attrail_explainers.segmentation import Segmentation
+from attrail_explainers.subject import Subject
+
+
+@dataclass(frozen=True)
+class GameMethod:
+    """A method that asks about superpixels adaptively, at most ``evaluations`` times for each image."""
+
+    segments: int = 32
+    compactness: float = 10.0
+    baseline: Baseline = "blur"
+    evaluations: int = 256
+
+    def __post_init__(self) -> None:
+        Segmentation(self.segments, self.compactness)
+        require_baseline(self.baseline)
+        if not isinstance(self.evaluations, int) or self.evaluations < 4:
+            raise ConfigError(f"evaluations must be a whole number of at least 4, not {self.evaluations!r}")
+
+    def games(self, subject: Subject) -> list[Game]:
+        """The game of each image."""
+        return games_of(subject, Segmentation(self.segments, self.compactness), self.baseline)
