@@ -9,11 +9,9 @@ from numpy.typing import NDArray
 
 from attrail_explainers.assessment import Assessment, assess_slice, chosen_checks
 from attrail_explainers.classifier import Classifier
-from attrail_explainers.errors import UnknownNameError
-from attrail_explainers.explainer import Explainer
 from attrail_explainers.slice import Slice
 from attrail_flows import steps
-from attrail_flows.configuration import AuditConfig, ExplainerSection
+from attrail_flows.configuration import AuditConfig
 from attrail_flows.progress import progress_of
 from attrail_mlflow.registry import RegisteredVersion, Registry
 from attrail_monitoring.curves import Panel, draw_curves
@@ -34,10 +32,11 @@ def check_to_folder(
 ) -> Assessment:
     """Write ``checks.json`` and, where curves were measured, ``curves.png`` into ``folder``; None runs all checks."""
     checks = chosen_checks(check_names)
-    explainer = _explainer(config, explainer_name)
+    chosen = config.narrowed(explainer_name, slice_name)
+    explainer = chosen.explainers[0].value()
     registry = Registry(config.registry.tracking_uri)
     version = registry.resolve(config.registry.model, model_uri)
-    slice_ = _slice(config, slice_name, version)
+    slice_ = _slice(chosen, version)
     classifier = registry.load(version, allow_pickle=config.policy.allow_pickle)
     targets = _targets(config, classifier, slice_)
     with progress_of(f"check {explainer_name} of {version.label}", len(slice_) * (1 + len(checks))) as advance:
@@ -52,19 +51,9 @@ def check_to_folder(
     return found
 
 
-def _explainer(config: AuditConfig, name: str) -> Explainer:
-    """The explainer as configured, with its own defaults where the configuration does not name it."""
-    configured = {each.name: each for each in config.explainers}
-    return (configured.get(name) or ExplainerSection(name=name)).value()
-
-
-def _slice(config: AuditConfig, name: str, version: RegisteredVersion) -> Slice:
-    known = {each.name: each for each in config.slices}
-    if name not in known:
-        raise UnknownNameError.of("slice", name, known)
-    chosen = config.model_copy(update={"slices": (known[name],)})
-    tables = steps.read_tables(chosen, version)
-    (slice_,) = steps.load_slices(tables, steps.preprocessing_of(chosen, [version]))
+def _slice(config: AuditConfig, version: RegisteredVersion) -> Slice:
+    tables = steps.read_tables(config, version)
+    (slice_,) = steps.load_slices(tables, steps.preprocessing_of(config, [version]))
     return slice_
 
 

@@ -131,6 +131,22 @@ def plan(  # noqa: PLR0913, PLR0917 - one option each
         click.echo(line)
 
 
+@attrail.command()
+@click.argument("model_uri")
+@CONFIG
+@click.option("--first", required=True, help="Name of the [[slice]] with the earlier window.")
+@click.option("--second", required=True, help="Name of the [[slice]] with the later window.")
+@click.option("--explainer", "explainer_name", required=True, help="Name of an explainer: attrail list explainers.")
+def windows(model_uri: str, config_file: Path, first: str, second: str, explainer_name: str) -> None:
+    """Are one version's maps distributed alike on two windows of images? A weaker, unpaired question."""
+    _quiet_console()
+    from attrail_flows.configuration import read_config
+    from attrail_flows.windows import window_lines
+
+    for line in window_lines(read_config(config_file), model_uri, (first, second), explainer_name):
+        click.echo(line)
+
+
 @attrail.command("list")
 @click.argument("kind", type=click.Choice(["explainers", "statistics", "checks"]))
 def list_(kind: str) -> None:

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError
 
-from attrail_explainers.errors import ConfigError
+from attrail_explainers.errors import ConfigError, UnknownNameError
 from attrail_explainers.explainer import Explainer, make_explainer
 from attrail_explainers.slice import Preprocessing
 from attrail_monitoring.policy import Policy
@@ -122,6 +122,21 @@ class AuditConfig(Section):
 
     model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
 
+    def narrowed(self, explainer: str, *slices: str) -> "AuditConfig":
+        """The same with these slices and one explainer alone; an explainer that is not configured has its defaults.
+
+        Raises UnknownNameError.
+        """
+        known = {each.name: each for each in self.slices}
+        for name in slices:
+            if name not in known:
+                raise UnknownNameError.of("slice", name, known)
+        configured = {each.name: each for each in self.explainers}
+        section = configured.get(explainer) or ExplainerSection(name=explainer)
+        section.value()
+        chosen = tuple(known[name] for name in slices)
+        return self.model_copy(update={"slices": chosen, "explainers": (section,)})
+
 
 def read_config(path: Path, reference: str | None = None, candidate: str | None = None) -> AuditConfig:
     """The configuration in a TOML file, with ``reference`` and ``candidate`` put over the file's.
@@ -129,10 +144,9 @@ def read_config(path: Path, reference: str | None = None, candidate: str | None 
     Relative paths, an SQLite file's among them, are relative to the configuration file. Raises ConfigError naming
     the file and the first key that is wrong.
     """
-    try:
-        document = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise ConfigError(f"configuration {path} cannot be read: {error}") from error
+    document = _read(path, "configuration")
+    if isinstance(document.get("policy"), str):  # a file of its own, for those who own the policy but not the audit
+        document["policy"] = _read(path.resolve().parent / document["policy"], "policy")
     registry = document.get("registry")
     if isinstance(registry, dict):
         registry |= {key: value for key, value in (("reference", reference), ("candidate", candidate)) if value}
@@ -146,6 +160,13 @@ def read_config(path: Path, reference: str | None = None, candidate: str | None 
     for explainer in config.explainers:
         explainer.value()
     return _anchored(config, path.resolve().parent)
+
+
+def _read(path: Path, what: str) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise ConfigError(f"{what} {path} cannot be read: {error}") from error
 
 
 def _first(error: ValidationError) -> str:

@@ -6,9 +6,8 @@ from pathlib import Path
 import numpy as np
 
 from attrail_explainers.attributions import save_attributions
-from attrail_explainers.errors import UnknownNameError
 from attrail_flows import steps
-from attrail_flows.configuration import AuditConfig, ExplainerSection
+from attrail_flows.configuration import AuditConfig
 from attrail_flows.progress import progress_of
 from attrail_mlflow.evidence import slug
 from attrail_mlflow.registry import Registry
@@ -19,13 +18,7 @@ def explain_to_folder(
     config: AuditConfig, model_uri: str, slice_name: str, explainer_name: str, folder: Path
 ) -> Iterator[str]:
     """Write ``maps.safetensors`` and one PNG per image (image beside overlay) into ``folder``; yield what was done."""
-    known = {each.name: each for each in config.slices}
-    if slice_name not in known:
-        raise UnknownNameError.of("slice", slice_name, known)
-    configured = {each.name: each for each in config.explainers}
-    section = configured.get(explainer_name) or ExplainerSection(name=explainer_name)
-    section.value()
-    chosen = config.model_copy(update={"slices": (known[slice_name],), "explainers": (section,)})
+    chosen = config.narrowed(explainer_name, slice_name)
     registry = Registry(config.registry.tracking_uri)
     version = registry.resolve(config.registry.model, model_uri)
     tables = steps.read_tables(chosen, version)

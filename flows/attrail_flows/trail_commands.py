@@ -1,0 +1,168 @@
+"""Commands of the trail: make keys, export an audit's evidence, verify it, begin a journal anew.
+
+None of them needs torch; only a run id needs MLflow. Exit status: 0 right, 1 something is wrong with the evidence,
+2 usage.
+"""
+
+import contextlib
+import re
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+
+from attrail_explainers.errors import ConfigError, EvidenceError, GateRefusal
+
+WRONG = 1
+RUN_ID = re.compile(r"[0-9a-f]{32}")
+
+FILE = click.Path(dir_okay=False, path_type=Path)
+TRUST = click.option(
+    "--trust", type=FILE, envvar="ATTRAIL_TRUSTED_KEYS", help="Policy file whose [[key]] tables name the trusted keys."
+)
+TRACKING = click.option("--tracking-uri", envvar="MLFLOW_TRACKING_URI", help="Where MLflow is, for a run id.")
+
+
+@click.group()
+def keys() -> None:
+    """Make and show signing keys."""
+
+
+@keys.command("new")
+@click.argument("path", type=FILE)
+def new(path: Path) -> None:
+    """Make an Ed25519 key: PATH is private, PATH.pub public.
+
+    With ATTRAIL_SIGNING_PASSPHRASE or ATTRAIL_SIGNING_PASSPHRASE_FILE the private key is encrypted. Point
+    ATTRAIL_SIGNING_KEY at it where audits run, and keep it out of the registry and of the repository.
+    """
+    from attrail_mlflow.keys import new_key, passphrase_from_environment
+
+    new_key(path, passphrase_from_environment())
+    _show(path.with_name(path.name + ".pub"))
+
+
+@keys.command("show")
+@click.argument("path", type=FILE)
+def show(path: Path) -> None:
+    """Show a public key's id, as an entry for a policy file."""
+    _show(path)
+
+
+@click.command()
+@click.argument("run_id")
+@click.option("--out", type=FILE, required=True, help="The bundle to write; it must not exist.")
+@click.option("--journal", type=FILE, envvar="ATTRAIL_JOURNAL", help="Journal whose records about the run go along.")
+@TRUST
+@TRACKING
+def export(run_id: str, out: Path, journal: Path | None, trust: Path | None, tracking_uri: str | None) -> None:
+    """Write one audit's evidence to one file that `attrail verify` checks without a server.
+
+    The bundle is sealed with the key that ATTRAIL_SIGNING_KEY names.
+    """
+    from attrail_mlflow.bundle import write_bundle
+    from attrail_mlflow.journal import read_journal
+    from attrail_mlflow.journal_file import JournalFile
+    from attrail_mlflow.kept_run import fetch_run
+    from attrail_mlflow.registry import Registry
+    from attrail_mlflow.trail import Trail
+    from attrail_mlflow.trusted_keys import TrustedKeys, read_trusted_keys
+
+    trusted = read_trusted_keys(trust) if trust else None
+    trail = Trail.from_environment()
+    with _judged(), tempfile.TemporaryDirectory(prefix="attrail-") as scratch:
+        folder = fetch_run(Registry(tracking_uri), _run_id(run_id), Path(scratch))
+        records = read_journal(JournalFile(journal), trusted) if journal else ()
+        write_bundle(folder, out, trail, trusted or TrustedKeys(), records)
+    click.echo(f"written: {out}" + ("" if trail.signer else " (not sealed: ATTRAIL_SIGNING_KEY names no key)"))
+
+
+@click.command()
+@click.argument("what")
+@click.option("--allow-unsigned", is_flag=True, help="Accept evidence that nobody signed, if it is whole.")
+@TRUST
+@TRACKING
+def verify(what: str, allow_unsigned: bool, trust: Path | None, tracking_uri: str | None) -> None:
+    """Check a bundle, a journal or an audit's run, and name the first thing that is wrong.
+
+    WHAT is a file, a folder with a run's files, or an MLflow run id. Exit status: 0 right, 1 wrong, 2 usage.
+    """
+    from attrail_mlflow.inspection import inspect
+    from attrail_mlflow.trusted_keys import read_trusted_keys
+
+    trusted = read_trusted_keys(trust) if trust else None
+    with _judged(), tempfile.TemporaryDirectory(prefix="attrail-") as scratch:
+        found = inspect(_evidence(what, tracking_uri, Path(scratch)), trusted)
+        for line in found.facts:
+            click.echo(f"ok       {line}")
+        for line in found.cautions:
+            click.echo(f"caution  {line}")
+        if not (found.signed or allow_unsigned):
+            raise EvidenceError("nobody signed all of this: --allow-unsigned accepts it")
+    click.echo("nothing is wrong")
+
+
+@click.group()
+def journal() -> None:
+    """Look after a journal."""
+
+
+@journal.command("restart")
+@click.argument("path", type=FILE)
+@click.option("--reason", required=True, help="Why the old journal is given up; it is recorded.")
+def restart(path: Path, reason: str) -> None:
+    """Move a damaged journal aside and begin a new one whose second record names the old one and its digest."""
+    from attrail_mlflow.chain import Event
+    from attrail_mlflow.journal import Journal, this_actor
+    from attrail_mlflow.journal_file import JournalFile
+    from attrail_mlflow.keys import signer_from_environment
+
+    signer, store = signer_from_environment(), JournalFile(path)
+    retired = store.retire()
+    if retired is None:
+        raise ConfigError(f"there is no journal {path} to begin anew")
+    Journal(store, signer).append(Event.RESTART, this_actor(), {**retired, "reason": reason})
+    click.echo(f"{retired['file']} is kept; {path} begins anew")
+
+
+@contextlib.contextmanager
+def _judged() -> Iterator[None]:
+    """Evidence that is wrong ends the command with status 1 and one sentence."""
+    try:
+        yield
+    except (EvidenceError, GateRefusal) as error:
+        click.echo(f"WRONG    {error}", err=True)
+        sys.exit(WRONG)
+
+
+def _evidence(what: str, tracking_uri: str | None, scratch: Path) -> Path:
+    """Where the evidence lies: what was given, or a run's files fetched from MLflow."""
+    if Path(what).exists():
+        return Path(what)
+    from attrail_mlflow.kept_run import fetch_run
+    from attrail_mlflow.registry import Registry
+
+    if RUN_ID.fullmatch(what) is None:
+        raise ConfigError(f"{what!r} is no file and no MLflow run id (32 hexadecimal digits)")
+    return fetch_run(Registry(tracking_uri), what, scratch)
+
+
+def _run_id(text: str) -> str:
+    if RUN_ID.fullmatch(text) is None:
+        raise ConfigError(f"{text!r} is no MLflow run id: 32 hexadecimal digits were expected")
+    return text
+
+
+def _show(path: Path) -> None:
+    from attrail_mlflow.keys import key_id, read_public
+
+    try:
+        public = read_public(path.read_bytes(), str(path))
+    except OSError as error:
+        raise ConfigError(f"public key {path} cannot be read: {error}") from error
+    click.echo(
+        f'[[key]]\nid = "{key_id(public)}"\nfile = "{path.name}"\nmay = ["verdict", "baseline", "bundle", "journal"]'
+    )
+    click.echo('owner = "whose key this is"')

@@ -1,0 +1,28 @@
+"""``attrail windows``: one version on two windows of production images."""
+
+from collections.abc import Iterator
+
+from attrail_flows import steps
+from attrail_flows.configuration import AuditConfig
+from attrail_flows.progress import progress_of
+from attrail_mlflow.registry import Registry
+from attrail_monitoring.two_sample import QUESTION, compare_windows
+
+
+def window_lines(config: AuditConfig, model_uri: str, windows: tuple[str, str], explainer_name: str) -> Iterator[str]:
+    """Explain both windows and say, statistic by statistic, whether their maps are distributed alike."""
+    chosen = config.narrowed(explainer_name, *windows)
+    registry = Registry(config.registry.tracking_uri)
+    version = registry.resolve(config.registry.model, model_uri)
+    tables = steps.read_tables(chosen, version)
+    slices = steps.load_slices(tables, steps.preprocessing_of(chosen, [version]))
+    with progress_of(f"explain {version.label}", sum(len(each) for each in slices)) as advance:
+        explained = steps.explain_version(registry, version, slices, chosen, progress=advance)
+    first, second = explained.maps
+    for found in compare_windows(first, second, config.policy.value().settings):
+        alike = "differ" if found.p_value <= config.policy.alpha else "no difference shown"
+        yield (
+            f"{found.statistic}: {found.value:.4g}, p = {found.p_value:.4g}: {alike} "
+            f"({found.used[0]} and {found.used[1]} images, {sum(found.undefined)} without a map)"
+        )
+    yield QUESTION
