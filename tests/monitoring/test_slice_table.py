@@ -190,3 +190,13 @@ def test_damaged_tables(tmp_path, name, content):
     path.write_bytes(content)
     with pytest.raises(SliceError, match=rf"slice 'all': .*{name}"):
         read_slice_table("all", path)
+
+
+def test_masks_are_found_beside_the_table_and_each_must_exist(tmp_path):
+    source = tmp_path / "slice.csv"
+    (tmp_path / "mask.png").write_bytes(b"any")
+    source.write_text("image,label,mask\na.png,1,mask.png\n")
+    assert list(read_slice_table("s", source).rows["mask_path"]) == [str(tmp_path / "mask.png")]
+    source.write_text("image,label,mask\na.png,1,mask.png\nb.png,1,\n")
+    with pytest.raises(SliceError, match=r"row 2 of .*needs the mask of its image"):
+        read_slice_table("s", source)
