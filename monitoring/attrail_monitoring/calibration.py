@@ -7,15 +7,19 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, NamedTuple
 
-from attrail_explainers.errors import RecordError
-from attrail_monitoring.floor import NoiseFloor, Source
+from attrail_explainers.attributions import Attributions
+from attrail_explainers.digest import digest_of
+from attrail_explainers.errors import IncomparableError, RecordError
+from attrail_monitoring.floor import FEWEST, NoiseFloor, Source
 from attrail_monitoring.instrument import Instrument, inspect
 from attrail_monitoring.pair import Pair, Side
 from attrail_monitoring.settings import Settings
+from attrail_monitoring.shared_spread import SharedSpread, shared_spread
 from attrail_monitoring.statistic import make_statistic, statistic_names
+from attrail_monitoring.stratum import is_class
 from attrail_monitoring.version_maps import Subject, VersionMaps
 
-FORMAT = "attrail.calibration/1"
+FORMAT = "attrail.calibration/2"
 
 
 class Place(NamedTuple):
@@ -29,15 +33,26 @@ class Place(NamedTuple):
 
 @dataclass(frozen=True)
 class Calibration:
-    """Distances of K models from the reference at every place, how far single images moved, and the instruments.
+    """Distances of K models from the reference at every place, and the instruments.
 
-    ``image_distances`` (K,N) per slice and explainer are NaN where an image has no map.
+    ``subjects`` holds, for each slice and explainer, a digest of the reference, images, targets and parameters that it
+    was made for.
     """
 
     source: Source = "retrains"
     floors: Mapping[Place, NoiseFloor] = field(default_factory=dict)
     instruments: Mapping[Subject, Instrument] = field(default_factory=dict)
     models: tuple[str, ...] = ()
+    subjects: Mapping[Subject, str] = field(default_factory=dict)
+
+    def require_made_for(self, reference: Attributions) -> None:
+        """IncomparableError when its models were compared with other maps: other model, images or parameters."""
+        subject = (reference.slice_name, reference.explainer)
+        if self.models and self.subjects.get(subject) != _identity(reference):
+            raise IncomparableError(
+                f"the calibration was not made for {reference.explainer} on slice {reference.slice_name!r} with the "
+                f"reference {reference.model}: another model, other images, targets or parameters; calibrate anew"
+            )
 
     def floor(self, place: Place) -> NoiseFloor:
         """The floor at a place, an empty one where none was measured."""
@@ -49,8 +64,17 @@ class Calibration:
             "format": FORMAT,
             "source": self.source,
             "models": list(self.models),
+            "subjects": [
+                {"slice": slice_name, "explainer": explainer, "identity": digest}
+                for (slice_name, explainer), digest in self.subjects.items()
+            ],
             "floors": [
-                {**place._asdict(), "distances": list(floor.distances), "models": list(floor.models)}
+                {
+                    **place._asdict(),
+                    "distances": list(floor.distances),
+                    "models": list(floor.models),
+                    "shared": None if floor.shared is None else asdict(floor.shared),
+                }
                 for place, floor in self.floors.items()
             ],
             "instruments": [
@@ -68,7 +92,10 @@ class Calibration:
             source = document["source"]
             floors = {
                 Place(*(row[name] for name in Place._fields)): NoiseFloor(
-                    tuple(row["distances"]), tuple(row["models"]), source
+                    tuple(row["distances"]),
+                    tuple(row["models"]),
+                    source,
+                    None if row["shared"] is None else SharedSpread(**row["shared"]),
                 )
                 for row in document["floors"]
             }
@@ -78,7 +105,8 @@ class Calibration:
                 )
                 for row in document["instruments"]
             }
-            return cls(source, floors, instruments, tuple(document["models"]))
+            subjects = {(row["slice"], row["explainer"]): row["identity"] for row in document["subjects"]}
+            return cls(source, floors, instruments, tuple(document["models"]), subjects)
         except (KeyError, TypeError) as error:
             raise RecordError(f"calibration: an entry is missing or unknown: {error}") from error
 
@@ -115,7 +143,13 @@ def calibrate(
         if rehearsal is not None:
             instruments[subject] = _instrument(subject, first, others, rehearsal, settings)
     models = tuple(each.maps[0].model for each in floor)
-    return Calibration(source, floors, instruments, models)
+    subjects = {subject: _identity(maps) for subject, maps in reference.by_subject.items()}
+    return Calibration(source, floors, instruments, models, subjects)
+
+
+def _identity(reference: Attributions) -> str:
+    """What must be the same; not the values, which another machine rounds differently."""
+    return digest_of([reference.comparability, reference.weights_digest])
 
 
 def _side(version: VersionMaps, subject: Subject, settings: Settings) -> Side:
@@ -123,7 +157,7 @@ def _side(version: VersionMaps, subject: Subject, settings: Settings) -> Side:
 
 
 def _floors(subject: Subject, pairs: Sequence[Pair], settings: Settings, source: Source) -> dict[Place, NoiseFloor]:
-    found: dict[Place, dict[str, float]] = {}
+    found: dict[Place, list[tuple[str, float]]] = {}
     for pair in pairs:
         strata = list(pair.strata(settings.class_images))
         for name in statistic_names():
@@ -133,13 +167,29 @@ def _floors(subject: Subject, pairs: Sequence[Pair], settings: Settings, source:
             terms = pair.terms(statistic)
             for stratum, rows in strata:
                 used = rows & pair.defined
-                if used.any():
-                    place = Place(*subject, name, stratum)
+                if used.sum() >= (settings.class_images if is_class(stratum) else 1):
                     value = float(statistic.value(terms[used].mean(axis=0)))
-                    found.setdefault(place, {})[pair.other.source.model] = value
+                    found.setdefault(Place(*subject, name, stratum), []).append((pair.other.source.model, value))
+    shared = _shared({place: tuple(value for _, value in each) for place, each in found.items()})
     return {
-        place: NoiseFloor(tuple(distances.values()), tuple(distances), source) for place, distances in found.items()
+        place: NoiseFloor(
+            tuple(value for _, value in each), tuple(model for model, _ in each), source, shared.get(place)
+        )
+        for place, each in found.items()
     }
+
+
+def _shared(found: Mapping[Place, Sequence[float]]) -> dict[Place, SharedSpread]:
+    """The spread that a statistic's floors share over classes, by place; classes that lack a model do not take part."""
+    most = max((len(distances) for distances in found.values()), default=0)
+    whole = [place for place, each in found.items() if is_class(place.stratum) and len(each) == most >= FEWEST]
+    spreads: dict[Place, SharedSpread] = {}
+    for name in {place.statistic for place in whole}:
+        places = [place for place in whole if place.statistic == name]
+        spread = shared_spread([found[place] for place in places])
+        if spread is not None:
+            spreads |= dict.fromkeys(places, spread)
+    return spreads
 
 
 def _instrument(

@@ -13,8 +13,8 @@ def combine(findings: Sequence[Finding]) -> Judgement:
 
     DRIFT when, on one slice, two explainers flag a primary statistic, one flags it at the strict level, the only
     explainer does, or two explainers flag the same class. PASS only when every primary statistic of every explainer
-    that can measure passed on every slice, and no class was flagged. Otherwise INCONCLUSIVE. Against surrogates
-    neither is decided.
+    that can measure passed on every slice, each by at least one of them, and no class was flagged or could have been
+    but for images without a map. Otherwise INCONCLUSIVE. Against surrogates neither is decided.
     """
     primary = [finding for finding in findings if finding.measurement.primary]
     if not primary:
@@ -68,8 +68,24 @@ def _undecided(findings: Sequence[Finding], fit: Sequence[Finding]) -> Judgement
     if open_ is not None:
         where = open_.measurement
         return Verdict.INCONCLUSIVE, f"{where.statistic} of {where.explainer} on slice {where.slice}: {open_.reason}"
+    unmeasured = _unmeasured(findings, fit)
+    if unmeasured is not None:
+        where = unmeasured.measurement
+        nobody = f"no explainer can measure {where.statistic} on slice {where.slice}"
+        return Verdict.INCONCLUSIVE, f"{nobody}: {unmeasured.reason}"
+    hidden = next((finding.measurement for finding in findings if finding.hides), None)
+    if hidden is not None:
+        place = f"{hidden.statistic} of {hidden.explainer} on {hidden.stratum} of slice {hidden.slice}"
+        return Verdict.INCONCLUSIVE, f"{place}: {hidden.undefined} images without a map could hide a move"
     left_out = "" if len(fit) == sum(each.measurement.primary for each in findings) else " that can measure it"
     return Verdict.PASS, f"every primary statistic of every explainer{left_out} stayed within its limit on every slice"
+
+
+def _unmeasured(findings: Sequence[Finding], fit: Sequence[Finding]) -> Finding | None:
+    """A primary statistic that no explainer can measure on some slice."""
+    known = {(finding.measurement.slice, finding.measurement.statistic) for finding in fit}
+    primary = (finding for finding in findings if finding.measurement.primary)
+    return next((each for each in primary if (each.measurement.slice, each.measurement.statistic) not in known), None)
 
 
 def _flagged_classes(findings: Sequence[Finding]) -> dict[tuple[str, str], set[str]]:

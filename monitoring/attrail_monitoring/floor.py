@@ -6,6 +6,8 @@ from typing import Literal
 import numpy as np
 from scipy import stats
 
+from attrail_monitoring.shared_spread import SharedSpread
+
 Source = Literal["retrains", "history", "surrogates", "repeats"]
 TIERS = {
     "A": "19 or more models",
@@ -26,12 +28,14 @@ class NoiseFloor:
     The model is the statistical unit: more images never replace more models. ``source`` says what the models are:
     "retrains" of the reference's recipe (for a declared fine-tune: fine-tunes of the reference), "history": versions
     that were approved before, "surrogates": cheap stand-ins such as late checkpoints, "repeats": the reference
-    explained anew with other seeds, which is all that may change when the function is the same.
+    explained anew with other seeds, which is all that may change when the function is the same. ``shared`` is the
+    spread of the floors of all classes, which have few images each.
     """
 
     distances: tuple[float, ...] = ()
     models: tuple[str, ...] = ()
     source: Source = "retrains"
+    shared: SharedSpread | None = None
 
     @property
     def tier(self) -> str:
@@ -58,9 +62,10 @@ class NoiseFloor:
         return max(float(np.exp(min(mean + stats.t.isf(alpha, freedom) * spread, LARGEST_LOG))), *self.distances)
 
     def p_value(self, value: float) -> float | None:
-        """Probability that one more model lands at ``value`` or beyond; below alpha exactly where beyond its bound.
+        """Probability that one more model lands at ``value`` or beyond.
 
-        Within the distances seen it is at least the exact rank probability (1 + those at or beyond) / (K + 1).
+        Within the distances seen it is at least the exact rank probability (1 + those at or beyond) / (K + 1): below
+        alpha exactly where beyond its bound, for alpha up to 2 / (K + 1).
         """
         if self.tier == "0":
             return None
@@ -69,9 +74,11 @@ class NoiseFloor:
         reached = sum(distance >= value for distance in self.distances)
         return max(tail, (1 + reached) / (1 + len(self.distances))) if reached else tail
 
-    def _log_moments(self) -> tuple[float, float, int]:
+    def _log_moments(self) -> tuple[float, float, float]:
         """Mean of the log distances, prediction spread s sqrt(1 + 1/K), degrees of freedom."""
         logs = np.log(np.maximum(self.distances, SMALLEST))
         count = len(logs)
-        spread = float(logs.std(ddof=1) * np.sqrt(1 + 1 / count))
-        return float(logs.mean()), max(spread, SMALLEST), count - 1
+        variance, freedom = float(logs.var(ddof=1)), float(count - 1)
+        if self.shared is not None:
+            variance, freedom = self.shared.with_own(variance, count - 1)
+        return float(logs.mean()), max(float(np.sqrt(variance * (1 + 1 / count))), SMALLEST), freedom

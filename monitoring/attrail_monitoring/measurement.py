@@ -29,7 +29,8 @@ class Measurement:
     """One statistic of one explainer on one stratum of one slice, candidate against reference.
 
     ``value`` with ``lower`` and ``upper`` ends of its interval over images (NaN where no image is defined in both),
-    ``ceiling`` the statistic's largest possible value, ``n`` images used, ``undefined`` images of the stratum without a
+    ``worst`` the upper end if every image without a map had moved as far as it can, ``ceiling`` the statistic's largest
+    possible value, ``n`` images used, ``undefined`` images of the stratum without a
     map in either version and ``lost_p`` the chance that the candidate has so many more of them than the reference
     (McNemar, one-sided), ``floor`` the same distance for each model of the noise floor. ``primary`` measurements are
     the hypotheses of an audit; those of a class are its ``localised`` ones.
@@ -49,6 +50,7 @@ class Measurement:
     stratum: str = ALL
     localised: bool = False
     lost_p: float = 1.0
+    worst: float = math.inf
 
 
 def measure(
@@ -60,6 +62,7 @@ def measure(
     """
     measured: list[Measurement] = []
     for subject in reference.by_subject:
+        calibration.require_made_for(reference.of(subject))
         sides = (Side.of(each, subject, settings.grid) for each in (reference, candidate))
         measured += _measured(Pair(*sides), calibration, settings)
     return measured
@@ -93,7 +96,8 @@ def _measurement(
     place: Place, statistic: Statistic, terms: Array, pair: Pair, rows: Rows, floor: NoiseFloor, settings: Settings
 ) -> Measurement:
     used = terms[rows & pair.defined]
-    value, lower, upper = _estimate(place, statistic, used, settings) if len(used) else (math.nan,) * 3
+    seed = seed_of("bootstrap", settings.seed, *place)
+    value, lower, upper = _estimate(statistic, used, settings, seed) if len(used) else (math.nan,) * 3
     missing, lost = (~side.source.defined[rows] for side in (pair.reference, pair.other))
     return Measurement(
         slice=place.slice,
@@ -110,13 +114,31 @@ def _measurement(
         stratum=place.stratum,
         localised=statistic.primary and is_class(place.stratum),
         lost_p=mcnemar(missing, lost, alternative="greater").p_value,
+        worst=upper if len(used) == rows.sum() else _worst(statistic, terms[rows], settings, seed),
     )
 
 
-def _estimate(place: Place, statistic: Statistic, terms: Array, settings: Settings) -> tuple[float, float, float]:
+def _estimate(statistic: Statistic, terms: Array, settings: Settings, seed: int) -> tuple[float, float, float]:
     """Value and the ends of its interval."""
-    seed = seed_of("bootstrap", settings.seed, *place)
     value = float(statistic.value(terms.mean(axis=0)))
     return value, *bootstrap_interval(
         terms, statistic.value, statistic.upper, settings.confidence, settings.resamples, seed
     )
+
+
+def _worst(statistic: Statistic, terms: Array, settings: Settings, seed: int) -> float:
+    """The interval's upper end if every image without a map, a row of NaN, had moved as far as the statistic allows.
+
+    Statistics are norms of the mean of per-image terms, so such an image adds at most ceiling / images, in each
+    resample as often as it is drawn. Without this, a candidate could pass by losing the maps of the images that moved.
+    """
+    missing = np.isnan(terms).any(axis=1)
+    known = np.column_stack([np.where(missing[:, None], 0, terms), missing * statistic.upper])
+    return bootstrap_interval(
+        known,
+        lambda mean: statistic.value(mean[..., :-1]) + mean[..., -1],
+        statistic.upper,
+        settings.confidence,
+        settings.resamples,
+        seed,
+    )[1]

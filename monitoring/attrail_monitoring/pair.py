@@ -1,13 +1,14 @@
 """A pair: two versions' maps of the same images, ready to be measured by any statistic on any stratum."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 
 from attrail_explainers.attributions import Attributions
+from attrail_explainers.errors import IncomparableError
 from attrail_monitoring.grid import to_cells, to_grid
 from attrail_monitoring.statistic import Statistic
 from attrail_monitoring.stratum import ALL, BOTH_RIGHT, OUTCOMES, classes, outcome
@@ -55,12 +56,13 @@ class Side:
 class Pair:
     """Reference and another version on one slice by one explainer. IncomparableError when they are not like with like.
 
-    ``defined`` (N,) marks images with a map in both.
+    ``defined`` (N,) marks images with a map in both. Regions are the images': the reference's hold for both.
     """
 
     def __init__(self, reference: Side, other: Side) -> None:
         require_comparable(reference.source, other.source)
-        self.reference, self.other = reference, other
+        _require_both_or_neither(reference, other)
+        self.reference, self.other = reference, replace(other, regions=reference.regions)
         self.defined: Rows = reference.source.defined & other.source.defined
 
     @property
@@ -69,14 +71,15 @@ class Pair:
         return ALL if self._right is None else BOTH_RIGHT
 
     def strata(self, class_images: int) -> Iterator[tuple[str, Rows]]:
-        """Strata (N,) by name: the headline first, other outcomes, then classes among the headline's images."""
+        """Strata (N,) by name: the headline first, other outcomes, then classes.
+
+        A class has all of its images, however they were decided: it is small, and its floor is measured likewise.
+        """
         if self._right is None:
-            headline = np.ones(len(self.defined), dtype=np.bool_)
-            yield ALL, headline
+            yield ALL, np.ones(len(self.defined), dtype=np.bool_)
         else:
-            headline = outcome(*self._right, BOTH_RIGHT)
             yield from ((kind, outcome(*self._right, kind)) for kind in OUTCOMES)
-        yield from ((name, rows & headline) for name, rows in classes(self._explained(headline), class_images))
+        yield from classes(self.reference.source.targets, class_images)
 
     def terms(self, statistic: Statistic) -> Array:
         """Per-image terms (N,D) of a statistic, NaN where a version has no map or the statistic lacks its regions."""
@@ -93,6 +96,12 @@ class Pair:
         first, second = self.reference.right, self.other.right
         return None if first is None or second is None else (first, second)
 
-    def _explained(self, headline: Rows) -> NDArray[np.int64]:
-        """The class explained for each image (N,), -1 for those that do not count towards a class."""
-        return np.where(headline & self.defined, self.reference.source.targets, -1)
+
+def _require_both_or_neither(reference: Side, other: Side) -> None:
+    """Strata need both: with one alone, floor and candidate would be measured on different images."""
+    if (reference.right is None) != (other.right is None):
+        known, unknown = (reference, other) if other.right is None else (other, reference)
+        raise IncomparableError(
+            f"it is known which images of slice {reference.source.slice_name!r} {known.source.model} decides rightly, "
+            f"but not for {unknown.source.model}: give VersionMaps.right for every version or for none"
+        )

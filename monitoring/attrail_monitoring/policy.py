@@ -16,7 +16,7 @@ from attrail_monitoring.statistic import make_statistic, statistic_names
 from attrail_monitoring.verdict import Finding, Verdict
 from attrail_monitoring.version_maps import Subject
 
-FEW = 20  # hypotheses up to which Holm is the better choice
+FEW = 200  # hypotheses up to which Holm asks for less than e-BH, whose e-values come from p-values
 
 
 @dataclass(frozen=True)
@@ -68,48 +68,56 @@ class Policy:
     def judge(
         self, measurements: Sequence[Measurement], instruments: Mapping[Subject, Instrument] | None = None
     ) -> tuple[Finding, ...]:
-        """A finding for each measurement."""
-        unfit = [self._unfit(each, (instruments or {}).get((each.slice, each.explainer))) for each in measurements]
+        """A finding for each measurement; a headline stratum comes before the other strata of its slice."""
+        headlines = _headlines(measurements)
+        unfit = [self._unfit(each, (instruments or {}).get((each.slice, each.explainer))) for each in headlines]
+        missing = [self._missing(*each) for each in zip(measurements, headlines, strict=True)]
         counted = [each for each, why in zip(measurements, unfit, strict=True) if each.primary and why is None]
         level = self.level(len(counted))
-        adjusted = self._adjusted(measurements, unfit)
+        adjusted = self._adjusted(measurements, unfit, missing)
         return tuple(
-            self._finding(measured, why, level, adjusted.get(place))
-            for place, (measured, why) in enumerate(zip(measurements, unfit, strict=True))
+            self._finding(measured, unfit[place], missing[place], level, adjusted.get(place))
+            for place, measured in enumerate(measurements)
         )
 
-    def _adjusted(self, measurements: Sequence[Measurement], unfit: Sequence[str | None]) -> dict[int, float]:
-        """Adjusted p-values, times what makes them comparable with alpha, of primary and of class hypotheses."""
+    def _adjusted(
+        self, measurements: Sequence[Measurement], unfit: Sequence[str | None], missing: Sequence[str | None]
+    ) -> dict[int, float]:
+        """Adjusted p-values, times what makes them comparable with alpha, of primary and of class hypotheses.
+
+        A class that cannot be flagged is no hypothesis; primary ones are fixed before the run.
+        """
         found: dict[int, float] = {}
         for primary, share in ((True, 1 - self.class_share), (False, self.class_share)):
             places = [
                 place
                 for place, each in enumerate(measurements)
-                if unfit[place] is None and (each.primary if primary else each.localised)
+                if unfit[place] is None and (each.primary if primary else each.localised and missing[place] is None)
             ]
             chances = [_chance(measurements[place]) for place in places]
             known = [(place, chance) for place, chance in zip(places, chances, strict=True) if chance is not None]
             values = [chance for _, chance in known]
             many = not primary and len(values) > FEW
             family = e_benjamini_hochberg(e_values_of(values)) if many else holm(values)
-            found |= {place: float(p) / share for (place, _), p in zip(known, family, strict=True)}
+            found |= {place: min(1.0, float(p) / share) for (place, _), p in zip(known, family, strict=True)}
         return found
 
-    def _finding(self, measured: Measurement, unfit: str | None, level: float, adjusted: float | None) -> Finding:
+    def _finding(
+        self, measured: Measurement, unfit: str | None, missing: str | None, level: float, adjusted: float | None
+    ) -> Finding:
         margin = self.margins.get(measured.statistic)
-        bound = measured.floor.bound(level)
+        bound = measured.floor.bound(self.alpha * self.class_share if measured.localised else level)
         limit = max((number for number in (margin, bound) if number is not None), default=None)
         p_value = None if math.isnan(measured.value) else measured.floor.p_value(measured.value)
-        verdict, reason = self._verdict(measured, limit, adjusted)
-        if unfit is not None:
-            verdict, reason = Verdict.INCONCLUSIVE, unfit
+        why = unfit or missing
+        verdict, reason = (Verdict.INCONCLUSIVE, why) if why else self._verdict(measured, limit, adjusted)
         strict = verdict is Verdict.DRIFT and adjusted is not None and adjusted <= self.strict * self.alpha
-        return Finding(measured, bound, margin, limit, p_value, adjusted, verdict, strict, reason, unfit is not None)
+        hides = unfit is None and verdict is not Verdict.DRIFT and self._could_hide(measured, limit)
+        return Finding(
+            measured, bound, margin, limit, p_value, adjusted, verdict, strict, reason, unfit is not None, hides
+        )
 
     def _verdict(self, measured: Measurement, limit: float | None, adjusted: float | None) -> tuple[Verdict, str]:
-        missing = self._missing(measured)
-        if missing is not None:
-            return Verdict.INCONCLUSIVE, missing
         if limit is None:
             models = len(measured.floor.distances)
             reason = f"no margin is set and {models} reference retrains are no floor"
@@ -117,15 +125,24 @@ class Policy:
         if limit >= measured.ceiling:
             return Verdict.INCONCLUSIVE, "the limit is so wide that no move could exceed it"
         margin = self.margins.get(measured.statistic, 0.0)
-        beyond_floor = adjusted <= self.alpha if adjusted is not None else measured.lower > limit
+        if adjusted is None:
+            beyond_floor = measured.lower > limit
+        else:
+            beyond_floor = adjusted <= self.alpha and measured.lower > max(measured.floor.distances)
         if measured.lower > margin and beyond_floor:
-            return Verdict.DRIFT, "moved further than the limit, its whole interval"
+            return Verdict.DRIFT, _beyond(measured, limit)
         return _within(measured, limit)
 
-    def _missing(self, measured: Measurement) -> str | None:
+    def _could_hide(self, measured: Measurement, limit: float | None) -> bool:
+        """Whether a class could have been flagged if its images without a map had moved."""
+        enough = measured.undefined > 0 and measured.n + measured.undefined >= self.fewest_images
+        flaggable = limit is not None and limit < measured.ceiling and not measured.worst < limit
+        return measured.localised and enough and flaggable
+
+    def _missing(self, measured: Measurement, headline: Measurement) -> str | None:
         """Why there is too little evidence for any verdict, None when there is enough."""
         images = measured.n + measured.undefined
-        if measured.n < self.fewest_images:
+        if measured.n < max(1, self.fewest_images):
             return f"only {measured.n} images with maps in both versions; {self.fewest_images} needed"
         if measured.undefined > self.undefined_limit * images:
             return f"{measured.undefined} of {images} images have no map in one of the versions"
@@ -134,6 +151,9 @@ class Policy:
                 f"the candidate loses the maps of more images than the reference (McNemar's exact p = "
                 f"{measured.lost_p:.2g})"
             )
+        if measured.floor.tier == "0" and headline.floor.tier != "0":
+            models = len(measured.floor.distances)
+            return f"only {models} of the floor's models have enough such images: no floor for {measured.stratum}"
         return None
 
     def _unfit(self, measured: Measurement, instrument: Instrument | None) -> str | None:
@@ -154,14 +174,27 @@ class Policy:
         return None
 
 
+def _headlines(measurements: Sequence[Measurement]) -> list[Measurement]:
+    """For each measurement the one on the stratum that the verdict rests on."""
+    first: dict[tuple[str, str, str], Measurement] = {}
+    return [first.setdefault((each.slice, each.explainer, each.statistic), each) for each in measurements]
+
+
 def _chance(measured: Measurement) -> float | None:
     """The floor's p-value at the lower end of the interval: the images' uncertainty counts for the candidate."""
     return None if math.isnan(measured.lower) else measured.floor.p_value(measured.lower)
 
 
+def _beyond(measured: Measurement, limit: float) -> str:
+    """Holm's method may flag within the limit shown, which is Bonferroni's, once other hypotheses are flagged."""
+    if measured.lower > limit:
+        return "moved further than the limit, its whole interval"
+    return "moved further than the floor, its whole interval, at the level that the other flags leave (Holm)"
+
+
 def _within(measured: Measurement, limit: float) -> tuple[Verdict, str]:
     """Whether the whole interval lies within the limit."""
-    if _worst(measured) < limit:
+    if measured.worst < limit:
         return Verdict.PASS, "stayed within the limit, its whole interval"
     if measured.upper < limit:
         return Verdict.INCONCLUSIVE, f"the {measured.undefined} images without a map could have moved beyond the limit"
@@ -177,13 +210,3 @@ def _needed(measured: Measurement, limit: float) -> str:
     if gap <= 0.05 * reach:
         return "the distance lies on it, more images alone will not decide"
     return f"about {math.ceil(measured.n * (reach / gap) ** 2)} images would decide"
-
-
-def _worst(measured: Measurement) -> float:
-    """The interval's upper end if every image without a map had moved as far as the statistic allows.
-
-    Statistics are convex in the mean of per-image terms, so each such image adds at most ceiling / images. Without
-    this, a candidate could pass by losing the maps of the images that moved.
-    """
-    images = measured.n + measured.undefined
-    return measured.upper + measured.undefined * (measured.ceiling - measured.upper) / images  # exact when all have one

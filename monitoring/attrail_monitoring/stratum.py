@@ -12,6 +12,7 @@ Outcome = Literal["both right", "flipped", "both wrong"]
 ALL = "all"
 BOTH_RIGHT: Outcome = "both right"
 OUTCOMES: tuple[Outcome, ...] = (BOTH_RIGHT, "flipped", "both wrong")
+HEADLINES = (ALL, BOTH_RIGHT)  # the strata that a verdict can rest on
 
 
 def outcome(first: Rows, second: Rows, kind: Outcome) -> Rows:
@@ -19,6 +20,13 @@ def outcome(first: Rows, second: Rows, kind: Outcome) -> Rows:
     if kind == "flipped":
         return np.asarray(first != second)
     return np.asarray(first & second) if kind == BOTH_RIGHT else np.asarray(~(first | second))
+
+
+def outcomes(first: Rows, second: Rows) -> list[Outcome]:
+    """The outcome of each image, N of them."""
+    return [
+        BOTH_RIGHT if a and b else "flipped" if a or b else "both wrong" for a, b in zip(first, second, strict=True)
+    ]
 
 
 def classes(targets: NDArray[np.int64], fewest: int) -> Iterator[tuple[Stratum, Rows]]:

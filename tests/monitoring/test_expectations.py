@@ -9,8 +9,9 @@ import pandas as pd
 import pytest
 
 from attrail_explainers.errors import ExplanationError, SliceError
-from attrail_monitoring.expectations import _strict, _validate, validate_attributions, validate_slice_table
+from attrail_monitoring.expectations import validate_attributions, validate_slice_table
 from attrail_monitoring.slice_table import label_indices, read_slice_table
+from attrail_monitoring.validation import strict, validate
 
 
 @pytest.fixture
@@ -76,7 +77,9 @@ def test_rows_keep_their_numbers_after_a_filter(table, tmp_path):
 
 def test_failures_are_named():
     rows = pd.DataFrame({"row": [1, 2], "label": [0, 9]})
-    found = _validate("suite", rows, [gxe.ExpectColumnValuesToBeBetween(column="label", max_value=3)], index="row")
+    found = validate(
+        "suite", rows, [gxe.ExpectColumnValuesToBeBetween(column="label", max_value=3)], index=["row"], error=SliceError
+    )
     assert not found.success
     assert found.failures == ("expect_column_values_to_be_between of label",)
     assert found.result["results"][0]["result"]["unexpected_index_list"] == [{"label": 9, "row": 2}]
@@ -93,18 +96,20 @@ def test_an_exception_inside_an_expectation_is_an_error(expectation):
     """Great Expectations itself reports these as a failed expectation."""
     rows = pd.DataFrame({"row": [1, 2], "text": ["a", "b"]})
     with pytest.raises(SliceError, match=r"expectation expect_\w+ of suite broken could not be evaluated: .+"):
-        _validate("broken", rows, [expectation], index="row")
+        validate("broken", rows, [expectation], index=["row"], error=SliceError)
 
 
 def test_results_are_strict_json():
     rows = pd.DataFrame({"row": [1, 2, 3], "number": [0.5, np.inf, -np.inf]})
-    found = _validate("suite", rows, [gxe.ExpectColumnMaxToBeBetween(column="number", max_value=1)], index="row")
+    found = validate(
+        "suite", rows, [gxe.ExpectColumnMaxToBeBetween(column="number", max_value=1)], index=["row"], error=SliceError
+    )
     json.dumps(found.result, allow_nan=False)
     assert found.result["results"][0]["result"]["observed_value"] == "inf"
 
 
 def test_strange_values_become_text():
-    found = _strict({1: [float("nan"), (True, None)], "path": Path("a"), "number": np.float64("-inf")})
+    found = strict({1: [float("nan"), (True, None)], "path": Path("a"), "number": np.float64("-inf")})
     assert found == {"1": ["nan", [True, None]], "path": "a", "number": "-inf"}
 
 
