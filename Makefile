@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 export GOMP_SPINCOUNT := 1000
 
-.PHONY: demo test check bench bench-audit families clean
+.PHONY: demo test check bench bench-audit families zoo clean
 
 demo: .venv/ready  ## train, register, audit an honest retrain and a cheat
 	$(BIN)/python deploy/demo/demo.py
@@ -23,6 +23,9 @@ bench: .venv/bench  ## what explanations cost on this machine, beside the librar
 
 families: .venv/ready  ## which explainer works on which family of models; writes explainers/FAMILIES.md
 	$(BIN)/python tests/explainers/families.py
+
+zoo: .venv/ready  ## error rates of the verdict and of the detectors in use, on models trained here; writes monitoring/ZOO.md
+	$(BIN)/python tests/zoo --workers 2
 
 bench-audit: .venv/bench  ## two versions, 256 photographs, three methods: how long altogether
 	$(BIN)/python tests/bench/whole.py

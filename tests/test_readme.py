@@ -3,7 +3,9 @@
 import re
 import tomllib
 from pathlib import Path
+from typing import Any
 
+import pandas as pd
 import pytest
 
 from attrail_explainers.explainer import explainer_names
@@ -34,7 +36,7 @@ def test_the_two_commands_come_first_and_the_picture_before_line_60() -> None:
 
 def test_configuration_example_is_accepted(tmp_path: Path) -> None:
     (example,) = blocks("toml")
-    assert set(tomllib.loads(example)) == {"registry", "slice", "preprocessing", "explainer", "policy"}
+    assert set(tomllib.loads(example)) == {"registry", "slice", "preprocessing", "explainer", "policy", "sequence", "rule"}
     path = tmp_path / "attrail.toml"
     path.write_text(example)
     config = read_config(path)
@@ -42,10 +44,19 @@ def test_configuration_example_is_accepted(tmp_path: Path) -> None:
     assert config.slices[0].source == tmp_path / "slices" / "validation.csv"
 
 
-def test_python_example_runs(capsys: pytest.CaptureFixture[str]) -> None:
-    (example,) = blocks("python")
-    exec(compile(example, "README.md", "exec"), {})
+def test_python_examples_run(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The second one on the measurements of the first."""
+    explaining, holding = blocks("python")
+    names: dict[str, Any] = {}
+    exec(compile(explaining, "README.md", "exec"), names)
     assert capsys.readouterr().out.startswith(("PASS", "DRIFT", "INCONCLUSIVE"))
+    monkeypatch.chdir(tmp_path)
+    pd.DataFrame([finding.row() for finding in names["report"].findings]).to_csv("measurements.csv", index=False)
+    exec(compile(holding.replace('"validation"', '"images"').replace('"shap"', '"lime"'), "README.md", "exec"), names)
+    (found,) = names["result"].run_results.values()
+    assert len(found.results) == 1
 
 
 def test_performance_is_quoted_from_the_bench() -> None:

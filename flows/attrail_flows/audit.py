@@ -32,6 +32,7 @@ from attrail_monitoring.expectations import Validation
 from attrail_monitoring.measurement import Measurement
 from attrail_monitoring.policy import Policy
 from attrail_monitoring.sequence import with_alarm
+from attrail_monitoring.stratum import HEADLINES
 from attrail_monitoring.verdict import DriftReport, Verdict
 
 logger = logging.getLogger("attrail.audit")
@@ -167,7 +168,6 @@ def calibrate(config: AuditConfig) -> dict[str, Any]:
     _, slices = validate(config, versions)
     reference = explain(registry, versions.reference, slices, config, None)
     found = floor_of(registry, config, versions, slices, reference)
-    calibration_steps.require_retrains(found.facts, (reference,))
     return found.calibration.document() | {"run_id": found.facts.run_id, "key": found.facts.key}
 
 
@@ -212,7 +212,7 @@ def gather(
     reference = explain(registry, versions.reference, slices, config, None)
     calibrated = floor_of(registry, config, versions, slices, reference)
     candidate = explain(registry, versions.candidate, slices, config, reference)
-    calibration_steps.require_retrains(calibrated.facts, (reference, candidate))
+    calibration_steps.require_retrains(calibrated.facts.models, candidate)
     measurements, validation = compare(reference, candidate, calibrated, policy)
     report = judge(measurements, policy, calibrated)
     sequence = steps.continue_sequence(registry, config, report, reference, candidate)
@@ -225,7 +225,7 @@ def gather(
         slices=slices,
         tables=tables.tables,
         maps={"reference": reference.maps, "candidate": candidate.maps},
-        validations=(*tables.validations, validation),
+        validations=(*tables.validations, validation, *steps.hold_rules(config, report)),
         config=_shown_config(config, registry),
         settings=policy.settings,
         calibration=calibrated.calibration,
@@ -251,6 +251,7 @@ def floor_of(
     for version in versions.floor:
         floor.append(explain(registry, version, slices, config, reference))
         clock.step(f"explained {version.label}")
+    calibration_steps.require_retrains([steps.model_facts(each, "floor") for each in floor], reference)
     return measure_floor(registry, config, slices, reference, floor, key)
 
 
@@ -267,6 +268,7 @@ def announce(kept: AuditRecord) -> None:
         "slice",
         "explainer",
         "statistic",
+        "stratum",
         "value",
         "lower",
         "upper",
@@ -315,14 +317,15 @@ def _markdown(document: Mapping[str, Any]) -> str:
         "",
         f"MLflow run `{document['run_id']}`, artifacts under `{ROOT}/`.",
         "",
-        "| slice | explainer | statistic | value | interval | limit | verdict |",
-        "|---|---|---|---|---|---|---|",
+        "| slice | images | explainer | statistic | value | interval | limit | verdict |",
+        "|---|---|---|---|---|---|---|---|",
     ]
-    return "\n".join([*lines, *(_markdown_row(row) for row in document["measurements"])])
+    shown = [row for row in document["measurements"] if row["stratum"] in HEADLINES or row["verdict"] == "DRIFT"]
+    return "\n".join([*lines, *(_markdown_row(row) for row in shown)])
 
 
 def _markdown_row(row: Mapping[str, Any]) -> str:
-    cells = [row["slice"], row["explainer"], row["statistic"], _shown(row["value"])]
+    cells = [row["slice"], row["stratum"], row["explainer"], row["statistic"], _shown(row["value"])]
     cells += [f"{_shown(row['lower'])} to {_shown(row['upper'])}", _shown(row["limit"]), row["verdict"]]
     return "| " + " | ".join(cells) + " |"
 

@@ -50,7 +50,7 @@ def calibration_key(config: AuditConfig, versions: Versions, slices: Sequence[Sl
             "reference": [versions.reference.label, reference.weights_digest],
             "floor": floor,
             "slices": {each.name: each.digest for each in slices},
-            "targets": policy.targets,
+            "targets": {name: found.tolist() for name, found in reference.targets.items()},
             "explainers": steps.explainer_facts(reference),
             "settings": asdict(policy.settings),
             "statistics": statistic_names(),
@@ -119,15 +119,14 @@ def rehearsed(config: AuditConfig, reference: Explained, floor: Sequence[Explain
     return sum(len(each) for each in slices) * (aware + again)
 
 
-def require_retrains(facts: CalibrationFacts, compared: Sequence[Explained]) -> None:
+def require_retrains(models: Sequence[ModelFacts], compared: Explained) -> None:
     """ConfigError when a floor version has the weights of a compared one: no retrain, it would lower the floor."""
-    for each in facts.models:
-        for other in compared:
-            if each.weights_digest == other.weights_digest:
-                raise ConfigError(
-                    f"{each.label} in registry.floor has the weights of {other.version.label}: it is no retrain; "
-                    "take it out"
-                )
+    for each in models:
+        if each.weights_digest == compared.weights_digest:
+            raise ConfigError(
+                f"{each.label} in registry.floor has the weights of {compared.version.label}: it is no retrain; "
+                "take it out"
+            )
 
 
 def _facts(document: Mapping[str, Any], run_id: str) -> CalibrationFacts:

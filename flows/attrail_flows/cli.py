@@ -10,6 +10,7 @@ from pathlib import Path
 import click
 
 from attrail_explainers.errors import AttrailError
+from attrail_flows.trail_commands import export, journal, keys, verify
 
 EXIT = {"PASS": 0, "DRIFT": 1, "INCONCLUSIVE": 3}
 ERROR = 2
@@ -111,7 +112,13 @@ def calibrate(config_file: Path, reference: str | None) -> None:
 @click.option("--shift", type=float, help="Wanted shift of the floor, in SDs of the retrains' log distances.")
 @click.option("--images", type=int, help="Images at hand: says what they can show.")
 @click.option("--retrains", type=int, help="Retrains at hand: says what they can show.")
-@click.option("--hypotheses", type=int, default=9, show_default=True, help="Explainers x primary statistics x slices.")
+@click.option(
+    "--hypotheses",
+    type=click.IntRange(min=1),
+    default=6,
+    show_default=True,
+    help="Explainers x primary statistics x slices.",
+)
 @click.option("--alpha", type=float, default=0.05, show_default=True)
 @click.option("--power", type=float, default=0.9, show_default=True)
 def plan(  # noqa: PLR0913, PLR0917 - one option each
@@ -126,8 +133,10 @@ def plan(  # noqa: PLR0913, PLR0917 - one option each
 ) -> None:
     """How many images and reference retrains a wanted effect needs, or what those at hand can show."""
     from attrail_flows.plan import plan_lines
+    from attrail_monitoring.policy import Policy
 
-    for line in plan_lines(effect, sd, shift, images, retrains, alpha / hypotheses, power):
+    level = Policy(alpha=alpha).level(hypotheses)
+    for line in plan_lines(effect, sd, shift, images, retrains, level, power):
         click.echo(line)
 
 
@@ -155,6 +164,10 @@ def list_(kind: str) -> None:
     from attrail_flows.terminal import print_explainers, print_statistics
 
     {"explainers": print_explainers, "statistics": print_statistics, "checks": print_checks}[kind]()
+
+
+for _command in (export, journal, keys, verify):
+    attrail.add_command(_command)
 
 
 def main() -> None:

@@ -11,6 +11,7 @@ from attrail_explainers.explainer import Explainer, make_explainer
 from attrail_explainers.slice import Preprocessing
 from attrail_monitoring.policy import Policy
 from attrail_monitoring.settings import Settings
+from attrail_monitoring.statistic import statistic_names
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]+$", max_length=60)]
 Change = Literal["same-function", "retrain", "refresh", "fine-tune", "architecture"]
@@ -119,6 +120,7 @@ class AuditConfig(Section):
     )
     policy: PolicySection = Field(default_factory=PolicySection)
     sequence: SequenceSection | None = None
+    rules: tuple[dict[str, Any], ...] = Field(alias="rule", default=())
 
     model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
 
@@ -159,7 +161,21 @@ def read_config(path: Path, reference: str | None = None, candidate: str | None 
     config.policy.value()
     for explainer in config.explainers:
         explainer.value()
+    if config.rules:
+        _require_rules(config)
     return _anchored(config, path.resolve().parent)
+
+
+def _require_rules(config: AuditConfig) -> None:
+    """Rules that can be held: known kinds and keys, about what the audit measures."""
+    from attrail_monitoring.rule_table import rules_of  # noqa: PLC0415 - it loads Great Expectations
+
+    known = {
+        "slice": [each.name for each in config.slices],
+        "explainer": [each.name for each in config.explainers],
+        "statistic": statistic_names(),
+    }
+    rules_of(config.rules, known)
 
 
 def _read(path: Path, what: str) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 from attrail_explainers.errors import ConfigError
 from attrail_monitoring import power as sizes
+from attrail_monitoring.floor import FEWEST
 
 
 def plan_lines(
@@ -15,13 +16,15 @@ def plan_lines(
     alpha: float,
     power: float,
 ) -> Iterator[str]:
-    """One sentence for each question that was asked; ConfigError when none was.
+    """One sentence for each question that was asked; ConfigError when none was, or when there is no answer.
 
     ``alpha`` is each hypothesis's own level. ``effect`` and ``sd`` are about images (a paired t-test), ``shift`` about
     retrains (the floor's t-prediction bound).
     """
     if effect is None and shift is None and images is None and retrains is None:
         raise ConfigError("nothing to plan for: give --effect, --shift, --images or --retrains")
+    if retrains is not None and retrains < FEWEST:
+        raise ConfigError(f"{retrains} reference retrains are no floor, whatever the shift: plan for {FEWEST} or more")
     level = f"at level {alpha:.4f} with power {power:.0%}"
     if effect is not None:
         needed = sizes.images_needed(effect, alpha, power, sd)

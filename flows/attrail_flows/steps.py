@@ -27,6 +27,7 @@ from attrail_monitoring.calibration import Calibration
 from attrail_monitoring.expectations import Validation, validate_attributions, validate_slice_table
 from attrail_monitoring.measurement import Measurement, measure
 from attrail_monitoring.policy import Policy
+from attrail_monitoring.rule_table import rules_of, validate_measurements
 from attrail_monitoring.sequence import STATISTIC as SEQUENTIAL
 from attrail_monitoring.sequence import Sequence as Sequence_
 from attrail_monitoring.sequence import advance
@@ -246,6 +247,14 @@ def continue_sequence(
     right = reference.right[section.slice] & candidate.right[section.slice]
     after = advance(before, name, maps, right, measured, config.policy.value().settings, section.restart)
     return replace(after, previous=found[0] if found else None)
+
+
+def hold_rules(config: AuditConfig, report: DriftReport) -> list[Validation]:
+    """What the configuration's own rules say of the measurements; nothing without rules."""
+    if not config.rules:
+        return []
+    rows = pd.DataFrame([finding.row() for finding in report.findings])
+    return [validate_measurements(rows, rules_of(config.rules))]
 
 
 def _counted(measured: Measurement, slice_name: str, explainer: str) -> bool:

@@ -8,9 +8,8 @@ from rich.table import Table
 
 from attrail_explainers.explainer import explainer_class, explainer_names
 from attrail_monitoring.statistic import make_statistic, statistic_names
-from attrail_monitoring.stratum import ALL, BOTH_RIGHT
+from attrail_monitoring.stratum import HEADLINES
 
-HEADLINES = (ALL, BOTH_RIGHT)
 COLOURS = {"PASS": "green", "DRIFT": "red", "INCONCLUSIVE": "yellow"}
 
 

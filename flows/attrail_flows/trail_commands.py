@@ -63,6 +63,7 @@ def export(run_id: str, out: Path, journal: Path | None, trust: Path | None, tra
     The bundle is sealed with the key that ATTRAIL_SIGNING_KEY names.
     """
     from attrail_mlflow.bundle import write_bundle
+    from attrail_mlflow.inspection import inspect_run
     from attrail_mlflow.journal import read_journal
     from attrail_mlflow.journal_file import JournalFile
     from attrail_mlflow.kept_run import fetch_run
@@ -74,6 +75,7 @@ def export(run_id: str, out: Path, journal: Path | None, trust: Path | None, tra
     trail = Trail.from_environment()
     with _judged(), tempfile.TemporaryDirectory(prefix="attrail-") as scratch:
         folder = fetch_run(Registry(tracking_uri), _run_id(run_id), Path(scratch))
+        inspect_run(folder, trusted)
         records = read_journal(JournalFile(journal), trusted) if journal else ()
         write_bundle(folder, out, trail, trusted or TrustedKeys(), records)
     click.echo(f"written: {out}" + ("" if trail.signer else " (not sealed: ATTRAIL_SIGNING_KEY names no key)"))

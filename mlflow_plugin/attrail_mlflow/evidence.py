@@ -6,18 +6,26 @@ audit.json                                   every fact and digest, the verdict 
 report.html                                  the same for people, one self-contained file
 measurements.csv                             one row per slice, explainer and statistic
 config.json                                  the configuration as it was read
+policy.json                                  the policy, as it was posted in the run before anything was computed
+environment.json                             versions of the software, and the hardware
+calibration.json                             every distance of the noise floor, and what the explainers can measure
+sequence.json                                state of the sequence of audits this one belongs to, if any
 slices/SLICE.csv                             rows of the slice with the sha256 of every image file
-maps/SLICE/EXPLAINER/ROLE.safetensors        raw maps; ROLE is reference, candidate or floor-VERSION
+maps/SLICE/EXPLAINER/ROLE.safetensors        raw maps; ROLE is reference or candidate
 overlays/SLICE/EXPLAINER/RANK-SAMPLE.png     most-moved images: image, reference, candidate on one colour scale
 expectations/NAME.json                       Great Expectations results, strict JSON
+expectations/suite-NAME.json                 the suite, for Great Expectations
+expectations.html                            the same for people, one self-contained file
+signer.pem                                   public key of who signed, if anybody did
 manifest.json                                sha256 of every other file
+statement.json                               the verdict and what it is bound to, in a signed envelope (``trail``)
 """
 
 import hashlib
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -27,14 +35,18 @@ import pandas as pd
 from attrail_explainers.attributions import Attributions, save_attributions
 from attrail_explainers.slice import Slice
 from attrail_monitoring.audit_record import AuditRecord
+from attrail_monitoring.calibration import Calibration
 from attrail_monitoring.expectations import Validation
 from attrail_monitoring.measurement import image_distances
-from attrail_monitoring.settings import Settings
 from attrail_monitoring.picture import fit, overlay, png, shared_scale
 from attrail_monitoring.report.report import render_report
+from attrail_monitoring.rule_page import render_rule_page
+from attrail_monitoring.sequence import Sequence as AuditSequence
+from attrail_monitoring.settings import Settings
 from attrail_monitoring.slice_table import SliceTable
 
 SHOWN = 8
+LOADING = "allow_pickle"  # kept with the policy, but no part of what is judged, nor of its digest
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,15 +60,26 @@ class Evidence:
     validations: Sequence[Validation]
     config: Mapping[str, Any]
     settings: Settings
+    calibration: Calibration = field(default_factory=Calibration)
+    sequence: AuditSequence | None = None
 
     def write(self, folder: Path) -> None:
         """Write every file below ``folder``; the same evidence always gives the same bytes."""
         document = self.record.document()
         _write_json(folder / "audit.json", document)
         _write_json(folder / "config.json", self.config)
+        policy = {key: value for key, value in document["policy"].items() if key != LOADING}
+        _write_json(folder / "policy.json", policy)
+        _write_json(folder / "environment.json", document["environment"])
+        _write_json(folder / "calibration.json", self.calibration.document())
+        if self.sequence is not None:
+            _write_json(folder / "sequence.json", self.sequence.document())
         pd.DataFrame(document["measurements"]).to_csv(folder / "measurements.csv", index=False)
         for validation in self.validations:
             _write_json(folder / "expectations" / f"{validation.name}.json", validation.result)
+            _write_json(folder / "expectations" / f"suite-{validation.name}.json", validation.suite)
+        title = f"{self.record.candidate.label} against {self.record.reference.label}"
+        (folder / "expectations.html").write_text(render_rule_page(self.validations, title), encoding="utf-8")
         for table in self.tables:
             _write_slice(folder / "slices" / f"{table.name}.csv", table)
         for role, maps in self.maps.items():
@@ -106,6 +129,8 @@ def _write_json(path: Path, document: Mapping[str, Any]) -> None:
 
 def _write_slice(path: Path, table: SliceTable) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    rows = table.rows.drop(columns="path")
-    rows["sha256"] = [hashlib.sha256(Path(each).read_bytes()).hexdigest() for each in table.rows["path"]]
+    rows = table.rows.drop(columns=["path", "mask_path"], errors="ignore")
+    for column, name in (("path", "sha256"), ("mask_path", "mask_sha256")):
+        if column in table.rows:
+            rows[name] = [hashlib.sha256(Path(each).read_bytes()).hexdigest() for each in table.rows[column]]
     rows.to_csv(path)
