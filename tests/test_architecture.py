@@ -28,6 +28,9 @@ HOMES = {
     "prefect": {"attrail_flows"},
     "pydantic": {"attrail_flows"},
     "click": {"attrail_flows"},
+    "securesystemslib": {"attrail_mlflow"},
+    "cryptography": {"attrail_mlflow"},
+    "rfc8785": {"attrail_mlflow"},
 }
 FILES = [(package, path) for package, root in PACKAGES.items() for path in sorted((root / package).rglob("*.py"))]
 

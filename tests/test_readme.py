@@ -36,7 +36,15 @@ def test_the_two_commands_come_first_and_the_picture_before_line_60() -> None:
 
 def test_configuration_example_is_accepted(tmp_path: Path) -> None:
     (example,) = blocks("toml")
-    assert set(tomllib.loads(example)) == {"registry", "slice", "preprocessing", "explainer", "policy", "sequence", "rule"}
+    assert set(tomllib.loads(example)) == {
+        "registry",
+        "slice",
+        "preprocessing",
+        "explainer",
+        "policy",
+        "sequence",
+        "rule",
+    }
     path = tmp_path / "attrail.toml"
     path.write_text(example)
     config = read_config(path)

@@ -66,7 +66,7 @@ class EvidenceError(AttrailError):
     """Kept evidence is incomplete, altered, or cannot be read; the message names the first thing that is wrong."""
 
 
-class GateRefusal(AttrailError):
+class GateRefusal(AttrailError):  # noqa: N818 - a refusal is the gate doing its work
     """A statement does not let a model version through; ``reason`` is one of ``attrail_mlflow.reason.Reason``."""
 
     def __init__(self, message: str, reason: str) -> None:

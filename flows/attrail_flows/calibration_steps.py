@@ -86,7 +86,7 @@ def measure(
     classifier = registry.load(reference.version, allow_pickle=config.policy.allow_pickle)
     repeats = _repeats(classifier, slices, config, reference, progress) if source == "repeats" else []
     rehearsal = Rehearsal(
-        _random_head(classifier, slices, config, reference, progress),
+        random_head(classifier, slices, config, reference, progress),
         _again(registry, classifier, slices, config, reference, floor[:1], progress),
     )
     others = repeats or [each.version_maps for each in floor]
@@ -141,7 +141,7 @@ def _facts(document: Mapping[str, Any], run_id: str) -> CalibrationFacts:
     )
 
 
-def _random_head(
+def random_head(
     classifier: Classifier, slices: Sequence[Slice], config: AuditConfig, reference: Explained, progress: Progress
 ) -> VersionMaps:
     """The reference with a random classification layer, by the explainers that look at the class."""

@@ -78,6 +78,7 @@ class PolicySection(Section):
     alpha: float = 0.05
     strict: float = 0.1
     class_share: float = 0.2
+    together_share: float = 0.5
     margins: dict[str, float] = Field(default_factory=lambda: dict(Policy().margins))
     undefined_limit: float = 0.05
     fewest_images: PositiveInt = 16

@@ -26,6 +26,7 @@ from attrail_monitoring.audit_record import AuditRecord, CalibrationFacts, Model
 from attrail_monitoring.calibration import Calibration
 from attrail_monitoring.expectations import Validation, validate_attributions, validate_slice_table
 from attrail_monitoring.measurement import Measurement, measure
+from attrail_monitoring.most_moved import most_moved
 from attrail_monitoring.policy import Policy
 from attrail_monitoring.rule_table import rules_of, validate_measurements
 from attrail_monitoring.sequence import STATISTIC as SEQUENTIAL
@@ -296,6 +297,7 @@ def audit_record(
             f"{maps.slice_name}/{maps.explainer}/{maps.model}": maps.digest for each in compared for maps in each.maps
         },
         environment=environment(),
+        moved=most_moved(reference.version_maps, candidate.version_maps, config.policy.value().settings),
     )
 
 

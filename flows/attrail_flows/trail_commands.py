@@ -5,6 +5,7 @@ None of them needs torch; only a run id needs MLflow. Exit status: 0 right, 1 so
 """
 
 import contextlib
+import json
 import re
 import sys
 import tempfile
@@ -22,6 +23,14 @@ FILE = click.Path(dir_okay=False, path_type=Path)
 TRUST = click.option(
     "--trust", type=FILE, envvar="ATTRAIL_TRUSTED_KEYS", help="Policy file whose [[key]] tables name the trusted keys."
 )
+OWNER = click.option("--owner", default="whose key this is", help="Whose key it is, for the entry that is printed.")
+MAY = click.option(
+    "--may",
+    multiple=True,
+    type=click.Choice(["verdict", "baseline", "waiver", "bundle", "journal"]),
+    default=("verdict", "baseline", "bundle", "journal"),
+    help="What it may sign, for the entry that is printed; may be given again. All but waivers when left out.",
+)
 TRACKING = click.option("--tracking-uri", envvar="MLFLOW_TRACKING_URI", help="Where MLflow is, for a run id.")
 
 
@@ -32,7 +41,9 @@ def keys() -> None:
 
 @keys.command("new")
 @click.argument("path", type=FILE)
-def new(path: Path) -> None:
+@OWNER
+@MAY
+def new(path: Path, owner: str, may: tuple[str, ...]) -> None:
     """Make an Ed25519 key: PATH is private, PATH.pub public.
 
     With ATTRAIL_SIGNING_PASSPHRASE or ATTRAIL_SIGNING_PASSPHRASE_FILE the private key is encrypted. Point
@@ -41,23 +52,25 @@ def new(path: Path) -> None:
     from attrail_mlflow.keys import new_key, passphrase_from_environment
 
     new_key(path, passphrase_from_environment())
-    _show(path.with_name(path.name + ".pub"))
+    _show(path.with_name(path.name + ".pub"), owner, may)
 
 
 @keys.command("show")
 @click.argument("path", type=FILE)
-def show(path: Path) -> None:
+@OWNER
+@MAY
+def show(path: Path, owner: str, may: tuple[str, ...]) -> None:
     """Show a public key's id, as an entry for a policy file."""
-    _show(path)
+    _show(path, owner, may)
 
 
 @click.command()
 @click.argument("run_id")
 @click.option("--out", type=FILE, required=True, help="The bundle to write; it must not exist.")
-@click.option("--journal", type=FILE, envvar="ATTRAIL_JOURNAL", help="Journal whose records about the run go along.")
+@click.option("--journal", envvar="ATTRAIL_JOURNAL", help="Journal, file or database, with records of the run.")
 @TRUST
 @TRACKING
-def export(run_id: str, out: Path, journal: Path | None, trust: Path | None, tracking_uri: str | None) -> None:
+def export(run_id: str, out: Path, journal: str | None, trust: Path | None, tracking_uri: str | None) -> None:
     """Write one audit's evidence to one file that `attrail verify` checks without a server.
 
     The bundle is sealed with the key that ATTRAIL_SIGNING_KEY names.
@@ -65,7 +78,7 @@ def export(run_id: str, out: Path, journal: Path | None, trust: Path | None, tra
     from attrail_mlflow.bundle import write_bundle
     from attrail_mlflow.inspection import inspect_run
     from attrail_mlflow.journal import read_journal
-    from attrail_mlflow.journal_file import JournalFile
+    from attrail_mlflow.journal_place import store_at
     from attrail_mlflow.kept_run import fetch_run
     from attrail_mlflow.registry import Registry
     from attrail_mlflow.trail import Trail
@@ -76,7 +89,7 @@ def export(run_id: str, out: Path, journal: Path | None, trust: Path | None, tra
     with _judged(), tempfile.TemporaryDirectory(prefix="attrail-") as scratch:
         folder = fetch_run(Registry(tracking_uri), _run_id(run_id), Path(scratch))
         inspect_run(folder, trusted)
-        records = read_journal(JournalFile(journal), trusted) if journal else ()
+        records = read_journal(store_at(journal), trusted) if journal else ()
         write_bundle(folder, out, trail, trusted or TrustedKeys(), records)
     click.echo(f"written: {out}" + ("" if trail.signer else " (not sealed: ATTRAIL_SIGNING_KEY names no key)"))
 
@@ -89,14 +102,19 @@ def export(run_id: str, out: Path, journal: Path | None, trust: Path | None, tra
 def verify(what: str, allow_unsigned: bool, trust: Path | None, tracking_uri: str | None) -> None:
     """Check a bundle, a journal or an audit's run, and name the first thing that is wrong.
 
-    WHAT is a file, a folder with a run's files, or an MLflow run id. Exit status: 0 right, 1 wrong, 2 usage.
+    WHAT is a file, a folder with a run's files, the address of a database with a journal, or an MLflow run id. Exit
+    status: 0 right, 1 wrong, 2 usage.
     """
-    from attrail_mlflow.inspection import inspect
+    from attrail_mlflow.inspection import inspect, inspect_store
+    from attrail_mlflow.journal_place import is_database, store_at
     from attrail_mlflow.trusted_keys import read_trusted_keys
 
     trusted = read_trusted_keys(trust) if trust else None
     with _judged(), tempfile.TemporaryDirectory(prefix="attrail-") as scratch:
-        found = inspect(_evidence(what, tracking_uri, Path(scratch)), trusted)
+        if is_database(what):
+            found = inspect_store(store_at(what), trusted)
+        else:
+            found = inspect(_evidence(what, tracking_uri, Path(scratch)), trusted)
         for line in found.facts:
             click.echo(f"ok       {line}")
         for line in found.cautions:
@@ -157,14 +175,14 @@ def _run_id(text: str) -> str:
     return text
 
 
-def _show(path: Path) -> None:
+def _show(path: Path, owner: str, may: tuple[str, ...]) -> None:
     from attrail_mlflow.keys import key_id, read_public
 
     try:
         public = read_public(path.read_bytes(), str(path))
     except OSError as error:
         raise ConfigError(f"public key {path} cannot be read: {error}") from error
-    click.echo(
-        f'[[key]]\nid = "{key_id(public)}"\nfile = "{path.name}"\nmay = ["verdict", "baseline", "bundle", "journal"]'
-    )
-    click.echo('owner = "whose key this is"')
+    facts = {"id": key_id(public), "file": path.name, "may": list(may), "owner": owner}
+    click.echo("[[key]]")
+    for name, value in facts.items():
+        click.echo(f"{name} = {json.dumps(value, ensure_ascii=False)}")  # such JSON is TOML as well

@@ -1,10 +1,9 @@
 """The audit's run in MLflow: marked finished only when every file of it is there."""
 
 import contextlib
-import hashlib
 import json
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import unquote, urlparse
@@ -21,12 +20,16 @@ from mlflow.entities import (
 from mlflow.exceptions import MlflowException
 
 from attrail_explainers.errors import RecordError, RegistryError
+from attrail_mlflow.manifest import UNLISTED
 from attrail_mlflow.registry import RegisteredVersion, Registry
+from attrail_mlflow.trail import Trail
 from attrail_monitoring.audit_record import AuditRecord
+from attrail_monitoring.stratum import HEADLINES
 
 ROOT = "attrail"
-MANIFEST = "manifest.json"
 COMPLETE = "attrail.complete"
+SEQUENCE_TAG = "attrail.sequence"
+STATEMENT_TAG = "attrail.statement"
 
 logger = logging.getLogger("attrail.audit_run")
 
@@ -51,21 +54,32 @@ class AuditRun:
     ) -> None:
         """Log parameters, metrics, links to both versions and every file of ``folder``, then check that all arrived.
 
-        Raises RecordError when a file is missing in the store afterwards.
+        The files get a manifest and a statement, signed if this process has a key (``trail``), which the candidate
+        carries as a tag. Raises RecordError when a file is missing in the store afterwards.
         """
-        client = self.registry.client
+        client, trail = self.registry.client, Trail.from_environment()
         client.log_batch(self.run_id, metrics=_metrics(record), params=_parameters(record), tags=_tags(record))
         models = [LoggedModelInput(each.model_id) for each in (reference, candidate) if each.model_id]
         client.log_inputs(self.run_id, datasets=_datasets(record), models=models)
-        manifest = write_manifest(folder)
-        client.log_artifacts(self.run_id, str(folder), ROOT)
-        missing = set(manifest) | {MANIFEST}
-        missing -= {path.removeprefix(f"{ROOT}/") for path in self._artifacts(ROOT)}
-        if missing:
-            raise RecordError(f"run {self.run_id}: {len(missing)} files did not arrive, first {sorted(missing)[0]}")
-        for key, value in _version_tags(record, self.run_id).items():
+        manifest, envelope = trail.attest(
+            folder,
+            record.document(),
+            self.registry.identity(candidate, record.candidate.weights_digest),
+            self.registry.identity(reference, record.reference.weights_digest),
+            self.registry.aliases(reference),
+        )
+        self.send(folder, set(manifest) | UNLISTED)
+        trail.note_audit(envelope)
+        for key, value in (_version_tags(record, self.run_id) | {STATEMENT_TAG: envelope.decode()}).items():
             client.set_model_version_tag(candidate.name, candidate.version, key, value)
         client.set_tag(self.run_id, COMPLETE, "true")
+
+    def send(self, folder: Path, names: set[str]) -> None:
+        """Log a folder's files; RecordError when one of the ``names`` is missing in the store afterwards."""
+        self.registry.client.log_artifacts(self.run_id, str(folder), ROOT)
+        missing = names - {path.removeprefix(f"{ROOT}/") for path in self._artifacts(ROOT)}
+        if missing:
+            raise RecordError(f"run {self.run_id}: {len(missing)} files did not arrive, first {sorted(missing)[0]}")
 
     def _artifacts(self, path: str) -> Iterator[str]:
         for each in self.registry.client.list_artifacts(self.run_id, path):
@@ -81,6 +95,13 @@ def audit_run(registry: Registry, experiment: str, name: str) -> Iterator[AuditR
 
     Raises RegistryError when MLflow refuses or cannot be reached.
     """
+    run = open_run(registry, experiment, name)
+    with finishing(run), translated(run):
+        yield run
+
+
+def open_run(registry: Registry, experiment: str, name: str) -> AuditRun:
+    """Begin a run; RegistryError when MLflow refuses or cannot be reached."""
     client = registry.client
     try:
         found = client.get_experiment_by_name(experiment)
@@ -88,22 +109,27 @@ def audit_run(registry: Registry, experiment: str, name: str) -> Iterator[AuditR
         info = client.create_run(experiment_id, run_name=name, tags={COMPLETE: "false"}).info
     except MlflowException as error:
         raise RegistryError(f"the audit's run cannot be started in MLflow: {error}", transient=True) from error
+    return AuditRun(registry, info.run_id, info.artifact_uri)
+
+
+@contextlib.contextmanager
+def finishing(run: AuditRun) -> Iterator[None]:
+    """Mark a run FINISHED when the block ends, FAILED when it raises."""
     try:
-        yield AuditRun(registry, info.run_id, info.artifact_uri)
-    except BaseException as error:
-        _fail(registry, info.run_id)
-        if isinstance(error, MlflowException):
-            raise RegistryError(f"run {info.run_id}: MLflow did not keep the audit: {error}", transient=True) from error
+        yield
+    except BaseException:
+        _fail(run.registry, run.run_id)
         raise
-    client.set_terminated(info.run_id, RunStatus.to_string(RunStatus.FINISHED))
+    run.registry.client.set_terminated(run.run_id, RunStatus.to_string(RunStatus.FINISHED))
 
 
-def write_manifest(folder: Path) -> Mapping[str, str]:
-    """Write manifest.json with the sha256 of every file below ``folder`` and return it."""
-    files = sorted(path for path in folder.rglob("*") if path.is_file() and path.name != MANIFEST)
-    manifest = {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
-    (folder / MANIFEST).write_text(json.dumps(manifest, indent=1, sort_keys=True) + "\n")
-    return manifest
+@contextlib.contextmanager
+def translated(run: AuditRun) -> Iterator[None]:
+    """MLflow's errors inside the block as a RegistryError: trying again may help."""
+    try:
+        yield
+    except MlflowException as error:
+        raise RegistryError(f"run {run.run_id}: MLflow did not keep the audit: {error}", transient=True) from error
 
 
 def _fail(registry: Registry, run_id: str) -> None:
@@ -115,9 +141,9 @@ def _fail(registry: Registry, run_id: str) -> None:
 
 
 def _metrics(record: AuditRecord) -> list[Metric]:
+    """What the verdict rests on; other strata and classes are in measurements.csv."""
     found: dict[str, float] = {}
-    for finding in record.report.findings:
-        row = finding.row()
+    for row in (each.row() for each in record.report.findings if each.measurement.stratum in HEADLINES):
         for part in ("value", "lower", "upper", "limit", "undefined"):
             if row[part] is not None:
                 found[f"{row['slice']}/{row['explainer']}/{row['statistic']}/{part}"] = float(row[part])
@@ -143,6 +169,8 @@ def _parameters(record: AuditRecord) -> list[Param]:
 
 def _tags(record: AuditRecord) -> list[RunTag]:
     tags = {"attrail.verdict": record.report.verdict.value, "attrail.reason": record.report.reason}
+    if record.sequence is not None:
+        tags[SEQUENCE_TAG] = record.sequence["name"]
     return [RunTag(key, value) for key, value in tags.items()]
 
 

@@ -11,7 +11,8 @@ from mlflow.artifacts import download_artifacts
 from mlflow.exceptions import MlflowException
 
 from attrail_explainers.errors import RecordError, RegistryError
-from attrail_mlflow.audit_run import COMPLETE, ROOT, audit_run, write_manifest
+from attrail_mlflow.audit_run import COMPLETE, ROOT, audit_run
+from attrail_mlflow.manifest import MANIFEST, write_manifest
 from attrail_mlflow.registry import Registry
 
 FILE = "calibration.json"
@@ -30,28 +31,36 @@ def find_calibration(registry: Registry, experiment: str, key: str) -> tuple[str
             return None
         wanted = f"tags.`{KEY}` = '{key}' and tags.`{COMPLETE}` = 'true'"
         runs = client.search_runs([found.experiment_id], wanted, order_by=["attributes.start_time DESC"], max_results=1)
-        if not runs:
-            return None
-        with tempfile.TemporaryDirectory(prefix="attrail-") as folder:
-            uri = f"runs:/{runs[0].info.run_id}/{ROOT}/{FILE}"
-            content = Path(download_artifacts(artifact_uri=uri, dst_path=folder)).read_bytes()
     except MlflowException as error:
         raise RegistryError(f"calibrations cannot be looked up in MLflow: {error}", transient=True) from error
+    if not runs:
+        return None
+    run_id = runs[0].info.run_id
+    content = _content(run_id)
     if _digest(content) != runs[0].data.tags.get(DIGEST):
-        raise RecordError(
-            f"run {runs[0].info.run_id}: {FILE} is not the one that was kept there; delete the run to calibrate anew"
-        )
-    return runs[0].info.run_id, json.loads(content)
+        raise RecordError(f"run {run_id}: {FILE} is not the one that was kept there; delete the run to calibrate anew")
+    return run_id, json.loads(content)
+
+
+def _content(run_id: str) -> bytes:
+    try:
+        with tempfile.TemporaryDirectory(prefix="attrail-") as folder:
+            uri = f"runs:/{run_id}/{ROOT}/{FILE}"
+            return Path(download_artifacts(artifact_uri=uri, dst_path=folder)).read_bytes()
+    except (MlflowException, OSError) as error:
+        raise RegistryError(
+            f"run {run_id}: {FILE} cannot be read: {error}; delete the run to calibrate anew", transient=True
+        ) from error
 
 
 def keep_calibration(registry: Registry, experiment: str, title: str, document: Mapping[str, Any], folder: Path) -> str:
     """Keep a calibration with the files that lie in ``folder``; its run id. ``document["key"]`` finds it again."""
     content = (json.dumps(document, indent=1, allow_nan=False, default=dict) + "\n").encode()
     (folder / FILE).write_bytes(content)
-    write_manifest(folder)
+    names = set(write_manifest(folder)) | {MANIFEST}
     with audit_run(registry, experiment, title) as run:
         client = registry.client
-        client.log_artifacts(run.run_id, str(folder), ROOT)
+        run.send(folder, names)
         client.set_tag(run.run_id, DIGEST, _digest(content))
         client.set_tag(run.run_id, KEY, document["key"])
         client.set_tag(run.run_id, COMPLETE, "true")

@@ -17,7 +17,9 @@ from mlflow.exceptions import MlflowException
 from mlflow.models import Model, get_model_info
 from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE, RESOURCE_DOES_NOT_EXIST, ErrorCode
 
-from attrail_explainers.errors import RegistryError
+from attrail_explainers.errors import RecordError, RegistryError
+from attrail_mlflow.folder_digest import digest_folder
+from attrail_mlflow.predicate import ModelIdentity
 
 if TYPE_CHECKING:
     from attrail_explainers.classifier import Classifier
@@ -72,6 +74,7 @@ class Registry:
         if database != self.tracking_uri and not Path(database).is_file():
             raise RegistryError(f"tracking_uri {self.shown}: there is no such SQLite file; correct the path")
         mlflow.set_tracking_uri(self.tracking_uri)
+        self._artifact_digests: dict[str, str] = {}
         self.client = mlflow.MlflowClient(self.tracking_uri)
 
     @property
@@ -108,6 +111,7 @@ class Registry:
 
         with tempfile.TemporaryDirectory(prefix="attrail-") as folder, self._translated(f"model {version.uri}"):
             local = Path(mlflow.artifacts.download_artifacts(artifact_uri=version.uri, dst_path=folder))
+            self._remember(version, digest_folder(local))
             flavor = Model.load(str(local)).flavors.get("pytorch")
             if flavor is None:
                 raise RegistryError(f"model {version.uri} was not logged with MLflow's PyTorch flavour")
@@ -121,6 +125,25 @@ class Registry:
                     "pt2 format, or set allow_pickle = true in [policy] if you trust whoever logged it"
                 )
             return classifier_from_module(_unpickled(local, version), version.name, version.version)
+
+    def identity(self, version: RegisteredVersion, weights_digest: str) -> ModelIdentity:
+        """The version bound to the files that ``load`` read here, so that these and no others were explained.
+
+        Raises RecordError when it was not loaded.
+        """
+        digest = self._artifact_digests.get(version.uri)
+        if digest is None:
+            raise RecordError(f"{version.uri} was not loaded here, so no statement can say which files it has")
+        return ModelIdentity(version.name, version.version, version.source, digest, weights_digest)
+
+    def aliases(self, version: RegisteredVersion) -> tuple[str, ...]:
+        """The aliases that name a version now."""
+        with self._translated(f"the aliases of {version.uri} cannot be looked up"):
+            return tuple(sorted(self.client.get_model_version(version.name, version.version).aliases))
+
+    def _remember(self, version: RegisteredVersion, digest: str) -> None:
+        if self._artifact_digests.setdefault(version.uri, digest) != digest:
+            raise RegistryError(f"the files of {version.uri} changed while it was audited: audit it again")
 
     def _described(self, found: ModelVersion) -> RegisteredVersion:
         with self._translated(f"model version {found.name}/{found.version} has no readable MLmodel file"):

@@ -149,7 +149,7 @@ def calibrate(
 
 def _identity(reference: Attributions) -> str:
     """What must be the same; not the values, which another machine rounds differently."""
-    return digest_of([reference.comparability, reference.weights_digest])
+    return digest_of({"maps": reference.comparability, "weights": reference.weights_digest})
 
 
 def _side(version: VersionMaps, subject: Subject, settings: Settings) -> Side:

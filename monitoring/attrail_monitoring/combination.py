@@ -1,20 +1,23 @@
 """Combination: one verdict from all findings, and what kind of evidence may decide at all."""
 
+import math
 from collections.abc import Sequence
 
+from attrail_monitoring.agreement import Agreement
 from attrail_monitoring.verdict import Finding, Verdict
 
 Judgement = tuple[Verdict, str]
 REVIEW = "method-specific, asks for review"
 
 
-def combine(findings: Sequence[Finding]) -> Judgement:
+def combine(findings: Sequence[Finding], agreements: Sequence[Agreement] = ()) -> Judgement:
     """One verdict.
 
-    DRIFT when, on one slice, two explainers flag a primary statistic, one flags it at the strict level, the only
-    explainer does, or two explainers flag the same class. PASS only when every primary statistic of every explainer
-    that can measure passed on every slice, each by at least one of them, and no class was flagged or could have been
-    but for images without a map. Otherwise INCONCLUSIVE. Against surrogates neither is decided.
+    DRIFT when, on one slice, all explainers together flag a primary statistic, two explainers flag one, one flags it at
+    the strict level, the only explainer does, or two explainers flag the same class. PASS only when every primary
+    statistic of every explainer that can measure passed on every slice, each by at least one of them, no class was
+    flagged, and nothing would be flagged if the maps that the candidate lost had moved. Otherwise INCONCLUSIVE. Against
+    surrogates neither is decided.
     """
     primary = [finding for finding in findings if finding.measurement.primary]
     if not primary:
@@ -22,7 +25,12 @@ def combine(findings: Sequence[Finding]) -> Judgement:
     fit = [finding for finding in primary if not finding.unfit]
     if not fit:
         return Verdict.INCONCLUSIVE, f"no explainer can measure here: {primary[0].reason}"
-    verdict, reason = _moved(fit) or _moved_class(findings, fit) or _undecided(findings, fit)
+    verdict, reason = (
+        _moved(fit)
+        or _moved_together(agreements)
+        or _moved_class(findings, fit)
+        or _undecided(findings, fit, agreements)
+    )
     if verdict is not Verdict.INCONCLUSIVE and any(finding.measurement.floor.tier == "D" for finding in fit):
         told = "would be flagged" if verdict is Verdict.DRIFT else "would pass"
         return (
@@ -45,6 +53,17 @@ def _moved(fit: Sequence[Finding]) -> Judgement | None:
     return None
 
 
+def _moved_together(agreements: Sequence[Agreement]) -> Judgement | None:
+    """DRIFT when all explainers together flag a statistic."""
+    for each in agreements:
+        if each.flagged:
+            times = each.value / (each.floor.mean or math.nan)
+            what = f"{each.statistic.replace('_', ' ')} of {_listed(set(each.explainers))} together"
+            chance = f"at {times:.2g} times the floor (adjusted p = {each.adjusted:.2g})"
+            return Verdict.DRIFT, f"on slice {each.slice}, the {what} moved beyond it, {chance}"
+    return None
+
+
 def _moved_class(findings: Sequence[Finding], fit: Sequence[Finding]) -> Judgement | None:
     """DRIFT when two explainers, or the only one, flag one class."""
     for place, flagged in _flagged_classes(findings).items():
@@ -55,7 +74,7 @@ def _moved_class(findings: Sequence[Finding], fit: Sequence[Finding]) -> Judgeme
     return None
 
 
-def _undecided(findings: Sequence[Finding], fit: Sequence[Finding]) -> Judgement:
+def _undecided(findings: Sequence[Finding], fit: Sequence[Finding], agreements: Sequence[Agreement]) -> Judgement:
     """PASS or INCONCLUSIVE, when nothing is flagged that decides."""
     lone = [finding for finding in fit if finding.verdict is Verdict.DRIFT]
     if lone:
@@ -73,12 +92,23 @@ def _undecided(findings: Sequence[Finding], fit: Sequence[Finding]) -> Judgement
         where = unmeasured.measurement
         nobody = f"no explainer can measure {where.statistic} on slice {where.slice}"
         return Verdict.INCONCLUSIVE, f"{nobody}: {unmeasured.reason}"
-    hidden = next((finding.measurement for finding in findings if finding.hides), None)
+    hidden = _hidden(findings, agreements)
     if hidden is not None:
-        place = f"{hidden.statistic} of {hidden.explainer} on {hidden.stratum} of slice {hidden.slice}"
-        return Verdict.INCONCLUSIVE, f"{place}: {hidden.undefined} images without a map could hide a move"
+        return Verdict.INCONCLUSIVE, f"{hidden}: the maps that the candidate lost could hide a move"
     left_out = "" if len(fit) == sum(each.measurement.primary for each in findings) else " that can measure it"
     return Verdict.PASS, f"every primary statistic of every explainer{left_out} stayed within its limit on every slice"
+
+
+def _hidden(findings: Sequence[Finding], agreements: Sequence[Agreement]) -> str | None:
+    """Where something would be flagged if the maps that the candidate lost had moved."""
+    for each in agreements:
+        if each.hides:
+            return f"{each.statistic} of {_listed(set(each.explainers))} together on slice {each.slice}"
+    for finding in findings:
+        where = finding.measurement
+        if finding.hides:
+            return f"{where.statistic} of {where.explainer} on {where.stratum} of slice {where.slice}"
+    return None
 
 
 def _unmeasured(findings: Sequence[Finding], fit: Sequence[Finding]) -> Finding | None:

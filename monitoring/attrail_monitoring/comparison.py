@@ -38,6 +38,8 @@ def judge(
 ) -> DriftReport:
     """The verdict of a policy on measurements."""
     findings = policy.judge(measurements, instruments)
-    verdict, reason = combine(findings)
+    agreements = policy.agree(findings)
+    verdict, reason = combine(findings, agreements)
     hypotheses = sum(finding.measurement.primary and not finding.unfit for finding in findings)
-    return DriftReport(verdict, reason, findings, policy.digest, policy.level(hypotheses), hypotheses)
+    level = policy.level(hypotheses, bool(agreements))
+    return DriftReport(verdict, reason, findings, policy.digest, level, hypotheses, agreements)

@@ -1,4 +1,4 @@
-"""McNemar's exact test: does a yes-or-no fact about each image hold more often for one version than for the other?"""
+"""McNemar's exact test: whether a yes-or-no fact about images holds more often for one version than for the other."""
 
 from dataclasses import dataclass
 from typing import Literal

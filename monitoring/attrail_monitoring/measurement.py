@@ -30,10 +30,10 @@ class Measurement:
 
     ``value`` with ``lower`` and ``upper`` ends of its interval over images (NaN where no image is defined in both),
     ``worst`` the upper end if every image without a map had moved as far as it can, ``ceiling`` the statistic's largest
-    possible value, ``n`` images used, ``undefined`` images of the stratum without a
-    map in either version and ``lost_p`` the chance that the candidate has so many more of them than the reference
-    (McNemar, one-sided), ``floor`` the same distance for each model of the noise floor. ``primary`` measurements are
-    the hypotheses of an audit; those of a class are its ``localised`` ones.
+    possible value, ``n`` images used, ``undefined`` images of the stratum without a map in either version, ``lost``
+    those of them that have one in the reference and ``lost_p`` the chance that the candidate lost so many more than it
+    gained (McNemar, one-sided), ``floor`` the same distance for each model of the noise floor. ``primary``
+    measurements are the hypotheses of an audit; those of a class are its ``localised`` ones.
     """
 
     slice: str
@@ -49,6 +49,7 @@ class Measurement:
     floor: NoiseFloor = field(default_factory=NoiseFloor)
     stratum: str = ALL
     localised: bool = False
+    lost: int = 0
     lost_p: float = 1.0
     worst: float = math.inf
 
@@ -99,6 +100,7 @@ def _measurement(
     seed = seed_of("bootstrap", settings.seed, *place)
     value, lower, upper = _estimate(statistic, used, settings, seed) if len(used) else (math.nan,) * 3
     missing, lost = (~side.source.defined[rows] for side in (pair.reference, pair.other))
+    gone = mcnemar(missing, lost, alternative="greater")
     return Measurement(
         slice=place.slice,
         explainer=place.explainer,
@@ -113,8 +115,9 @@ def _measurement(
         floor=floor,
         stratum=place.stratum,
         localised=statistic.primary and is_class(place.stratum),
-        lost_p=mcnemar(missing, lost, alternative="greater").p_value,
-        worst=upper if len(used) == rows.sum() else _worst(statistic, terms[rows], settings, seed),
+        lost=gone.only_second,
+        lost_p=gone.p_value,
+        worst=upper if len(used) == rows.sum() else _worst(statistic, terms[rows], upper, settings, seed),
     )
 
 
@@ -126,19 +129,21 @@ def _estimate(statistic: Statistic, terms: Array, settings: Settings, seed: int)
     )
 
 
-def _worst(statistic: Statistic, terms: Array, settings: Settings, seed: int) -> float:
+def _worst(statistic: Statistic, terms: Array, upper: float, settings: Settings, seed: int) -> float:
     """The interval's upper end if every image without a map, a row of NaN, had moved as far as the statistic allows.
 
     Statistics are norms of the mean of per-image terms, so such an image adds at most ceiling / images, in each
     resample as often as it is drawn. Without this, a candidate could pass by losing the maps of the images that moved.
+    Never below ``upper``, that of the other images, whatever the resamples' own error.
     """
-    missing = np.isnan(terms).any(axis=1)
+    missing = np.asarray(np.isnan(terms).any(axis=1))
     known = np.column_stack([np.where(missing[:, None], 0, terms), missing * statistic.upper])
-    return bootstrap_interval(
+    whole = bootstrap_interval(
         known,
         lambda mean: statistic.value(mean[..., :-1]) + mean[..., -1],
         statistic.upper,
         settings.confidence,
         settings.resamples,
         seed,
-    )[1]
+    )
+    return float(np.fmax(whole[1], upper))

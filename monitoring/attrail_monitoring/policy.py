@@ -2,11 +2,12 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Literal
 
 from attrail_explainers.digest import digest_of
 from attrail_explainers.errors import ConfigError, UnknownNameError
+from attrail_monitoring.agreement import Agreement, agreements_of, groups_of
 from attrail_monitoring.floor import FEWEST
 from attrail_monitoring.instrument import Instrument
 from attrail_monitoring.measurement import Measurement
@@ -23,10 +24,12 @@ FEW = 200  # hypotheses up to which Holm asks for less than e-BH, whose e-values
 class Policy:
     """What counts as drift, fixed before the run.
 
-    ``alpha`` is the chance of a false flag the whole audit may take: ``class_share`` of it goes to hypotheses about
-    single classes, the rest to the primary hypotheses. Within each family it is shared by Holm's method, among many
-    class hypotheses by e-BH. ``margins`` is, per statistic, a distance too small to matter; the noise floor's bound is
-    used where it is larger. ``strict`` times alpha is the level at which one explainer alone blocks.
+    ``alpha`` is the chance of a false flag the whole audit may take. Where there are two explainers or more,
+    ``together_share`` of it goes to what they see together. Of what is left, ``class_share`` goes to hypotheses about
+    single classes, the rest to the primary hypotheses of each explainer. Within each family it is shared by Holm's
+    method, among many class hypotheses by e-BH. ``margins`` is, per statistic, a distance too small to matter; the
+    noise floor's bound is used where it is larger. ``strict`` times alpha is the level at which one explainer alone
+    blocks.
     ``undefined_limit`` is the share of images without a map, and ``fewest_images`` the number of images, beyond and
     below which nothing can be concluded. ``repeat_limit`` is the share of the floor by which an explainer's own draws
     may change a distance. ``targets`` is the class explained: the slice's "label" or the "reference" version's own top
@@ -36,6 +39,7 @@ class Policy:
     alpha: float = 0.05
     strict: float = 0.1
     class_share: float = 0.2
+    together_share: float = 0.5
     margins: Mapping[str, float] = field(default_factory=lambda: {"coherent_shift": 0.05, "rank_distance": 0.05})
     undefined_limit: float = 0.05
     fewest_images: int = 16
@@ -44,7 +48,7 @@ class Policy:
     settings: Settings = field(default_factory=Settings)
 
     def __post_init__(self) -> None:
-        for name in ("alpha", "strict", "class_share"):
+        for name in ("alpha", "strict", "class_share", "together_share"):
             if not 0 < getattr(self, name) < 1:
                 raise ConfigError(f"policy: {name} must lie between 0 and 1, got {getattr(self, name)}")
         for name in ("undefined_limit", "repeat_limit"):
@@ -61,34 +65,75 @@ class Policy:
     def digest(self) -> str:
         return digest_of(asdict(self))
 
-    def level(self, hypotheses: int) -> float:
+    def level(self, hypotheses: int, together: bool = False) -> float:
         """The primary hypotheses' alpha divided by their number (Bonferroni): the level of the bounds shown."""
-        return self.alpha * (1 - self.class_share) / max(1, hypotheses)
+        return self._apart(together) * (1 - self.class_share) / max(1, hypotheses)
+
+    def _apart(self, together: bool) -> float:
+        """What is left of alpha for each explainer by itself."""
+        return self.alpha * (1 - self.together_share) if together else self.alpha
+
+    def agree(self, findings: Sequence[Finding]) -> tuple[Agreement, ...]:
+        """What the explainers that can measure see together."""
+        joined = [each.measurement for each in findings if self._joins(each)]
+        found, at_worst = (self._agreements(each) for each in (joined, [_with_lost_moved(each) for each in joined]))
+        pairs = zip(found, at_worst, strict=True)
+        return tuple(replace(each, hides=worst.flagged and not each.flagged) for each, worst in pairs)
+
+    def _agreements(self, measurements: Sequence[Measurement]) -> tuple[Agreement, ...]:
+        groups = groups_of(measurements)
+        margins = [self.margins.get(group[0].statistic, 0.0) for group in groups]
+        return agreements_of(groups, self.alpha * self.together_share, margins)
+
+    def _joins(self, finding: Finding) -> bool:
+        measured = finding.measurement
+        return measured.primary and not finding.unfit and self._missing(measured, measured) is None
 
     def judge(
         self, measurements: Sequence[Measurement], instruments: Mapping[Subject, Instrument] | None = None
     ) -> tuple[Finding, ...]:
         """A finding for each measurement; a headline stratum comes before the other strata of its slice."""
+        found = self._judged(measurements, instruments or {})
+        if not any(each.localised and each.lost for each in measurements):
+            return found
+        lost_moved = [_with_lost_moved(each) if each.localised else each for each in measurements]
+        at_worst = self._judged(lost_moved, instruments or {})
+        flags = [each.measurement.localised and each.verdict is Verdict.DRIFT for each in at_worst]
+        return tuple(
+            replace(finding, hides=flag and finding.verdict is not Verdict.DRIFT)
+            for finding, flag in zip(found, flags, strict=True)
+        )
+
+    def _judged(
+        self, measurements: Sequence[Measurement], instruments: Mapping[Subject, Instrument]
+    ) -> tuple[Finding, ...]:
         headlines = _headlines(measurements)
-        unfit = [self._unfit(each, (instruments or {}).get((each.slice, each.explainer))) for each in headlines]
+        unfit = [self._unfit(each, instruments.get((each.slice, each.explainer))) for each in headlines]
         missing = [self._missing(*each) for each in zip(measurements, headlines, strict=True)]
         counted = [each for each, why in zip(measurements, unfit, strict=True) if each.primary and why is None]
-        level = self.level(len(counted))
-        adjusted = self._adjusted(measurements, unfit, missing)
+        whole = [each for each, why in zip(counted, _at(missing, measurements, counted), strict=True) if why is None]
+        together = bool(groups_of(whole))
+        level = self.level(len(counted), together)
+        adjusted = self._adjusted(measurements, unfit, missing, together)
         return tuple(
             self._finding(measured, unfit[place], missing[place], level, adjusted.get(place))
             for place, measured in enumerate(measurements)
         )
 
     def _adjusted(
-        self, measurements: Sequence[Measurement], unfit: Sequence[str | None], missing: Sequence[str | None]
+        self,
+        measurements: Sequence[Measurement],
+        unfit: Sequence[str | None],
+        missing: Sequence[str | None],
+        together: bool,
     ) -> dict[int, float]:
         """Adjusted p-values, times what makes them comparable with alpha, of primary and of class hypotheses.
 
         A class that cannot be flagged is no hypothesis; primary ones are fixed before the run.
         """
         found: dict[int, float] = {}
-        for primary, share in ((True, 1 - self.class_share), (False, self.class_share)):
+        apart = self._apart(together) / self.alpha
+        for primary, share in ((True, apart * (1 - self.class_share)), (False, apart * self.class_share)):
             places = [
                 place
                 for place, each in enumerate(measurements)
@@ -112,10 +157,7 @@ class Policy:
         why = unfit or missing
         verdict, reason = (Verdict.INCONCLUSIVE, why) if why else self._verdict(measured, limit, adjusted)
         strict = verdict is Verdict.DRIFT and adjusted is not None and adjusted <= self.strict * self.alpha
-        hides = unfit is None and verdict is not Verdict.DRIFT and self._could_hide(measured, limit)
-        return Finding(
-            measured, bound, margin, limit, p_value, adjusted, verdict, strict, reason, unfit is not None, hides
-        )
+        return Finding(measured, bound, margin, limit, p_value, adjusted, verdict, strict, reason, unfit is not None)
 
     def _verdict(self, measured: Measurement, limit: float | None, adjusted: float | None) -> tuple[Verdict, str]:
         if limit is None:
@@ -132,12 +174,6 @@ class Policy:
         if measured.lower > margin and beyond_floor:
             return Verdict.DRIFT, _beyond(measured, limit)
         return _within(measured, limit)
-
-    def _could_hide(self, measured: Measurement, limit: float | None) -> bool:
-        """Whether a class could have been flagged if its images without a map had moved."""
-        enough = measured.undefined > 0 and measured.n + measured.undefined >= self.fewest_images
-        flaggable = limit is not None and limit < measured.ceiling and not measured.worst < limit
-        return measured.localised and enough and flaggable
 
     def _missing(self, measured: Measurement, headline: Measurement) -> str | None:
         """Why there is too little evidence for any verdict, None when there is enough."""
@@ -174,10 +210,34 @@ class Policy:
         return None
 
 
+def _at(
+    values: Sequence[str | None], measurements: Sequence[Measurement], chosen: Sequence[Measurement]
+) -> list[str | None]:
+    """The values that belong to chosen measurements."""
+    places = {id(each): place for place, each in enumerate(measurements)}
+    return [values[places[id(each)]] for each in chosen]
+
+
 def _headlines(measurements: Sequence[Measurement]) -> list[Measurement]:
     """For each measurement the one on the stratum that the verdict rests on."""
     first: dict[tuple[str, str, str], Measurement] = {}
     return [first.setdefault((each.slice, each.explainer, each.statistic), each) for each in measurements]
+
+
+def _with_lost_moved(measured: Measurement) -> Measurement:
+    """The measurement if every map that the candidate lost had moved as far as the statistic allows.
+
+    Each explainer's own limit is held with those maps at their worst; classes and agreements are only ever flagged, and
+    must not escape by losing some.
+    """
+    if not measured.lost:
+        return measured
+    images = measured.n + measured.lost
+    kept = measured.n * measured.value if measured.n else 0.0
+    end = (kept + measured.lost * measured.ceiling) / images
+    left = measured.undefined - measured.lost
+    at_worst = replace(measured, value=end, lower=end, upper=end, worst=end)
+    return replace(at_worst, n=images, undefined=left, lost=0, lost_p=1.0)
 
 
 def _chance(measured: Measurement) -> float | None:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
+from attrail_monitoring.agreement import Agreement
 from attrail_monitoring.measurement import Measurement
 
 
@@ -24,7 +25,7 @@ class Finding:
     larger of the two. ``p_value`` is the chance that one more model of the floor moves as far; ``adjusted`` the same at
     the lower end of the interval, adjusted for all hypotheses: a flag needs it to be at most alpha. ``strict`` says
     that the flag holds at the strict level too, ``unfit`` that the explainer cannot measure here, so that the finding
-    does not count.
+    does not count, ``hides`` that a class would be flagged if the maps that the candidate lost had moved.
     """
 
     measurement: Measurement
@@ -37,6 +38,7 @@ class Finding:
     strict: bool
     reason: str
     unfit: bool = False
+    hides: bool = False
 
     @property
     def times_floor(self) -> float | None:
@@ -56,6 +58,7 @@ class Finding:
             "value": _number(measured.value),
             "lower": _number(measured.lower),
             "upper": _number(measured.upper),
+            "worst": _number(measured.worst),
             "floor": self.bound,
             "floor_distances": list(measured.floor.distances),
             "floor_tier": measured.floor.tier,
@@ -69,6 +72,7 @@ class Finding:
             "reason": self.reason,
             "n": measured.n,
             "undefined": measured.undefined,
+            "lost": measured.lost,
             "lost_p": measured.lost_p,
             "unfit": self.unfit,
         }
@@ -78,7 +82,8 @@ class Finding:
 class DriftReport:
     """The verdict on one candidate, why, and every finding behind it; ``policy_digest`` names the judging policy.
 
-    ``level`` is the policy's alpha divided by the number of primary ``hypotheses``: each floor bound's own chance.
+    ``level`` is the share of the policy's alpha for each of the primary ``hypotheses``: each floor bound's own chance.
+    ``agreements`` are what the explainers see together.
     """
 
     verdict: Verdict
@@ -87,8 +92,9 @@ class DriftReport:
     policy_digest: str
     level: float
     hypotheses: int
+    agreements: tuple[Agreement, ...] = ()
 
 
 def _number(value: float) -> float | None:
-    """JSON has no NaN."""
-    return None if math.isnan(value) else value
+    """JSON has no NaN and no infinity."""
+    return value if math.isfinite(value) else None

@@ -12,6 +12,7 @@ import mlflow
 import pytest
 
 import attrail_flows  # noqa: F401 - telemetry off before MLflow and Prefect are imported
+from attrail_mlflow.calibration_run import KEY
 from digits import Scans, load_scans, write_slice
 from train import Recipe, log_version, trained
 
@@ -21,6 +22,7 @@ tracking_uri = "{tracking_uri}"
 model = "digits"
 candidate = "{candidate}"
 floor = {floor}
+{registry}
 
 [[slice]]
 name = "validation"
@@ -58,14 +60,21 @@ class Workplace:
 
     def config(self, **changes: object) -> Path:
         facts = {"tracking_uri": self.tracking_uri, "candidate": "7", "floor": ["2", "3", "4", "5", "6"]}
-        facts |= {"slice": "", "preprocessing": "", "explainers": EXPLAINERS, "policy": ""} | changes
+        facts |= {"registry": "", "slice": "", "preprocessing": "", "explainers": EXPLAINERS, "policy": ""} | changes
         facts["floor"] = str(list(facts["floor"])).replace("'", '"')
         path = self.folder / "attrail.toml"
         path.write_text(CONFIG.format(**facts))
         return path
 
     def runs(self) -> list[mlflow.entities.Run]:
-        """All runs of audits."""
+        """All runs of audits, the newest first."""
+        return [run for run in self._all_runs() if KEY not in run.data.tags]
+
+    def calibrations(self) -> list[mlflow.entities.Run]:
+        """All runs of complete calibrations, the newest first."""
+        return [run for run in self._all_runs() if KEY in run.data.tags]
+
+    def _all_runs(self) -> list[mlflow.entities.Run]:
         client = mlflow.MlflowClient(self.tracking_uri)
         experiment = client.get_experiment_by_name("attrail")
         return client.search_runs([experiment.experiment_id]) if experiment else []

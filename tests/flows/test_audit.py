@@ -12,6 +12,9 @@ import pandas as pd
 import pytest
 
 from attrail_explainers import load_attributions
+from attrail_mlflow.manifest import UNLISTED
+from attrail_monitoring.statistic import make_statistic, statistic_names
+from attrail_monitoring.stratum import BOTH_RIGHT, OUTCOMES
 
 Run = Callable[..., tuple[int, str, str]]
 
@@ -21,6 +24,18 @@ def artifacts(run: mlflow.entities.Run) -> Path:
 
 
 Audit = tuple[int, dict, str, mlflow.entities.Run]
+STATISTICS = [make_statistic(name) for name in statistic_names() if name != "outside_shift"]  # that one needs masks
+MEASURED = [
+    (stratum, type(each).__module__.rpartition(".")[2])
+    for stratum in OUTCOMES
+    for each in STATISTICS
+    if each.primary or stratum == BOTH_RIGHT
+]
+
+
+def places(rows: list[dict], *keys: str, **chosen: str) -> list[tuple[str, ...]]:
+    """What tells the rows apart, of those that have the chosen values."""
+    return [tuple(row[key] for key in keys) for row in rows if all(row[key] == chosen[key] for key in chosen)]
 
 
 def run_audit(attrail: Run, workplace, candidate: str) -> Audit:
@@ -64,7 +79,8 @@ def test_a_cheat_is_drift_though_its_accuracy_is_higher(audited: Callable[[str],
     assert len(flagged) >= 2
     for key in ("slice", "explainer", "statistic", "value", "lower", "upper", "floor", "margin", "verdict", "n"):
         assert all(key in row for row in document["measurements"])
-    assert len(document["measurements"]) == 9
+    assert sorted(places(document["measurements"], "stratum", "statistic", explainer="lime")) == sorted(MEASURED)
+    assert {row["stratum"] for row in document["measurements"] if row["primary"]} == {"both right"}
     assert document["reference"]["label"] == "digits/1"
     assert document["run_id"] in out
 
@@ -86,12 +102,14 @@ def test_everything_is_in_mlflow_and_linked(audited: Callable[[str], Audit], wor
     folder = artifacts(run)
     manifest = json.loads((folder / "manifest.json").read_text())
     files = {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
-    assert files == set(manifest) | {"manifest.json"}
+    assert files == set(manifest) | UNLISTED
     expected = {"audit.json", "report.html", "measurements.csv", "config.json", "slices/validation.csv"}
+    expected |= {"policy.json", "environment.json", "calibration.json"}
     expected |= {"expectations/slice-validation.json", "expectations/attributions.json"}
-    roles = ["reference", "candidate", *(f"floor-digits-{number}" for number in range(2, 7))]
-    expected |= {f"maps/validation/{name}/{role}.safetensors" for name in ("gradcam", "shap", "lime") for role in roles}
     assert expected <= files
+    roles = ("reference", "candidate")
+    maps = {f"maps/validation/{name}/{role}.safetensors" for name in ("gradcam", "shap", "lime") for role in roles}
+    assert {name for name in files if name.startswith("maps/")} == maps
     assert sum(name.startswith("overlays/validation/gradcam/") for name in files) == 8
     kept = json.loads((folder / "audit.json").read_text())
     assert kept["measurements"] == document["measurements"]
@@ -102,7 +120,10 @@ def test_everything_is_in_mlflow_and_linked(audited: Callable[[str], Audit], wor
     sources = {client.get_model_version("digits", number).source.removeprefix("models:/") for number in ("1", "7")}
     assert {each.model_id for each in run.inputs.model_inputs} == sources
     assert run.data.tags["attrail.complete"] == "true"
-    assert run.data.metrics["validation/gradcam/rank_distance/value"] > 0
+    for row in document["measurements"]:
+        if row["stratum"] == "both right":  # what the verdict rests on, not what the flipped images did
+            name = f"{row['slice']}/{row['explainer']}/{row['statistic']}"
+            assert run.data.metrics[f"{name}/value"] == pytest.approx(row["value"])
     assert run.data.metrics["validation/accuracy/candidate"] == pytest.approx(
         document["slices"][0]["accuracy"]["digits/7"]
     )
@@ -139,9 +160,15 @@ def test_prefect_keeps_the_run_its_artifacts_and_the_event(audited: Callable[[st
     assert run.state.is_completed()
     mine = {each.type: each for each in artifacts_ if each.flow_run_id == run.id}
     assert "# DRIFT: digits/8 against digits/1" in mine["markdown"].data
-    assert len(json.loads(mine["table"].data)) == 9
+    keys = ("slice", "stratum", "explainer", "statistic")
+    table = places(json.loads(mine["table"].data), *keys)
+    assert table == places(document["measurements"], *keys)
+    assert len(set(table)) == len(table) == 3 * len(MEASURED)
+    shown = [row for row in document["measurements"] if row["stratum"] == "both right" or row["verdict"] == "DRIFT"]
+    assert mine["markdown"].data.count("| validation |") == len(shown)
     names = {re.sub("-[0-9a-f]{3}$", "", each.name) for each in tasks if each.flow_run_id == run.id}
-    assert {"load", "validate", "compare", "judge", "record", "explain-digits/1", "explain-digits/8"} <= names
+    steps = {"load", "validate", "open", "calibrate", "compare", "judge", "record"}
+    assert steps | {"explain-digits/1", "explain-digits/8"} <= names
 
 
 def test_drift_emits_an_event_and_a_pass_does_not(audited: Callable[[str], Audit]) -> None:
@@ -165,7 +192,9 @@ def test_drift_emits_an_event_and_a_pass_does_not(audited: Callable[[str], Audit
 
 
 def test_without_floor_and_margin_nothing_is_concluded(attrail: Run, workplace) -> None:
-    status, out, err = attrail("audit", "--config", workplace.config(floor=[], policy="margins = {}"))
+    gradcam = '[[explainer]]\nname = "gradcam"'
+    config = workplace.config(floor=[], policy="margins = {}", explainers=gradcam)
+    status, out, err = attrail("audit", "--config", config)
     assert status == 3, err
     assert "INCONCLUSIVE" in out
 

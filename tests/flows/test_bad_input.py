@@ -17,6 +17,7 @@ from attrail_explainers.slice import Preprocessing
 from attrail_mlflow.log_classifier import log_classifier
 
 Run = Callable[..., tuple[int, str, str]]
+CHEAP = {"explainers": '[[explainer]]\nname = "gradcam"', "slice": "limit = 20"}
 HALF = Preprocessing(size=(64, 64), mean=(0.5,) * 3, std=(0.5,) * 3)
 
 
@@ -143,9 +144,11 @@ def test_no_configuration_file_and_wrong_usage(attrail: Run, workplace) -> None:
 def test_a_candidate_in_its_own_floor(attrail: Run, workplace) -> None:
     assert "digits/3" in refused(attrail, workplace, "--candidate", "3")
     assert "twice" in refused(attrail, workplace, floor=["2", "2", "3", "4"])
-    assert "architecture" in refused(
-        attrail, workplace, policy="", slice="", **{"candidate": '7"\nchange = "architecture'}
-    )
+    for change, why in (("architecture", "set [policy.margins]"), ("same-function", "the explainers' own draws")):
+        said = refused(attrail, workplace, registry=f'change = "{change}"')
+        assert f"change = '{change}'" in said
+        assert why in said
+    assert "'registry.floor_source'" in refused(attrail, workplace, registry='floor_source = "guesses"')
 
 
 @pytest.fixture
@@ -187,7 +190,7 @@ def test_model_without_a_layer_for_gradcam(attrail: Run, workplace, logged) -> N
 
 
 def test_nan_outputs(attrail: Run, workplace, logged) -> None:
-    said = refused(attrail, workplace, "--candidate", logged(Broken(), "broken"))
+    said = refused(attrail, workplace, "--candidate", logged(Broken(), "broken"), **CHEAP)
     assert "broken/1" in said
     assert "NaN" in said
     assert "scans/0000-" in said
@@ -201,8 +204,17 @@ def test_class_counts_differ(attrail: Run, workplace, logged) -> None:
 def test_floor_with_the_references_weights(attrail: Run, workplace) -> None:
     client = mlflow.MlflowClient(workplace.tracking_uri)
     copy = client.copy_model_version("models:/digits/1", "copied").version
-    said = refused(attrail, workplace, floor=["2", "3", "4", f"models:/copied/{copy}"])
+    before = len(workplace.calibrations())
+    said = refused(attrail, workplace, **CHEAP, floor=["2", "3", "4", f"models:/copied/{copy}"])
     assert f"copied/{copy} in registry.floor has the weights of digits/1" in said
+    assert len(workplace.calibrations()) == before  # nothing that a later audit could take up
+
+
+def test_candidate_with_the_weights_of_a_floor_version(attrail: Run, workplace) -> None:
+    client = mlflow.MlflowClient(workplace.tracking_uri)
+    copy = client.copy_model_version("models:/digits/3", "again").version
+    said = refused(attrail, workplace, "--candidate", f"models:/again/{copy}", **CHEAP)
+    assert f"digits/3 in registry.floor has the weights of again/{copy}: it is no retrain" in said
 
 
 def test_pickled_model_only_if_the_policy_says_so(attrail: Run, workplace, logged) -> None:
@@ -227,7 +239,7 @@ def test_pickled_model_only_if_the_policy_says_so(attrail: Run, workplace, logge
 
 
 def test_a_run_that_could_not_be_kept_is_not_finished(attrail: Run, workplace, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The store breaks down after half of the files."""
+    """The store breaks down after half of the files, of the audit's as of the calibration's before it."""
     real = mlflow.MlflowClient.log_artifacts
 
     def half(self, run_id, folder, path=None):
@@ -236,9 +248,15 @@ def test_a_run_that_could_not_be_kept_is_not_finished(attrail: Run, workplace, m
         shutil.rmtree(f"{run.info.artifact_uri}/{path}/maps")
 
     monkeypatch.setattr(mlflow.MlflowClient, "log_artifacts", half)
-    cheap = '[[explainer]]\nname = "gradcam"'
-    said = refused(attrail, workplace, explainers=cheap, slice="limit = 20")
-    assert "did not arrive" in said
+    cheap = CHEAP | {"slice": "limit = 21"}
+    before = len(workplace.calibrations())
+    assert "did not arrive" in refused(attrail, workplace, **cheap)
+    assert len(workplace.calibrations()) == before
+    with monkeypatch.context() as intact:
+        intact.setattr(mlflow.MlflowClient, "log_artifacts", real)
+        assert attrail("calibrate", "--config", workplace.config(**cheap))[0] == 0
+    assert len(workplace.calibrations()) == before + 1
+    assert "did not arrive" in refused(attrail, workplace, **cheap)
     newest = workplace.runs()[0]
     assert newest.info.status == "FAILED"
     assert newest.data.tags["attrail.complete"] == "false"

@@ -5,10 +5,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import settings
 
 from attrail_explainers.attributions import Attributions
 from attrail_monitoring.floor import NoiseFloor
 from attrail_monitoring.measurement import Measurement
+
+settings.register_profile("attrail", deadline=None)  # a busy machine is no failure
+settings.load_profile("attrail")
 
 
 @pytest.fixture
@@ -48,7 +52,8 @@ def measurement() -> Callable[..., Measurement]:
             "n": 100,
             "undefined": 0,
             "primary": True,
-        }
-        return Measurement(value=value, floor=NoiseFloor(floor), **(facts | changes))
+            "floor": NoiseFloor(floor),
+        } | changes
+        return Measurement(value=value, **({"worst": facts["upper"]} | facts))
 
     return make

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from attrail_monitoring.grid import to_grid
+from attrail_monitoring.grid import to_cells, to_grid
 
 shapes = st.tuples(st.integers(1, 3), st.integers(1, 40), st.integers(1, 40))
 maps = shapes.flatmap(lambda shape: arrays.arrays(np.float32, shape, elements=st.floats(-1e6, 1e6, width=32)))
@@ -55,3 +55,12 @@ def test_small_maps_stay_as_they_are():
 def test_values_are_not_rescaled():
     values = np.random.default_rng(0).normal(size=(3, 28, 28)).astype(np.float32)
     assert to_grid(values * 4, 14) == pytest.approx(4 * to_grid(values, 14))
+
+
+@given(st.integers(1, 12), st.integers(1, 12), st.integers(1, 20), st.integers(1, 20), st.integers(0, 99))
+def test_cells_may_be_smaller_than_pixels(height, width, rows, columns, seed):
+    """As where a coarse region meets a fine grid: enlarged until both divide, the areas are the same."""
+    values = np.random.default_rng(seed).random((2, height, width))
+    large = values.repeat(rows, axis=1).repeat(columns, axis=2)
+    expected = large.reshape(2, rows, height, columns, width).mean(axis=(2, 4))
+    assert to_cells(values, rows, columns) == pytest.approx(expected, abs=1e-12)

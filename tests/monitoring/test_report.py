@@ -1,6 +1,7 @@
 """The report: self-contained, safe against hostile names, honest about scales and gaps."""
 
 import itertools
+import json
 import re
 import shutil
 from collections.abc import Mapping
@@ -10,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 from PIL import Image
 from skimage import data
 from sklearn.datasets import load_digits
@@ -17,16 +19,25 @@ from sklearn.datasets import load_digits
 from attrail_explainers.attributions import Attributions
 from attrail_explainers.errors import RecordError
 from attrail_explainers.slice import Preprocessing, Slice
-from attrail_monitoring import Policy, compare
-from attrail_monitoring.audit_record import AuditRecord, ModelFacts, SliceFacts
-from attrail_monitoring.floor import NoiseFloor
-from attrail_monitoring.measurement import Measurement, Settings, image_distances
+from attrail_monitoring import Policy
+from attrail_monitoring.audit_record import AuditRecord, CalibrationFacts, ModelFacts, PolicyFacts, SliceFacts
+from attrail_monitoring.calibration import Calibration, Rehearsal, calibrate
+from attrail_monitoring.comparison import compare
+from attrail_monitoring.e_process import EProcess
+from attrail_monitoring.floor import TIERS, NoiseFloor, Source
+from attrail_monitoring.measurement import Measurement
+from attrail_monitoring.most_moved import most_moved
 from attrail_monitoring.picture import data_uri, fit, no_map, png
 from attrail_monitoring.report import report as report_module
+from attrail_monitoring.report.classes import SHOWN, classes_of
 from attrail_monitoring.report.report import render_report, section_names
-from attrail_monitoring.report.strip import LEFT, RIGHT, strip_of
-from attrail_monitoring.report.wording import NOTHING, chance, flat, moment, number, percent
+from attrail_monitoring.report.strip import LEFT, RIGHT, axis_of, strip_of
+from attrail_monitoring.report.wording import NOTHING, chance, flat, moment, number, percent, share, times
+from attrail_monitoring.sequence import Sequence, with_alarm
+from attrail_monitoring.settings import Settings
+from attrail_monitoring.stratum import HEADLINES, OUTCOMES
 from attrail_monitoring.verdict import Finding, Verdict
+from attrail_monitoring.version_maps import VersionMaps
 
 COUNT = 24
 EVIL = "<script>alert('x')</script>"
@@ -45,12 +56,12 @@ class Audit:
         return render_report(self.record, self.maps, self.slices)
 
 
-def digits_slice(name: str, samples: Mapping[int, str]) -> Slice:
+def digits_slice(name: str, samples: Mapping[int, str], classes: int = 10) -> Slice:
     digits = load_digits()
     images = (digits.images[:COUNT, None] / 8 - 1).astype(np.float32)
     ids = tuple(samples.get(row, f"scans/{row:03d}.png") for row in range(COUNT))
     preprocessing = Preprocessing((8, 8), (0.5,), (0.5,))
-    return Slice(name, images, digits.target[:COUNT].astype(np.int64), ids, preprocessing)
+    return Slice(name, images, (digits.target[:COUNT] % classes).astype(np.int64), ids, preprocessing)
 
 
 def maps_of(subjects: Slice, model: str, seed: int, explainer: str, centre: tuple[float, float], weight: float = 1.0):
@@ -70,54 +81,106 @@ def maps_of(subjects: Slice, model: str, seed: int, explainer: str, centre: tupl
         slice_digest=subjects.digest,
         model=model,
         weights_digest=f"sha256:{seed:064x}",
+        diagnostics={"emulator_r2": np.full(len(subjects), 0.875)} if explainer == "shap" else {},
     )
 
 
+EXPLAINERS = ("gradcam", "shap")
+DIGEST, KEY = (f"sha256:{digit * 64}" for digit in "cd")
+
+
 def make_audit(
-    *, moved: bool = False, retrains: int = 5, name: str = "digits", samples: Mapping[int, str] | None = None
+    *,
+    moved: bool = False,
+    retrains: int = 5,
+    name: str = "digits",
+    samples: Mapping[int, str] | None = None,
+    policy: Policy | None = None,
+    source: Source = "retrains",
+    kept: bool = False,
 ) -> Audit:
-    """An audit of two explainers on one slice: a candidate whose evidence moved or did not."""
-    subjects = digits_slice("validation", samples or {})
+    """An audit of two explainers on one slice: a candidate whose evidence moved or did not.
+
+    A ``kept`` one has what the flows add: who decided which image rightly, checked explainers, a calibration; its
+    classes are two, so that each has images enough to be judged.
+    """
+    subjects = digits_slice("validation", samples or {}, classes=2 if kept else 10)
+    policy = policy or Policy()
     seeds = {"1": 1, **{str(version): version for version in range(2, 2 + retrains)}, "7": 99}
     every = {
-        version: [
-            maps_of(subjects, f"{name}/{version}", seed, each, (1, 1) if moved and version == "7" else (4, 4))
-            for each in ("gradcam", "shap")
-        ]
+        version: versioned(subjects, f"{name}/{version}", seed, (1, 1) if moved and version == "7" else (4, 4), kept)
         for version, seed in seeds.items()
     }
-    retrained = [version for version in every if version not in ("1", "7")]
-    policy = Policy()
+    floor = [version for version in every if version not in ("1", "7")]
     facts = {
         version: ModelFacts(
             f"{name}/{version}",
             f"models:/{name}/{version}",
-            maps[0].weights_digest,
+            each.maps[0].weights_digest,
             {"1": "reference", "7": "candidate"}.get(version, "floor"),
             version,
         )
-        for version, maps in every.items()
+        for version, each in every.items()
     }
+    calibration = calibrate(
+        every["1"],
+        [every[version] for version in floor],
+        policy.settings,
+        source,
+        rehearsal(subjects, name) if kept else None,
+    )
     accuracy = {f"{name}/{version}": 0.9 + 0.005 * row for row, version in enumerate(every)}
     record = AuditRecord(
         change="retrain",
         reference=facts["1"],
         candidate=facts["7"],
-        floor=tuple(facts[version] for version in retrained),
+        floor=tuple(facts[version] for version in floor),
         slices=(SliceFacts("validation", "scans.csv", subjects.digest, COUNT, accuracy, 3),),
-        explainers=tuple({"name": each, "parameters": {"layer": "blocks.3"}} for each in ("gradcam", "shap")),
-        report=compare(every["1"], every["7"], [every[version] for version in retrained], policy),
+        explainers=tuple({"name": each, "parameters": {"layer": "blocks.3"}} for each in EXPLAINERS),
+        report=compare(every["1"], every["7"], calibration, policy),
         policy=asdict(policy),
-        maps={f"validation/{maps.explainer}/{maps.model}": maps.digest for each in every.values() for maps in each},
+        maps={
+            f"validation/{maps.explainer}/{maps.model}": maps.digest for each in every.values() for maps in each.maps
+        },
         environment={"python": "3.11.7", "torch": "2.15.0"},
         run={"run_id": "3f0c9b1e5d7a4c3f", "time": "2026-11-21T12:44:09+00:00"},
     )
+    if kept:
+        record = with_kept(record, calibration, most_moved(every["1"], every["7"], policy.settings))
     maps = {
         ("validation", each.explainer, role): each
         for role, version in (("reference", "1"), ("candidate", "7"))
-        for each in every[version]
+        for each in every[version].maps
     }
     return Audit(record, maps, {"validation": subjects})
+
+
+def versioned(subjects: Slice, model: str, seed: int, centre: tuple[float, float], kept: bool) -> VersionMaps:
+    """One version's maps; in kept audits each version decides one image wrongly."""
+    maps = tuple(maps_of(subjects, model, seed, each, centre) for each in EXPLAINERS)
+    return VersionMaps(maps, right(seed) if kept else {})
+
+
+def right(seed: int) -> dict[str, NDArray[np.bool_]]:
+    return {"validation": np.arange(COUNT) != seed % COUNT}
+
+
+def rehearsal(subjects: Slice, name: str) -> Rehearsal:
+    """A random head that shap notices and gradcam does not; repeats that change nothing."""
+    head = tuple(maps_of(subjects, "head", 50, each, (1, 6) if each == "shap" else (4, 4)) for each in EXPLAINERS)
+    again = (VersionMaps((maps_of(subjects, f"{name}/{seed}", seed, "shap", (4, 4)),), right(seed)) for seed in (1, 2))
+    return Rehearsal(VersionMaps(head, right(1)), (next(again), next(again)))
+
+
+def with_kept(record: AuditRecord, calibration: Calibration, moved: Any) -> AuditRecord:
+    """The record with the facts that a flow adds."""
+    instruments = tuple(
+        {"slice": name, "explainer": explainer, **asdict(each)}
+        for (name, explainer), each in calibration.instruments.items()
+    )
+    facts = CalibrationFacts(KEY, "5ca1ab1e", "2026-11-20T08:00:00+00:00", "retrains", DIGEST, record.floor, {})
+    posted = PolicyFacts(record.report.policy_digest, 1795286770000, "0ddba11", record.report.policy_digest, ())
+    return replace(record, calibration=facts, instruments=instruments, moved=moved, posted_policy=posted)
 
 
 class Page(HTMLParser):
@@ -165,6 +228,19 @@ class Page(HTMLParser):
 @pytest.fixture(scope="module")
 def drifted() -> Audit:
     return make_audit(moved=True)
+
+
+@pytest.fixture(scope="module")
+def kept() -> Audit:
+    """An audit as a flow makes it, of odd and even digits, with retrains enough to tell that each of them moved."""
+    return make_audit(
+        moved=True, kept=True, retrains=16, policy=Policy(alpha=0.3, fewest_images=8, settings=Settings(class_images=8))
+    )
+
+
+@pytest.fixture(scope="module")
+def kept_page(kept: Audit) -> Page:
+    return Page(kept.page())
 
 
 @pytest.fixture(scope="module")
@@ -245,7 +321,7 @@ def test_rendering_again_gives_the_same_bytes(drifted):
         ),
         ({}, "PASS", "the evidence of digits/7 stayed within the distance from digits/1 that retraining makes anyway."),
         (
-            {"retrains": 2},
+            {"retrains": 2, "policy": Policy(margins={})},
             "INCONCLUSIVE",
             "whether the evidence of digits/7 moved away from digits/1 could not be decided.",
         ),
@@ -265,6 +341,50 @@ def test_the_verdict_comes_first_in_plain_words(arguments, verdict, sentence):
     assert any(each.get("class") == f"banner {verdict.lower()}" for each in page.all("div"))
 
 
+def test_images_that_were_not_decided_rightly_by_both_do_not_carry_the_verdict(kept, kept_page):
+    assert f"On the {COUNT - 2} of {COUNT} images that both versions decide rightly, the evidence" in kept_page.text
+    assert f"{COUNT - 2} of {COUNT} carry the verdict" in kept_page.text
+    assert {each.measurement.n for each in kept.record.report.findings if each.measurement.primary} == {COUNT - 2}
+
+
+@pytest.mark.parametrize(
+    ("change", "source", "noise", "models"),
+    [
+        ("same-function", "repeats", "explaining it anew moves it anyway", "5 repeats"),
+        ("refresh", "retrains", "refreshing the data moves it anyway", "5 reference retrains"),
+        ("fine-tune", "history", "an approved change moves it anyway", "5 approved versions"),
+        ("a change of our own", "retrains", "this kind of change moves it anyway", "5 reference retrains"),
+    ],
+)
+def test_the_sentence_names_the_noise_that_the_floor_holds(change, source, noise, models):
+    audit = make_audit(moved=True, source=source)
+    audit.record = replace(audit.record, change=change)
+    text = Page(audit.page()).text
+    assert f"moved further from digits/1 than {noise}." in text
+    assert f"{TIERS['C' if source == 'history' else 'B']}; {models}" in text
+
+
+def test_against_surrogates_nothing_is_decided_and_the_page_says_what_they_are():
+    text = Page(make_audit(moved=True, source="surrogates").page()).text
+    assert text.strip().startswith("INCONCLUSIVE")
+    assert f"Tier D, K = 5{TIERS['D']}; 5 surrogates" in text
+    assert "they are no retrains: never decisive" in text
+
+
+def test_an_alarm_of_scheduled_audits_is_not_said_of_this_audit_alone():
+    audit = make_audit()
+    process = EProcess(0.5).updated(np.full(60, 0.9))
+    state = Sequence("nightly", process)
+    policy = Policy()
+    report = with_alarm(audit.record.report, state, policy.alpha)
+    audit.record = replace(audit.record, report=report, sequence=state.document())
+    text = Page(audit.page()).text
+    assert "Over the audits of sequence nightly, the evidence of digits/7 moved further from digits/1" in text
+    assert f"e = {process.value:.3g}, at most {process.peak:.3g} so far; the alarm is at 20" in text
+    calm = Page(replace(audit, record=replace(audit.record, report=make_audit().record.report)).page()).text
+    assert f"On these {COUNT} images, the evidence of digits/7 stayed within" in calm
+
+
 def test_a_verdict_from_margins_alone_does_not_speak_of_retraining(drifted):
     findings = tuple(replace(each, bound=None) for each in drifted.record.report.findings)
     record = replace(drifted.record, report=replace(drifted.record.report, findings=findings))
@@ -279,32 +399,151 @@ def test_the_headline_states_change_floor_policy_run_and_date(drifted, page):
     assert drifted.record.report.policy_digest in page.text.partition("Predictions")[0]
 
 
-def test_accuracy_of_both_versions_the_floor_and_flips_are_shown(page):
+def test_the_headline_names_the_calibration_and_says_when_the_policy_was_fixed(kept, kept_page, page):
+    top = kept_page.text.partition("Predictions")[0]
+    for fact in ("2026-11-20 08:00:00 UTC", "5ca1ab1e", DIGEST, "Left out: gradcam, ", "None of them without a map"):
+        assert fact in top
+    assert "Null hypothesis: it moved no further than one more training of the reference's recipe" in top
+    assert "Kept 2026-11-21 18:46:10 UTC, before anything was computed. The same as in the audit before" in top
+    for fact in ("made for this comparison", "When it was fixed is not recorded", "None was left out"):
+        assert fact in page.text.partition("Predictions")[0]
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"before_run": None}, "The first audit of this model"),
+        ({"changed": ("alpha", "margins.coherent_shift")}, "(run 0ddba11): alpha, margins.coherent_shift"),
+        ({"digest": KEY}, f"Not the policy that was kept before the audit, which is {KEY}"),
+    ],
+)
+def test_a_policy_that_changed_is_visible(kept, changes, words):
+    posted = replace(kept.record.posted_policy, **changes)
+    assert words in Page(replace(kept, record=replace(kept.record, posted_policy=posted)).page()).text
+
+
+def test_accuracy_of_both_versions_the_floor_and_changes_are_shown(page):
     part = page.text.partition("How far the evidence moved")[0]
     for fact in ("90.0 %", "93.0 %", "90.5 % to 92.5 %", "3 (12.5 %)"):
         assert fact in part
 
 
-def test_every_number_of_every_finding_is_in_its_table(drifted, page):
-    for finding in drifted.record.report.findings:
-        measured = finding.measurement
-        cells = [number(measured.value), f"{number(measured.lower)} to {number(measured.upper)}", number(finding.bound)]
-        cells += [number(finding.margin), number(finding.limit), chance(finding.p_value), finding.verdict.value]
-        cells += [str(measured.n), str(measured.undefined)]
-        row = measured.statistic.replace("_", " ").capitalize() + "".join(cells)
-        assert row in page.text, measured
-        assert finding.reason[1:] in page.text
+def headline_findings(audit: Audit) -> list[Finding]:
+    return [each for each in audit.record.report.findings if each.measurement.stratum in HEADLINES]
 
 
-def test_every_statistic_has_a_strip_that_says_what_it_shows(drifted, page):
+def test_every_number_of_every_finding_that_the_verdict_rests_on_is_in_its_table(kept, kept_page):
+    for finding in headline_findings(kept):
+        measured, effect = finding.measurement, kept.record.effect(finding)
+        row = measured.statistic.replace("_", " ").capitalize() + ("" if measured.primary else "supporting")
+        row += f"{number(measured.value)}{number(measured.lower)} to {number(measured.upper)}"
+        row += times(finding.times_floor) + share(effect.floor_to_ceiling)
+        row += number(finding.bound) + number(finding.margin) + chance(finding.p_value) + chance(finding.adjusted)
+        assert row + finding.verdict.value in kept_page.text, measured
+
+
+def test_every_primary_statistic_has_a_strip_that_says_what_it_shows(drifted, page):
+    primary = [each for each in drifted.record.report.findings if each.measurement.primary]
     drawings = page.all("svg")
-    assert len(drawings) == len(drifted.record.report.findings)
-    for drawing, finding in zip(drawings, drifted.record.report.findings, strict=True):
+    assert len(drawings) == len(primary)
+    for drawing, finding in zip(drawings, primary, strict=True):
         assert drawing["role"] == "img"
         for value in (finding.measurement.value, finding.limit, max(finding.measurement.floor.distances)):
             assert number(value) in drawing["aria-label"]
         assert "5 reference retrains" in drawing["aria-label"]
+        assert f"{times(finding.times_floor)} the floor" in page.text
+        assert finding.reason[1:] in page.text
     assert len(page.all("circle")) == 5 * len(drawings)
+
+
+def test_strata_stand_beside_each_other_and_only_one_carries_the_verdict(kept, kept_page, page):
+    part = kept_page.text.partition("By how both versions decided")[2].partition("Class by class")[0]
+    rows = [each.measurement for each in kept.record.report.findings if each.measurement.stratum in OUTCOMES]
+    assert {each.stratum for each in rows} == set(OUTCOMES)
+    for each in rows:
+        if each.n and each.statistic in ("coherent_shift", "rank_distance"):
+            assert f"{number(each.value)}{number(each.lower)} to {number(each.upper)}, n = {each.n}" in part
+    assert f"{NOTHING}n = 0" in part, "nobody decided an image wrongly twice"
+    assert "By how both versions decided" not in page.text
+
+
+def class_findings(audit: Audit) -> list[Finding]:
+    return [each for each in audit.record.report.findings if each.measurement.localised]
+
+
+def test_flagged_classes_are_named_with_their_numbers_and_every_class_has_a_lane(kept, kept_page):
+    flagged = [each for each in class_findings(kept) if each.verdict is Verdict.DRIFT]
+    assert flagged, "the evidence of every class moved"
+    part = kept_page.text.partition("Class by class")[2].partition("Can the explainers")[0]
+    for finding in flagged:
+        measured = finding.measurement
+        assert f"{measured.explainer}, {measured.statistic.replace('_', ' ')} {number(measured.value)}" in part
+    panels = [each for each in kept_page.all("svg") if "class 0" in each["aria-label"]]
+    drawn = {(each.measurement.explainer, each.measurement.statistic) for each in class_findings(kept)}
+    assert len(panels) == len(drawn)
+    for finding in class_findings(kept):
+        words = f"{finding.measurement.stratum} {number(finding.measurement.value)}, {finding.verdict.value};"
+        assert any(words in each["aria-label"] for each in panels)
+
+
+def test_of_many_classes_the_flagged_and_the_furthest_are_drawn():
+    many = [
+        finding_of(stratum=f"class {row}", distances=(0.1, 0.1, 0.1, 0.1), value=0.1 + 0.01 * row, localised=True)
+        for row in range(40)
+    ]
+    many[3] = replace(many[3], verdict=Verdict.DRIFT)
+    (found,) = classes_of(many, fewest=50)
+    assert (found.measured, found.shown, found.within, found.open, found.few) == (40, SHOWN, 0, 39, 39)
+    (panel,) = found.panels
+    shown = [lane.finding.measurement.stratum for lane in panel.lanes]
+    assert shown == ["class 3", *(f"class {row}" for row in range(40 - SHOWN + 1, 40))]
+    assert [name for name, _ in found.flagged] == ["class 3"]
+    assert all(lane.y < panel.height for lane in panel.lanes)
+
+
+def test_an_explainer_that_cannot_measure_is_left_out_and_the_page_says_why(kept, kept_page, page):
+    part = kept_page.text.partition("Can the explainers measure here?")[2].partition("What this audit")[0]
+    primary = [each for each in kept.record.report.findings if each.measurement.primary]
+    left_out = [each for each in primary if each.unfit]
+    assert {each.measurement.explainer for each in left_out} == {"gradcam"}
+    for finding in left_out:
+        assert f"LEFT OUT{finding.reason[0].upper()}{finding.reason[1:]}." in part
+        assert f"gradcam, {finding.measurement.statistic.replace('_', ' ')}" in kept_page.text.partition("Predict")[0]
+    assert part.count("PASSED") == len(primary) - len(left_out) > 0
+    assert "0.875: R² of the emulator on evaluations left out" in part
+    assert page.text.count("NOT CHECKED") == len(page.all("svg")), "without a calibration nothing was rehearsed"
+
+
+def test_what_could_have_been_seen_is_said_for_every_primary_statistic(kept, kept_page):
+    part = kept_page.text.partition("What this audit could have seen")[2].partition("What this verdict does not")[0]
+    for finding in kept.record.report.findings:
+        if finding.measurement.primary:
+            effect = kept.record.effect(finding)
+            for distance in (effect.detectable_by_images, effect.detectable_by_models):
+                assert distance is not None
+                assert (number(distance) if distance <= finding.measurement.ceiling else "out of reach") in part
+
+
+def test_twenty_images_are_named_and_eight_of_them_drawn(kept, kept_page):
+    moved = [each for each in kept.record.moved if each.explainer == "gradcam"]
+    assert len(moved) == 20
+    drawn = [each["alt"] for each in kept_page.all("img") if each["alt"].startswith("gradcam map of the candidate for")]
+    assert drawn == [f"gradcam map of the candidate for image {each.sample}" for each in moved[:8]]
+    for each in moved[8:]:
+        assert f"{each.sample} ({number(each.distance)}" in kept_page.text
+    assert "both right, label" in kept_page.text
+
+
+def test_the_record_holds_what_the_page_says_as_strict_json(kept, drifted):
+    for audit in (kept, drifted):
+        text = json.dumps(audit.record.document(), allow_nan=False, default=dict)
+        assert "times_floor" in text
+    document = json.loads(json.dumps(kept.record.document(), allow_nan=False, default=dict))
+    assert len(document["moved"]) == 40
+    assert {each["outcome"] for each in document["moved"]} <= set(OUTCOMES)
+    for row, finding in zip(document["measurements"], kept.record.report.findings, strict=True):
+        assert row["ceiling"] == kept.record.effect(finding).ceiling
+        assert (row["detectable_by_images"] is None) == (not row["primary"])
 
 
 def test_a_hostile_name_is_shown_and_never_run():
@@ -316,6 +555,9 @@ def test_a_hostile_name_is_shown_and_never_run():
         run={"run_id": EVIL, "time": EVIL},
         change=EVIL,
         report=replace(audit.record.report, reason=EVIL),
+        calibration=CalibrationFacts(EVIL, EVIL, EVIL, EVIL, EVIL, (), {}),
+        posted_policy=PolicyFacts(audit.record.report.policy_digest, 0, EVIL, EVIL, (EVIL,)),
+        instruments=({"slice": "validation", "explainer": "gradcam", "diagnostics": {EVIL: 0.5}},),
     )
     html = audit.page()
     page = Page(html)
@@ -331,6 +573,11 @@ def test_every_digest_of_the_record_is_on_the_page(drifted, page):
     assert len(digests) == 7 + 14 + 1 + 1, "weights of seven versions, two maps of each, slice, policy"
     for digest in digests:
         assert digest in page.text
+
+
+def test_key_and_digest_of_the_calibration_are_on_the_page(kept_page):
+    assert DIGEST in kept_page.text
+    assert KEY in kept_page.text
 
 
 def test_what_is_not_claimed_settings_and_versions_are_on_the_page(drifted, page):
@@ -360,13 +607,12 @@ def test_a_pair_shares_one_colour_scale():
 
 def test_the_images_that_moved_most_come_first(drifted, page):
     maps = [drifted.maps["validation", "gradcam", role] for role in ("reference", "candidate")]
-    distances = image_distances(*maps, Settings())
-    expected = [maps[0].sample_ids[row] for row in np.argsort(-distances, kind="stable")[:8]]
+    ranked = most_moved(*(VersionMaps((each,)) for each in maps), Settings())
+    expected = [each.sample for each in ranked[:8]]
     shown = [each["alt"] for each in page.all("img") if each["alt"].startswith("gradcam map of the reference for")]
     assert shown == [f"gradcam map of the reference for image {sample}" for sample in expected]
-    row = int(np.nanargmax(distances))
-    label = drifted.slices["validation"].labels[row]
-    assert f"{expected[0]}distance {distances[row]:.3f}, label {label}, map explains class {label}" in page.text
+    label = drifted.slices["validation"].labels[maps[0].sample_ids.index(expected[0])]
+    assert f"{expected[0]}distance {ranked[0].distance:.3f}, label {label}, map explains class {label}" in page.text
 
 
 def with_gaps(audit: Audit, role: str, rows: range) -> Attributions:
@@ -410,6 +656,14 @@ def test_maps_that_were_not_given_or_are_of_other_images_are_refused(drifted):
         render_report(drifted.record, drifted.maps, others)
 
 
+def test_a_slice_with_regions_is_shown_like_any_other(drifted, page):
+    plain = drifted.slices["validation"]
+    subjects = replace(plain, regions=np.ones((COUNT, 8, 8), dtype=np.bool_))
+    maps = {key: replace(each, slice_digest=subjects.digest) for key, each in drifted.maps.items()}
+    shown = Page(render_report(drifted.record, maps, {"validation": subjects}))
+    assert [each["src"] for each in shown.all("img")] == [each["src"] for each in page.all("img")]
+
+
 def test_a_section_is_added_by_adding_its_file(drifted, tmp_path, monkeypatch):
     folder = tmp_path / "report"
     shutil.copytree(report_module.FOLDER, folder)
@@ -424,7 +678,7 @@ def test_a_section_is_added_by_adding_its_file(drifted, tmp_path, monkeypatch):
     assert added[0] == "sections/9-notice.html", "the number counts, not the alphabet"
     assert set(added) - set(known) == {"sections/9-notice.html", "sections/35-extra.html"}
     text = Page(drifted.page()).text
-    places = [text.index(each) for each in ("Notice", "How far the evidence", "Extra for digits/7", "The images that")]
+    places = [text.index(each) for each in ("Notice", "How far the evidence", "Extra for digits/7", "Can the expl")]
     assert places == sorted(places)
 
 
@@ -462,27 +716,28 @@ def test_eight_photographs_for_one_explainer_stay_below_a_megabyte():
 
 def finding_of(**changes: Any) -> Finding:
     facts: dict[str, Any] = {"value": 0.4, "lower": 0.35, "upper": 0.45, "ceiling": 2.0, "limit": 0.2}
-    facts |= {"distances": (0.1, 0.12, 0.15)} | changes
-    floor = NoiseFloor(facts["distances"], tuple(str(row) for row in range(len(facts["distances"]))))
+    facts |= {"distances": (0.1, 0.12, 0.15), "stratum": "all", "localised": False} | changes
     measured = Measurement(
-        "s",
-        "gradcam",
-        "rank_distance",
-        facts["value"],
-        facts["lower"],
-        facts["upper"],
-        facts["ceiling"],
-        24,
-        0,
-        True,
-        floor,
+        slice="s",
+        explainer="gradcam",
+        statistic="rank_distance",
+        value=facts["value"],
+        lower=facts["lower"],
+        upper=facts["upper"],
+        ceiling=facts["ceiling"],
+        n=24,
+        undefined=0,
+        primary=not facts["localised"],
+        floor=NoiseFloor(facts["distances"], tuple(str(row) for row in range(len(facts["distances"])))),
+        stratum=facts["stratum"],
+        localised=facts["localised"],
     )
-    return Finding(measured, None, None, facts["limit"], None, Verdict.INCONCLUSIVE, False, "")
+    return Finding(measured, None, None, facts["limit"], None, None, Verdict.INCONCLUSIVE, False, "")
 
 
 def test_a_strip_puts_everything_in_its_order():
     strip = strip_of(finding_of())
-    assert strip.end == 0.5
+    assert strip.axis.end == 0.5
     assert strip.limit is not None
     assert strip.lower is not None
     assert strip.value is not None
@@ -495,21 +750,38 @@ def test_a_strip_puts_everything_in_its_order():
 
 def test_a_strip_never_reaches_beyond_what_the_statistic_can():
     strip = strip_of(finding_of(ceiling=1.0, limit=5.0))
-    assert strip.end == 1.0
+    assert strip.axis.end == 1.0
     assert strip.limit is None
+
+
+def test_an_axis_holds_every_finding_and_their_limits_only_if_asked():
+    findings = [finding_of(), finding_of(value=0.9, upper=0.95, limit=1.9)]
+    assert axis_of(findings, limits=False).end == 1.0
+    assert axis_of(findings).end == 2.0
+    assert axis_of(findings, 100.0, 200.0).place(1.0) == 150.0
+    assert strip_of(findings[1], axis_of(findings, limits=False)).limit is None
 
 
 def test_a_strip_without_a_value_or_a_floor_is_empty():
     nothing = float("nan")
     strip = strip_of(finding_of(value=nothing, lower=nothing, upper=nothing, limit=None, distances=()))
-    assert (strip.end, strip.dots, strip.limit, strip.value) == (1.0, (), None, None)
+    assert (strip.axis.end, strip.dots, strip.limit, strip.value) == (1.0, (), None, None)
 
 
 def test_a_finding_without_a_value_is_drawn_and_said(drifted):
     nothing = float("nan")
     first, *others = drifted.record.report.findings
     unknown = replace(first.measurement, value=nothing, lower=nothing, upper=nothing, n=0, floor=NoiseFloor())
-    finding = replace(first, measurement=unknown, bound=None, limit=None, p_value=None, verdict=Verdict.INCONCLUSIVE)
+    finding = replace(
+        first,
+        measurement=unknown,
+        bound=None,
+        limit=None,
+        p_value=None,
+        adjusted=None,
+        strict=False,
+        verdict=Verdict.INCONCLUSIVE,
+    )
     report = replace(drifted.record.report, findings=(finding, *others))
     text = Page(replace(drifted, record=replace(drifted.record, report=report)).page()).text
     for words in ("candidate unknown", "no reference retrains", "no limit", "Tier 0, K = 0"):
@@ -528,6 +800,21 @@ def test_numbers_are_written_as_people_read_them():
     assert [chance(each) for each in (0.04567, 1e-9, 0.0, None)] == ["0.0457", "< 0.0001", "< 0.0001", NOTHING]
     assert moment("2026-11-21T12:44:09+00:00") == "2026-11-21 12:44:09 UTC"
     assert moment("yesterday") == "yesterday"
+    assert moment(1795286770999) == "2026-11-21 18:46:10 UTC"
+    assert chance(2.5) == "1.0000", "an adjusted p-value is one"
+    assert [times(each) for each in (1.44, 9.94, 9.96, None)] == [
+        "1.4 \N{MULTIPLICATION SIGN}",
+        "9.9 \N{MULTIPLICATION SIGN}",
+        "10 \N{MULTIPLICATION SIGN}",
+        NOTHING,
+    ]
+    assert [share(each) for each in (0.714, 1.64, -0.052, -0.001, None)] == [
+        "71 %",
+        "164 %",
+        "\N{MINUS SIGN}5 %",
+        "0 %",
+        NOTHING,
+    ]
     assert dict(flat({"a": {"b": (1, 2), "c": None}, "d": [], "e": [{"f": 3}]})) == {
         "a.b": "1, 2",
         "a.c": NOTHING,

@@ -5,7 +5,9 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
+from scipy.optimize import linprog
 from scipy.stats import spearmanr
+from skimage.metrics import structural_similarity
 
 from attrail_explainers.errors import UnknownNameError
 from attrail_monitoring.statistic import make_statistic, statistic_names
@@ -17,9 +19,21 @@ maps = shapes.flatmap(lambda shape: arrays.arrays(np.float64, shape, elements=va
 pairs = shapes.flatmap(lambda shape: st.tuples(*(arrays.arrays(np.float64, shape, elements=values) for _ in range(2))))
 
 
+def seen(name, maps):
+    """What a statistic gets to see of maps: regional ones their mass inside and outside, here of the upper half."""
+    if not getattr(make_statistic(name), "regional", False):
+        return maps
+    height = maps.shape[1] // 2
+    halves = [np.abs(part).sum(axis=(1, 2)) for part in (maps[:, :height], maps[:, height:])]
+    return np.stack(halves, axis=1)[:, None]
+
+
+def terms_of(name, reference, candidate):
+    return make_statistic(name).terms(seen(name, reference), seen(name, candidate))
+
+
 def distance(name, reference, candidate):
-    statistic = make_statistic(name)
-    return float(statistic.value(statistic.terms(reference, candidate).mean(axis=0)))
+    return float(make_statistic(name).value(terms_of(name, reference, candidate).mean(axis=0)))
 
 
 def random_maps(seed, count=40, side=7):
@@ -53,10 +67,12 @@ def test_further_apart_is_larger(name):
     found = [distance(name, first, (1 - share) * first + share * other) for share in (0.0, 0.1, 0.4, 1.0)]
     assert found == sorted(found)
     assert len(set(found)) == 4
-    corner, opposite = np.zeros((3, 10, 10)), np.zeros((3, 10, 10))
-    corner[:, :, :] = np.arange(100).reshape(10, 10)
-    opposite[:, :, :] = -corner
-    assert distance(name, corner, opposite) == pytest.approx(make_statistic(name).upper)
+    ramp, above = np.arange(100.0).reshape(1, 10, 10), np.arange(10)[:, None] < 5
+    board = np.indices((1, 10, 10)).sum(axis=0) % 2 - 0.5
+    ends = (np.eye(100)[:1].reshape(1, 10, 10), np.eye(100)[99:].reshape(1, 10, 10))
+    extremes = ((ramp, -ramp), (ramp * above, ramp * ~above), (board, -board), ends)
+    furthest = max(distance(name, *pair) for pair in extremes)
+    assert furthest == pytest.approx(make_statistic(name).upper, rel=0.01)  # SSIM's constants keep it from 1
 
 
 @every_statistic
@@ -64,13 +80,29 @@ def test_further_apart_is_larger(name):
 def test_value_is_a_function_of_mean_terms(name, pair):
     """Shards can be added up: weighted mean terms of two halves are the mean terms of the whole."""
     statistic = make_statistic(name)
-    terms = statistic.terms(*pair)
+    terms = terms_of(name, *pair)
     assert terms.shape[0] == len(pair[0])
     assert np.isfinite(terms).all()
-    each = np.concatenate([statistic.terms(first[None], second[None]) for first, second in zip(*pair, strict=True)])
+    each = np.concatenate([terms_of(name, first[None], second[None]) for first, second in zip(*pair, strict=True)])
     assert each == pytest.approx(terms, abs=1e-12)
     stacked = statistic.value(np.stack([terms.mean(axis=0), terms[0]]))
     assert stacked == pytest.approx([float(statistic.value(each)) for each in (terms.mean(axis=0), terms[0])])
+
+
+@every_statistic
+@given(pair=pairs, shares=st.tuples(*[st.floats(0, 0.5)] * 2))
+def test_value_is_a_norm_of_the_mean_terms(name, pair, shares):
+    """No larger than its parts together, and a share of it is that share: images without a map can be bounded."""
+    statistic = make_statistic(name)
+    terms = terms_of(name, *pair)
+    first, second = (share * row for share, row in zip(shares, (terms[0], terms[-1]), strict=True))
+    together = float(statistic.value(first + second))
+    parts = [float(statistic.value(each)) for each in (first, second)]
+    assert together <= sum(parts) + 1e-12
+    assert parts == pytest.approx(
+        [share * float(statistic.value(row)) for share, row in zip(shares, (terms[0], terms[-1]), strict=True)]
+    )
+    assert statistic.value(0 * first) == 0
 
 
 @every_statistic
@@ -129,6 +161,86 @@ def test_flat_maps(flat):
     assert distance("rank_distance", flat, flat + 1) == 0
     assert distance("rank_distance", flat, varied) == 1
     assert distance("top_distance", flat, flat + 1) == 0
+
+
+def test_subgroup_shift_sees_five_images_in_a_hundred():
+    """All images move by a tenth, as retrains do; and then five of them entirely. Means over images hardly notice."""
+    first = np.abs(random_maps(0, 100))
+    noise, moved = (0.9 * first / first.mean() + 0.1 * np.abs(random_maps(1, 100)) for _ in range(2))
+    moved[:5] = 0
+    moved[:5, 0, 0] = 1
+    name = "subgroup_shift"
+    assert distance(name, first, moved) > 100 * distance(name, first, noise)
+    assert distance(name, first, moved) < 0.05  # never more than the share of images that moved
+    for other in ("rank_distance", "coherent_shift"):
+        assert distance(other, first, moved) < 10 * distance(other, first, noise)
+
+
+def test_subgroup_shift_is_the_mean_eighth_power_of_total_variation():
+    """A quarter of one image's evidence moves; the other image's stays."""
+    first = np.array([[[4.0, 0, 0, 0]], [[1, 1, 1, 1]]])
+    second = np.array([[[3.0, 1, 0, 0]], [[2, 2, 2, 2]]])
+    assert distance("subgroup_shift", first, second) == pytest.approx(0.25**8 / 2)
+
+
+@pytest.mark.parametrize("shape", [(14, 14), (8, 11), (12, 7)])
+def test_ssim_distance_equals_scikit_image(shape):
+    """Its whole similarity map, averaged over all cells; scikit-image's own mean leaves the border out."""
+    first, second = (np.random.default_rng(seed).normal(size=(3, *shape)) for seed in range(2))
+    second = 0.5 * first + second
+    for term, pair in zip(
+        make_statistic("ssim_distance").terms(first, second), zip(first, second, strict=True), strict=True
+    ):
+        grey = [0.5 + each / np.abs(each).max() / 2 for each in pair]
+        options = {"gaussian_weights": True, "sigma": 1.5, "use_sample_covariance": False, "full": True}
+        similarity = structural_similarity(*grey, data_range=1, win_size=7, **options)[1]
+        assert term[0] == pytest.approx((1 - similarity.mean()) / 2)
+
+
+def carried_exactly(first, second):
+    """The transport problem itself, as a linear programme, with city-block costs."""
+    rows, columns = (places.ravel() for places in np.indices(first.shape))
+    costs = np.abs(rows[:, None] - rows) + np.abs(columns[:, None] - columns)
+    count = first.size
+    leaving, coming = np.kron(np.eye(count), np.ones(count)), np.kron(np.ones(count), np.eye(count))
+    totals = np.concatenate([first.ravel() / first.sum(), second.ravel() / second.sum()])
+    return linprog(costs.ravel(), A_eq=np.concatenate([leaving, coming]), b_eq=totals).fun / (sum(first.shape) - 2)
+
+
+def test_earth_mover_distance_is_a_close_lower_bound_of_exact_transport():
+    first, second = np.abs(random_maps(0, 20, 4)), np.abs(random_maps(1, 20, 4))
+    found = make_statistic("earth_mover_distance").terms(first, second)[:, 0]
+    exact = np.array([carried_exactly(*pair) for pair in zip(first, second, strict=True)])
+    assert (found <= exact + 1e-9).all()
+    assert found.sum() > 0.85 * exact.sum()
+
+
+def test_earth_mover_distance_counts_the_way():
+    """One spot carried by three rows and one column of a 10x10 grid is 4 of 18 steps; a whole map as much."""
+    spot, moved = np.zeros((2, 1, 10, 10))
+    spot[0, 2, 2], moved[0, 5, 3] = 5, 2
+    assert distance("earth_mover_distance", spot, moved) == pytest.approx(4 / 18)
+    blob = np.zeros((1, 10, 10))
+    blob[0, :4, :4] = random_maps(0, 1, 4)
+    assert distance("earth_mover_distance", blob, np.roll(blob, (3, 3), axis=(1, 2))) == pytest.approx(6 / 18)
+    cross, other = np.eye(3)[None], np.eye(3)[None, ::-1]
+    assert distance("earth_mover_distance", cross, other) > 0  # equal along rows and columns, not along diagonals
+
+
+@pytest.mark.parametrize("name", ["ssim_distance", "earth_mover_distance", "sign_distance"])
+def test_no_evidence_agrees_with_none_only(name):
+    none, some = np.zeros((2, 5, 5)), np.abs(random_maps(0, 2, 5)) + 1
+    assert distance(name, none, none) == 0
+    assert distance(name, none, some) > 0.01
+    if name != "ssim_distance":
+        assert distance(name, none, some) == 1
+
+
+def test_sign_distance_weighs_cells_by_their_evidence():
+    """A tenth of one map's evidence and two tenths of the other's lie where signs differ."""
+    first, second = np.array([[[6.0, -3.0, 1.0, 0.0]]]), np.array([[[7.0, -1.0, 0.0, 2.0]]])
+    assert distance("sign_distance", first, second) == pytest.approx((0.1 + 0.2) / 2)
+    assert distance("sign_distance", first, -first) == 1
 
 
 def test_unknown_statistic_lists_the_names():

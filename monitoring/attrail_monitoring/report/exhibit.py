@@ -2,10 +2,9 @@
 
 import inspect
 import sys
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, fields, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,15 +13,17 @@ from attrail_explainers.attributions import Attributions
 from attrail_explainers.errors import RecordError, UnknownNameError
 from attrail_explainers.slice import Slice
 from attrail_monitoring.audit_record import AuditRecord
-from attrail_monitoring.measurement import image_distances
+from attrail_monitoring.effect import Effect
+from attrail_monitoring.most_moved import MovedImage, most_moved
 from attrail_monitoring.picture import Pixels, Scale, Values, colour_bar, data_uri, fit, overlay, png, shared_scale
 from attrail_monitoring.report.strip import Strip, strip_of
-from attrail_monitoring.settings import Settings
 from attrail_monitoring.statistic import make_statistic
+from attrail_monitoring.stratum import HEADLINES
 from attrail_monitoring.verdict import Finding
+from attrail_monitoring.version_maps import VersionMaps
 
-MOVED = 8  # images shown for each slice and explainer
-WITHOUT = 4  # images without a map shown after them
+DRAWN = 8  # of the images that moved most, for each slice and explainer
+WITHOUT = 4  # images without a map drawn after them
 COLOURS = 256  # of a picture in the report: enough for the eye, less than half of the bytes
 
 Maps = Mapping[tuple[str, str, str], Attributions]
@@ -30,10 +31,11 @@ Maps = Mapping[tuple[str, str, str], Attributions]
 
 @dataclass(frozen=True)
 class Row:
-    """A finding with its strip and, in words, what its statistic means."""
+    """A finding with its strip, its effect and, in words, what its statistic means."""
 
     finding: Finding
     strip: Strip
+    effect: Effect
     meaning: str
 
 
@@ -49,22 +51,23 @@ class Pair:
 
 @dataclass(frozen=True)
 class ImagePair:
-    """One image of the slice: ``distance`` of its two maps, or None and ``why`` a version has no map of it."""
+    """One image of the slice with its two maps: how far they ``moved``, or None and ``why`` a version has no map."""
 
     sample: str
     label: int
     target: int
-    distance: float | None
+    moved: MovedImage | None
     why: str
     pair: Pair
 
 
 @dataclass(frozen=True)
 class Exhibit:
-    """One explainer on one slice: its findings, the mean maps over ``images`` images, the images that moved most.
+    """One explainer on one slice: what the verdict rests on, the mean maps over ``images`` images, those moved most.
 
-    ``bar`` shows the colours of every scale here, which run both ways from 0 when ``signed``. ``mean`` is None when no
-    image has a map in both versions; ``without`` shows some of the ``undefined`` images.
+    ``rows`` are the findings of the headline's stratum, the primary ones first. ``bar`` shows the colours of every
+    scale here, which run both ways from 0 when ``signed``. ``mean`` is None when no image has a map in both versions.
+    ``moved`` are drawn, ``named`` are those after them; ``without`` shows some of the ``undefined`` images.
     """
 
     slice: str
@@ -76,17 +79,22 @@ class Exhibit:
     bar: str
     mean: Pair | None
     moved: tuple[ImagePair, ...]
+    named: tuple[MovedImage, ...]
     without: tuple[ImagePair, ...]
+
+    @property
+    def primary(self) -> tuple[Row, ...]:
+        return tuple(row for row in self.rows if row.finding.measurement.primary)
 
 
 def exhibits_of(record: AuditRecord, maps: Maps, slices: Mapping[str, Slice]) -> list[Exhibit]:
     """An exhibit for each slice and explainer among the record's findings, in their order."""
     grouped: dict[tuple[str, str], list[Finding]] = {}
     for finding in record.report.findings:
-        grouped.setdefault((finding.measurement.slice, finding.measurement.explainer), []).append(finding)
-    settings = _settings(record.policy)
+        if finding.measurement.stratum in HEADLINES:
+            grouped.setdefault((finding.measurement.slice, finding.measurement.explainer), []).append(finding)
     return [
-        _exhibit(name, findings, _Sources.found(name, explainer, maps, slices), settings)
+        _exhibit(name, _rows(record, findings), _Sources.found(name, explainer, maps, slices), record)
         for (name, explainer), findings in grouped.items()
     ]
 
@@ -127,34 +135,46 @@ class _Sources:
 
     def pair(self, image: NDArray[np.float32], reference: Values, candidate: Values) -> Pair:
         """Both maps of one image (C,H,W), drawn on one scale."""
-        alone = replace(self.slice, images=image[None], labels=self.slice.labels[:1], sample_ids=("",))
+        alone = Slice("", image[None], self.slice.labels[:1], ("",), self.slice.preprocessing)
         large, scale = fit(alone.pictures()[0]), shared_scale(reference, candidate, signed=self.signed)
         overlays = [overlay(large, values, scale) for values in (reference, candidate)]
         return Pair(_address(large), _address(overlays[0]), _address(overlays[1]), scale)
 
 
-def _exhibit(name: str, findings: Iterable[Finding], sources: _Sources, settings: Settings) -> Exhibit:
+def _rows(record: AuditRecord, findings: Sequence[Finding]) -> tuple[Row, ...]:
+    ordered = sorted(findings, key=lambda finding: not finding.measurement.primary)
+    return tuple(
+        Row(each, strip_of(each), record.effect(each), _meaning(each.measurement.statistic)) for each in ordered
+    )
+
+
+def _exhibit(name: str, rows: tuple[Row, ...], sources: _Sources, record: AuditRecord) -> Exhibit:
     defined, missing = sources.defined, np.flatnonzero(~sources.defined)
-    distances = _distances(sources, settings)
-    furthest = [row for row in np.argsort(-distances, kind="stable") if defined[row]][:MOVED]
+    moved = _moved(sources, record)
+    places = {sample: row for row, sample in enumerate(sources.slice.sample_ids)}
     return Exhibit(
         slice=name,
         explainer=sources.reference.explainer,
-        rows=tuple(Row(each, strip_of(each), _meaning(each.measurement.statistic)) for each in findings),
+        rows=rows,
         images=int(defined.sum()),
         undefined=len(missing),
         signed=sources.signed,
         bar=data_uri(png(colour_bar(sources.signed))),
         mean=_mean(sources) if defined.any() else None,
-        moved=tuple(_image_pair(sources, row, float(distances[row])) for row in furthest),
+        moved=tuple(_image_pair(sources, places[each.sample], each) for each in moved[:DRAWN]),
+        named=moved[DRAWN:],
         without=tuple(_image_pair(sources, row, None) for row in missing[:WITHOUT]),
     )
 
 
-def _distances(sources: _Sources, settings: Settings) -> NDArray[np.float64]:
-    if not sources.defined.any():
-        return np.full(len(sources.slice), np.nan)
-    return image_distances(sources.reference, sources.candidate, settings)
+def _moved(sources: _Sources, record: AuditRecord) -> tuple[MovedImage, ...]:
+    """The images that moved most, with what the record knows of how they were decided."""
+    first, second = (VersionMaps((each,)) for each in (sources.reference, sources.candidate))
+    outcomes = {(each.slice, each.explainer, each.sample): each.outcome for each in record.moved}
+    return tuple(
+        replace(each, outcome=outcomes.get((each.slice, each.explainer, each.sample), ""))
+        for each in most_moved(first, second, record.settings)
+    )
 
 
 def _mean(sources: _Sources) -> Pair:
@@ -166,7 +186,7 @@ def _mean(sources: _Sources) -> Pair:
     return sources.pair(image, reference, candidate)
 
 
-def _image_pair(sources: _Sources, row: int, distance: float | None) -> ImagePair:
+def _image_pair(sources: _Sources, row: int, moved: MovedImage | None) -> ImagePair:
     versions = (sources.reference, sources.candidate)
     sample = sources.slice.sample_ids[row]
     gaps = [f"{each.model}: {each.undefined[sample]}" for each in versions if sample in each.undefined]
@@ -174,7 +194,7 @@ def _image_pair(sources: _Sources, row: int, distance: float | None) -> ImagePai
         sample=sample,
         label=int(sources.slice.labels[row]),
         target=int(sources.reference.targets[row]),
-        distance=distance,
+        moved=moved,
         why="; ".join(gaps),
         pair=sources.pair(sources.slice.images[row], sources.reference.values[row], sources.candidate.values[row]),
     )
@@ -191,9 +211,3 @@ def _meaning(statistic: str) -> str:
     except UnknownNameError:
         return ""
     return (inspect.getdoc(module) or "").partition("\n")[0]
-
-
-def _settings(policy: Mapping[str, Any]) -> Settings:
-    """The settings the measurements were taken with, as the policy in the record states them."""
-    stated = policy.get("settings") or {}
-    return Settings(**{each.name: stated[each.name] for each in fields(Settings) if each.name in stated})

@@ -3,23 +3,56 @@
 from dataclasses import dataclass
 
 from attrail_monitoring.audit_record import AuditRecord
+from attrail_monitoring.combination import combine
 from attrail_monitoring.floor import NoiseFloor
+from attrail_monitoring.report.declared_change import DeclaredChange, declared_change
+from attrail_monitoring.stratum import BOTH_RIGHT
+from attrail_monitoring.verdict import Finding, Verdict
 
 
 @dataclass(frozen=True)
 class Headline:
-    """``images`` over all slices; ``floor`` the weakest under a primary finding; ``bounded`` when each has a bound."""
+    """``used`` of the ``images`` over all slices carry the verdict, ``apart`` from those not decided rightly by both.
+
+    ``undefined`` of the used ones have no map for some explainer; ``left_out`` are the primary findings that do not
+    count because their explainer cannot measure. ``sequence`` names the scheduled audits that raised the alarm together
+    where this one alone did not. ``floor`` is the weakest under a primary finding, ``bounded`` says
+    that each has a bound.
+    """
 
     images: int
+    used: int
+    apart: bool
+    undefined: int
+    left_out: tuple[Finding, ...]
+    sequence: str | None
+    change: DeclaredChange
     floor: NoiseFloor
     bounded: bool
 
 
 def headline_of(record: AuditRecord) -> Headline:
     primary = [finding for finding in record.report.findings if finding.measurement.primary]
-    floors = [finding.measurement.floor for finding in primary]
+    measured = [finding.measurement for finding in primary]
+    floor = min((each.floor for each in measured), key=lambda each: len(each.distances), default=NoiseFloor())
+    images = {each.name: each.images for each in record.slices}
+    used = {each.slice: each.n + each.undefined for each in measured}
+    undefined = {name: max(each.undefined for each in measured if each.slice == name) for name in used}
     return Headline(
-        images=sum(each.images for each in record.slices),
-        floor=min(floors, key=lambda floor: len(floor.distances), default=NoiseFloor()),
+        images=sum(images.values()),
+        used=sum((images | used).values()),
+        apart=any(each.stratum == BOTH_RIGHT for each in measured),
+        undefined=sum(undefined.values()),
+        left_out=tuple(finding for finding in primary if finding.unfit),
+        sequence=_alarm(record),
+        change=declared_change(record.change, floor),
+        floor=floor,
         bounded=bool(primary) and all(finding.bound is not None for finding in primary),
     )
+
+
+def _alarm(record: AuditRecord) -> str | None:
+    if record.sequence is None or record.report.verdict is not Verdict.DRIFT:
+        return None
+    alone, _ = combine(record.report.findings)
+    return None if alone is Verdict.DRIFT else str(record.sequence["name"])

@@ -1,9 +1,10 @@
 """Render the report of an audit: one page for a reader who has nothing but a browser.
 
 Every file of ``sections/`` is one section; the number in front of its name is its place on the page. A section sees
-``record`` (AuditRecord), ``headline`` (Headline) and ``exhibits`` (one Exhibit per slice and explainer), and may use
-the macros of ``macros.html``. Model, class and file names come from strangers: everything a section prints is escaped,
-and characters that do not print are shown by their codes.
+``record`` (AuditRecord), ``headline`` (Headline), ``exhibits`` (one Exhibit per slice and explainer), and ``strata``,
+``classes`` and ``checks``, lists of what their modules make; it may use the macros of ``macros.html``. Model, class
+and file names come from strangers: everything a section prints is escaped, and characters that do not print are shown
+by their codes.
 """
 
 from collections.abc import Mapping
@@ -16,9 +17,15 @@ from markupsafe import Markup
 from attrail_explainers.attributions import Attributions
 from attrail_explainers.slice import Slice
 from attrail_monitoring.audit_record import FORMAT, AuditRecord
+from attrail_monitoring.floor import TIERS
+from attrail_monitoring.policy import Policy
 from attrail_monitoring.report import wording
+from attrail_monitoring.report.checks import checks_of
+from attrail_monitoring.report.classes import classes_of
+from attrail_monitoring.report.declared_change import models_of
 from attrail_monitoring.report.exhibit import exhibits_of
 from attrail_monitoring.report.headline import headline_of
+from attrail_monitoring.report.strata import strata_of
 
 FOLDER = Path(__file__).parent
 
@@ -31,12 +38,16 @@ def render_report(
     ``maps`` has the keys (slice, explainer, role) with role "reference" or "candidate", ``slices`` the slices' names.
     RecordError when either lacks what the record's findings are about.
     """
-    exhibits = exhibits_of(record, maps, slices)
+    findings = record.report.findings
     page = _environment(FOLDER).get_template("page.html")
     return page.render(
         record=record,
-        exhibits=exhibits,
+        exhibits=exhibits_of(record, maps, slices),
         headline=headline_of(record),
+        strata=strata_of(findings),
+        classes=classes_of(findings, record.policy.get("fewest_images", Policy.fewest_images)),
+        checks=checks_of(record),
+        tiers=TIERS,
         sections=section_names(FOLDER),
         format=FORMAT,
     )
@@ -60,6 +71,9 @@ def _environment(folder: Path) -> Environment:
     environment.filters |= {
         "number": wording.number,
         "percent": wording.percent,
+        "times": wording.times,
+        "share": wording.share,
+        "models_of": models_of,
         "chance": wording.chance,
         "spoken": wording.spoken,
         "sentence": wording.sentence,

@@ -1,6 +1,7 @@
 """A strip: one finding drawn on a line, so that floor, limit and candidate are seen at once."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from attrail_monitoring.verdict import Finding
@@ -10,36 +11,58 @@ ROUND_ENDS = (1.0, 1.2, 1.5, 2.0, 2.5, 3.0, 4.0, 5.0, 6.0, 8.0, 10.0)
 
 
 @dataclass(frozen=True)
-class Strip:
-    """Places along a strip, in its own units: every one is a number between LEFT and RIGHT, or None.
-
-    ``end`` is the distance at the right end, ``limit`` is None too when it lies beyond that end.
-    """
+class Axis:
+    """Distances from 0 to ``end`` between two places of a drawing."""
 
     end: float
+    left: float = LEFT
+    right: float = RIGHT
+
+    def place(self, distance: float | None) -> float | None:
+        """Where a distance is drawn; None for none, and for one beyond the end."""
+        if distance is None or not distance <= self.end:
+            return None
+        return round(self.left + (self.right - self.left) * distance / self.end, 1)
+
+
+@dataclass(frozen=True)
+class Strip:
+    """Places along a strip, in its own units: every one is a number between the ends of the axis, or None.
+
+    ``limit`` is None too when it lies beyond the end.
+    """
+
+    axis: Axis
     dots: tuple[float, ...]
     limit: float | None
     value: float | None
     lower: float | None
     upper: float | None
-    left: float = LEFT
-    right: float = RIGHT
 
 
-def strip_of(finding: Finding) -> Strip:
-    """The strip of a finding; it never reaches further than the statistic can."""
+def axis_of(findings: Sequence[Finding], left: float = LEFT, right: float = RIGHT, *, limits: bool = True) -> Axis:
+    """An axis for all these findings of one statistic; it never reaches further than the statistic can.
+
+    Without ``limits`` it need not reach them.
+    """
+    shown = [each for finding in findings for each in _distances(finding, limits) if math.isfinite(each)]
+    ceiling = max(finding.measurement.ceiling for finding in findings)
+    return Axis(min(_round_end(1.05 * max(shown, default=0.0)), ceiling), left, right)
+
+
+def strip_of(finding: Finding, axis: Axis | None = None) -> Strip:
+    """The strip of a finding, on an axis of its own when none is given."""
+    axis = axis or axis_of([finding])
     measured = finding.measurement
-    shown = (*measured.floor.distances, measured.value, measured.upper, finding.limit)
-    furthest = max((each for each in shown if each is not None and math.isfinite(each)), default=0.0)
-    end = min(_round_end(1.05 * furthest), measured.ceiling)
+    dots = tuple(x for x in map(axis.place, measured.floor.distances) if x is not None)
+    places = (axis.place(each) for each in (finding.limit, measured.value, measured.lower, measured.upper))
+    return Strip(axis, dots, *places)
 
-    def place(distance: float | None) -> float | None:
-        if distance is None or not distance <= end:
-            return None
-        return round(LEFT + (RIGHT - LEFT) * distance / end, 1)
 
-    dots = tuple(x for x in map(place, measured.floor.distances) if x is not None)
-    return Strip(end, dots, place(finding.limit), place(measured.value), place(measured.lower), place(measured.upper))
+def _distances(finding: Finding, limits: bool) -> tuple[float, ...]:
+    measured = finding.measurement
+    limit = (finding.limit,) if limits and finding.limit is not None else ()
+    return (*measured.floor.distances, measured.value, measured.upper, *limit)
 
 
 def _round_end(distance: float) -> float:

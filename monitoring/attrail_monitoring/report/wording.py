@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterable, Iterator, Mapping
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 NOTHING = "\N{EN DASH}"
@@ -20,11 +20,25 @@ def percent(value: float | None) -> str:
     return NOTHING if value is None or math.isnan(value) else f"{100 * value:.1f} %"
 
 
-def chance(value: float | None) -> str:
-    """A p-value: never a bare zero."""
+def times(value: float | None) -> str:
+    """A multiple of the floor: to one decimal, whole from 10."""
     if value is None or math.isnan(value):
         return NOTHING
-    return "< 0.0001" if value < 0.0001 else f"{value:.4f}"
+    return f"{value:.1f} \N{MULTIPLICATION SIGN}" if value < 9.95 else f"{value:.0f} \N{MULTIPLICATION SIGN}"
+
+
+def share(value: float | None) -> str:
+    """A place between two distances as a whole percentage, which may lie before the first or beyond the second."""
+    if value is None or math.isnan(value):
+        return NOTHING
+    return f"{round(100 * value)} %".replace("-", "\N{MINUS SIGN}")
+
+
+def chance(value: float | None) -> str:
+    """A p-value: never a bare zero, and an adjusted one at most 1."""
+    if value is None or math.isnan(value):
+        return NOTHING
+    return "< 0.0001" if value < 0.0001 else f"{min(value, 1.0):.4f}"
 
 
 def spoken(name: str) -> str:
@@ -37,12 +51,14 @@ def sentence(text: str) -> str:
     return text[:1].upper() + text[1:]
 
 
-def moment(text: str) -> str:
-    """A time in ISO 8601 to the second, as people write it; other text stays as it is."""
+def moment(time: str | int) -> str:
+    """A time in ISO 8601 or in milliseconds since 1970, to the second as people write it; other text stays."""
+    if isinstance(time, int):
+        return moment(datetime.fromtimestamp(time / 1000, UTC).isoformat())
     try:
-        return datetime.fromisoformat(text).strftime("%Y-%m-%d %H:%M:%S %Z").strip()
+        return datetime.fromisoformat(time).strftime("%Y-%m-%d %H:%M:%S %Z").strip()
     except ValueError:
-        return text
+        return time
 
 
 def flat(value: Any, name: str = "") -> Iterator[tuple[str, str]]:

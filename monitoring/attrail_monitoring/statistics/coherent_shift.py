@@ -5,6 +5,8 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from attrail_monitoring.shares import shares
+
 Array = NDArray[np.float64]
 
 
@@ -20,16 +22,10 @@ class CoherentShift:
     primary: ClassVar[bool] = True
 
     def terms(self, reference: Array, candidate: Array) -> Array:
-        return _mass_normalised(candidate) - _mass_normalised(reference)
+        return shares(candidate) - shares(reference)
 
     def value(self, mean_terms: Array) -> Array:
         return np.asarray((0.5 * np.abs(mean_terms).sum(axis=-1)).clip(0, self.upper))  # rounding may pass 1
-
-
-def _mass_normalised(maps: Array) -> Array:
-    flat = maps.reshape(len(maps), -1)
-    mass = np.abs(flat).sum(axis=1, keepdims=True)
-    return np.asarray(np.divide(flat, mass, out=np.zeros_like(flat), where=mass > 0))
 
 
 STATISTIC = CoherentShift

@@ -1,0 +1,148 @@
+"""Casework: what the registry and the ledger say about a request, put before the gate's decision.
+
+Every function returns a Decision, or None for what is none of the gate's business.
+"""
+
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from mlflow.entities.model_registry import ModelVersion
+
+from attrail_explainers.errors import GateRefusal
+from attrail_mlflow.actor import request_user
+from attrail_mlflow.evidence_tags import ENVELOPES, STATEMENT, WAIVER, folded, require_no_loss, statement_about
+from attrail_mlflow.gate import Case, Decision, decide
+from attrail_mlflow.gate_desk import Desk
+from attrail_mlflow.gate_policy import GatePolicy
+from attrail_mlflow.predicate import ModelIdentity
+from attrail_mlflow.reason import Reason
+from attrail_mlflow.registry_view import RegistryView, identity, is_prompt, same_version
+
+ADOPTED = "adopted"  # what held a role when the gate first looked: not approved, but what candidates replace
+REMOVAL = "removal"
+
+
+@dataclass(frozen=True)
+class Casework:
+    """The gate's questions to one registry under one policy."""
+
+    view: RegistryView
+    policy: GatePolicy
+
+    def promotion(self, name: str, number: Any, role: str, asked: str, desk: Desk) -> Decision | None:
+        """May a version take a role? ``asked`` is how the request wrote it. Prompts may take any."""
+        version = self.view.version(name, number)
+        case = self.case(version, role, desk)
+        if is_prompt(version) and case.champion is None and not desk.ledger.knows(version.name):
+            return None
+        if asked != role:
+            sentence = f"{case.version.label} may not become {asked!r}: the protected alias is written {role!r}"
+            return Decision(case.version, role, sentence, (Reason.MISSPELT,))
+        return decide(case, self.policy, desk.now)
+
+    def case(self, version: ModelVersion, role: str, desk: Desk) -> Case:
+        """Everything that a decision about a promotion depends on."""
+        model, holder = identity(version), self.view.holder(version.name, role)
+        last = self.adopt(holder, role, desk) or desk.ledger.last(version.name, role)
+        return Case(
+            version=model,
+            role=role,
+            hash_files=partial(self.view.files_digest, version, haste=desk.haste),
+            statement=version.tags.get(STATEMENT, "").encode(),
+            waiver=version.tags.get(WAIVER, "").encode(),
+            champion=last,
+            holds=holder is not None and last is not None and same_version(model, identity(holder)),
+            used=desk.ledger.used(version.name, role),
+            newest=desk.ledger.newest(model),
+        )
+
+    def adopt(self, holder: ModelVersion | None, role: str, desk: Desk) -> ModelIdentity | None:
+        """Who holds a role, None if nobody does: with the files it got it on, or now if the gate did not give it.
+
+        That is written down, so they cannot be exchanged later to make another reference of it, and its removal opens
+        no door for a baseline.
+        """
+        if holder is None or is_prompt(holder):
+            return None
+        last = desk.ledger.last(holder.name, role)
+        if last is not None and same_version(last, identity(holder)):
+            return last
+        found = self.view.with_files(holder, haste=desk.haste)
+        sentence = f"{found.label} was {role} before the gate looked"
+        desk.note(Decision(found, role, sentence, by=ADOPTED, evidence=ADOPTED))
+        return found
+
+    def adopt_all(self, desk: Desk) -> None:
+        """Adopt whatever holds a role: when a gate is switched on over a registry that is in use."""
+        for name in self.view.names(desk.connection):
+            for _, role in self.view.held(name):
+                self.adopt(self.view.holder(name, role), role, desk)
+
+    def alias_removal(self, name: str, alias: str, role: str, desk: Desk) -> Decision | None:
+        version = self.view.by_alias(name, alias)
+        return self.removal([(version, role)] if version else [], "alias deleted", desk)
+
+    def stage_removal(self, name: str, number: Any, stage: str, desk: Desk) -> Decision | None:
+        version = self.view.version(name, number)
+        role = self.policy.role_of_stage(version.current_stage or "")
+        return self.removal([(version, role)] if role else [], f"moved to stage {stage}", desk)
+
+    def version_removal(self, name: str, number: Any, desk: Desk) -> Decision | None:
+        version = self.view.version(name, number)
+        return self.removal([(version, role) for role in self.view.roles(version)], "version deleted", desk)
+
+    def model_removal(self, name: str, desk: Desk) -> Decision | None:
+        return self.removal(self.view.held(name), "model deleted", desk)
+
+    def removal(self, held: list[tuple[ModelVersion, str]], how: str, desk: Desk) -> Decision | None:
+        """Nothing is promoted when a role is given up; it is noted who did it."""
+        models = [(version, role) for version, role in held if not is_prompt(version)]
+        for version, role in models:
+            self.adopt(version, role, desk)
+        if not models:
+            return None
+        model, roles = identity(models[0][0]), ", ".join(role for _, role in models)
+        return Decision(model, roles, f"{model.label} is {roles} no longer: {how}", by=REMOVAL)
+
+    def renaming(self, name: str, new_name: str, desk: Desk) -> Decision | None:
+        """A model that holds a role would carry it to a name under which nobody approved it."""
+        held = self.view.held(name)
+        moved = [each for each in held if not is_prompt(each[0]) or desk.ledger.knows(new_name)]
+        if not moved:
+            return None
+        version, role = moved[0]
+        sentence = (
+            f"{name} may not be renamed to {new_name} while {name}/{version.version} is {role}: remove that first, and "
+            "promote it anew under its new name"
+        )
+        return Decision(identity(version), role, sentence, (Reason.HOLDS_ROLE,))
+
+    def tagging(self, name: str, number: Any, key: str, value: str | None, desk: Desk) -> Decision | None:
+        """May a tag of attrail's be set, or deleted if ``value`` is None? Valid evidence gives way to newer only."""
+        version = self.view.version(name, number)
+        model = identity(version)
+        try:
+            self._require_auditor(folded(key))
+            self._keep_evidence(version, model, folded(key), value, desk)
+        except GateRefusal as error:
+            sentence = f"the tag {key} of {model.label} may not be changed: {error}"
+            return Decision(model, key, sentence, (error.reason,))
+        return None
+
+    def _require_auditor(self, key: str) -> None:
+        user = request_user(self.policy.actor_header)
+        if self.policy.auditors and key != WAIVER and user not in self.policy.auditors:
+            raise GateRefusal(f"{user or 'an unknown user'} is no auditor of the gate's policy", Reason.PROTECTED_TAG)
+
+    def _keep_evidence(
+        self, version: ModelVersion, model: ModelIdentity, key: str, value: str | None, desk: Desk
+    ) -> None:
+        if key not in ENVELOPES:
+            return
+        old, new = (
+            statement_about(each, model, self.policy.trusted, desk.now) for each in (version.tags.get(key), value)
+        )
+        require_no_loss(old, new)
+        if key == STATEMENT and new is not None:
+            desk.ledger.see(model, new.issued)

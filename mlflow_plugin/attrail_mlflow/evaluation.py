@@ -1,0 +1,116 @@
+"""One evaluation: a logged model, a table of images, explainers and checks.
+
+The configuration holds ``explainers``, tables with a ``name`` and parameters; and, if wanted, ``checks`` (names, else
+all there are), ``preprocessing`` (``size``, ``mean``, ``std``, else the logged model's own), ``slice`` (a name for the
+table, else "evaluation"), ``seed`` (else 0).
+"""
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import mlflow
+import numpy as np
+from mlflow.models import get_model_info
+
+from attrail_explainers.assessment import assess_slice, chosen_checks
+from attrail_explainers.check import Check
+from attrail_explainers.classifier import Classifier
+from attrail_explainers.errors import ConfigError, SliceError, UnknownNameError
+from attrail_explainers.explainer import Explainer, make_explainer
+from attrail_explainers.images import decode
+from attrail_explainers.slice import Slice
+from attrail_mlflow.registry import RegisteredVersion, Registry
+from attrail_mlflow.stated_preprocessing import preprocessing_from, stated_preprocessing
+
+IMAGE = "image_path"
+KEYS = ("checks", "explainers", "preprocessing", "seed", "slice")
+
+
+@dataclass(frozen=True, eq=False)
+class Evaluation:
+    """What is explained, by what, and held against what."""
+
+    classifier: Classifier
+    images: Slice
+    explainers: tuple[Explainer, ...]
+    checks: tuple[Check, ...]
+    seed: int
+
+    def run(self, folder: str) -> dict[str, float]:
+        """The metrics: ``accuracy``, and ``EXPLAINER/CHECK``, means over images; whole findings as files in a folder.
+
+        A check that is defined on no image has no metric.
+        """
+        logits = self.classifier.logits(self.images.images, self.images.sample_ids)
+        metrics = {"accuracy": float((logits.argmax(axis=1) == self.images.labels).mean())}
+        for explainer in self.explainers:
+            found = assess_slice(self.classifier, self.images, explainer, self.checks, self.images.labels, self.seed)
+            metrics |= {f"{found.explainer}/{name}": outcome.mean for name, outcome in found.outcomes.items()}
+            text = json.dumps(found.document(), indent=1, allow_nan=False)
+            Path(folder, f"{found.explainer}.json").write_text(text + "\n", encoding="utf-8")
+        return {name: value for name, value in metrics.items() if not math.isnan(value)}
+
+
+@dataclass(frozen=True)
+class LoggedModel(RegisteredVersion):
+    """A logged model, registered or not: its version is its id."""
+
+    @property
+    def uri(self) -> str:
+        return f"models:/{self.version}"
+
+
+def read_evaluation(config: Mapping[str, Any], dataset: Any, model_id: str | None) -> Evaluation:
+    """The evaluation that MLflow's arguments ask for.
+
+    Raises ConfigError for a wrong configuration, SliceError for a table without images or labels, and what loading
+    the model raises.
+    """
+    _require_known(config)
+    if model_id is None:
+        raise ConfigError("the model was not logged: give a URI such as models:/NAME/VERSION or models:/m-...")
+    info = get_model_info(f"models:/{model_id}")
+    logged = LoggedModel(info.name or model_id, model_id, "", model_id, info.run_id, None, None, info.metadata or {})
+    images = _images(config, dataset, logged)
+    return Evaluation(
+        classifier=Registry(mlflow.get_tracking_uri()).load(logged),
+        images=images,
+        explainers=tuple(_explainer(each) for each in config["explainers"]),
+        checks=tuple(chosen_checks(config.get("checks"))),
+        seed=int(config.get("seed", 0)),
+    )
+
+
+def _require_known(config: Mapping[str, Any]) -> None:
+    for key in config:
+        if key not in KEYS:
+            raise UnknownNameError.of("entry in evaluator_config", key, KEYS)
+    if not config.get("explainers"):
+        raise ConfigError('evaluator_config names no explainers: give for example [{"name": "gradcam"}]')
+
+
+def _explainer(table: Mapping[str, Any]) -> Explainer:
+    if "name" not in table:
+        raise ConfigError(f"an explainer in evaluator_config has no name: {dict(table)}")
+    return make_explainer(table["name"], {key: value for key, value in table.items() if key != "name"})
+
+
+def _images(config: Mapping[str, Any], dataset: Any, logged: LoggedModel) -> Slice:
+    """The table's images as the model takes them; its rows' paths are the sample ids."""
+    rows = dataset.features_data
+    if IMAGE not in getattr(rows, "columns", ()):
+        raise SliceError(f"the data must be a table with a column {IMAGE}")
+    if dataset.labels_data is None:
+        raise SliceError("the data has no labels: name their column as targets")
+    given = config.get("preprocessing")
+    preprocessing = preprocessing_from(given) if given else stated_preprocessing(logged.facts)
+    if preprocessing is None:
+        raise ConfigError(f"{logged.name} does not say how its images are preprocessed: give preprocessing")
+    paths = [str(path) for path in rows[IMAGE]]
+    labels = np.asarray(dataset.labels_data, dtype=np.int64)
+    pixels = decode([Path(path) for path in paths], preprocessing)
+    return Slice(str(config.get("slice", "evaluation")), pixels, labels, tuple(paths), preprocessing)

@@ -1,0 +1,60 @@
+"""Entry point ``mlflow.model_evaluator``: hold an image model's explanations against attrail's checks.
+
+::
+
+    mlflow.models.evaluate(
+        "models:/digits/7",
+        table,  # a data frame with a column image_path
+        targets="label",
+        model_type="attrail-image",
+        evaluators="attrail",
+        evaluator_config={"explainers": [{"name": "gradcam"}], "checks": ["random_head"]},
+    )
+
+The configuration is described in ``evaluation``. Metrics are written on the run and on the logged model; every finding
+is in a file of the run, below ``attrail/evaluation``. MLflow imports this module for everybody who evaluates anything,
+so it loads no torch.
+"""
+
+import tempfile
+from collections.abc import Mapping
+from typing import Any
+
+import mlflow
+from mlflow.exceptions import MlflowException
+from mlflow.models.evaluation import EvaluationResult, ModelEvaluator
+
+MODEL_TYPE = "attrail-image"
+FOLDER = "attrail/evaluation"
+
+
+class AttrailEvaluator(ModelEvaluator):
+    """MLflow's evaluator ``attrail``: asked by its model type, never only because it is installed."""
+
+    @classmethod
+    def can_evaluate(cls, *, model_type: str, evaluator_config: Mapping[str, Any], **kwargs: Any) -> bool:
+        return model_type == MODEL_TYPE
+
+    def evaluate(
+        self,
+        *,
+        model_type: str,
+        dataset: Any,
+        run_id: str,
+        evaluator_config: Mapping[str, Any],
+        model: Any = None,
+        **kwargs: Any,
+    ) -> EvaluationResult:
+        """Explain and check; MlflowException says what is wrong with the table, the model or the configuration."""
+        from attrail_explainers.errors import AttrailError  # noqa: PLC0415 - see above
+        from attrail_mlflow.evaluation import Evaluation, read_evaluation  # noqa: PLC0415
+
+        model_id = kwargs.get("model_id") or getattr(model, "model_id", None)
+        with tempfile.TemporaryDirectory(prefix="attrail-") as folder:
+            try:
+                evaluation: Evaluation = read_evaluation(evaluator_config or {}, dataset, model_id)
+                metrics = evaluation.run(folder)
+            except AttrailError as error:
+                raise MlflowException.invalid_parameter_value(f"attrail: {error}") from error
+            mlflow.MlflowClient().log_artifacts(run_id, folder, FOLDER)
+        return EvaluationResult(metrics=metrics, artifacts={}, run_id=run_id)

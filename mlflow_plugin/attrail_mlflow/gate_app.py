@@ -1,0 +1,63 @@
+"""Entry point ``mlflow.app``: ``mlflow server --app-name attrail``, MLflow's server that says whether it is gated.
+
+The gate itself is the registry store (``gate_store``) and needs no app. This one refuses to start without it, or when
+MLflow's routes are not those it stands behind, and answers at ``/attrail/health``. Both are checked when the module is
+imported: MLflow's parent process imports it once and ends with the error, whereas an error in ``create_app`` would make
+its workers start again and again.
+"""
+
+from typing import Any
+
+from flask import Flask, Response, jsonify
+from mlflow.environment_variables import _MLFLOW_SGI_NAME
+from mlflow.server import app as flask_app
+from mlflow.server.handlers import _get_model_registry_store
+from mlflow.version import VERSION
+
+from attrail_explainers.errors import ConfigError
+from attrail_mlflow.gated_store import GatedStore
+from attrail_mlflow.store_contract import require_routes
+
+HEALTH = "/attrail/health"
+
+
+def gated_store() -> GatedStore:
+    """The server's registry store; ConfigError when it is not gated."""
+    store = _get_model_registry_store()
+    if not isinstance(store, GatedStore):
+        raise ConfigError(
+            "this server's registry is not gated: start it with --registry-store-uri attrail+sqlite:///... or "
+            "attrail+postgresql://..."
+        )
+    return store
+
+
+def create_app(app: Flask = flask_app) -> Any:
+    """MLflow's application with ``/attrail/health``: an ASGI application under uvicorn, else WSGI."""
+    if HEALTH not in {rule.rule for rule in app.url_map.iter_rules()}:
+        app.add_url_rule(HEALTH, "attrail_health", health)
+    if _MLFLOW_SGI_NAME.get() == "uvicorn":
+        from mlflow.server.fastapi_app import create_fastapi_app  # noqa: PLC0415 - it makes an application of its own
+
+        return create_fastapi_app(app)
+    return app
+
+
+def health() -> Response:
+    """That the gate is on, under which policy, and where its journal ends.
+
+    Who notes the journal's last hash elsewhere can later show that the journal was not written anew.
+    """
+    store = gated_store()
+    return jsonify(
+        gate="on",
+        mlflow=VERSION,
+        database=store.engine.dialect.name,
+        policy_digest=store.policy.digest,
+        policy=store.policy.document(),
+        journal=store.journal_end(),
+    )
+
+
+gated_store()
+require_routes(rule.endpoint for rule in flask_app.url_map.iter_rules())

@@ -1,0 +1,61 @@
+"""The gate's desk: an open transaction of the registry's database in which decisions are written down."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from functools import cached_property
+from typing import Any
+
+from sqlalchemy import Connection
+
+from attrail_mlflow.chain import Event, JournalRecord
+from attrail_mlflow.gate import Decision
+from attrail_mlflow.gate_journal import OpenTable
+from attrail_mlflow.gate_policy import GatePolicy
+from attrail_mlflow.journal import Journal
+from attrail_mlflow.ledger import Ledger, Promotion
+
+
+@dataclass(frozen=True)
+class Desk:
+    """The ledger and the journal of one workspace, over one connection; ``actor`` is who asks, ``now`` is in UTC.
+
+    In ``haste`` others wait for it: files that take long to read are read before, and it is opened again.
+    """
+
+    connection: Connection
+    policy: GatePolicy
+    workspace: str
+    actor: str
+    now: datetime
+    haste: bool = False
+
+    @cached_property
+    def ledger(self) -> Ledger:
+        return Ledger(self.connection, self.workspace)
+
+    @cached_property
+    def table(self) -> OpenTable:
+        return OpenTable(self.connection)
+
+    def note(self, decision: Decision) -> None:
+        """Write a decision into the journal, and into the ledger if it lets a version take a role.
+
+        A waiver that is used up gets a record of its own, with its whole text. Raises RecordError when the journal
+        cannot be written on: then nothing may be allowed.
+        """
+        if decision.allowed and decision.waiver_id and decision.statement is not None:
+            self._append(Event.WAIVER, {"waiver": decision.statement.document()})
+        event = Event.GATE_ALLOWED if decision.allowed else Event.GATE_REFUSED
+        record = self._append(event, decision.document() | {"workspace": self.workspace})
+        if decision.allowed and decision.evidence is not None:
+            evidence = (decision.evidence, decision.waiver_id)
+            self.ledger.promote(Promotion(decision.model, decision.role, *evidence, record.index))
+
+    def note_policy(self) -> None:
+        """Write the gate's policy into the journal, unless it is the one written there last."""
+        if self.table.last_policy() != self.policy.digest:
+            self._append(Event.POLICY, {"policy_digest": self.policy.digest, "policy": self.policy.document()})
+
+    def _append(self, event: Event, body: dict[str, Any]) -> JournalRecord:
+        journal = Journal(self.table, self.policy.journal_signer, self.policy.trusted)
+        return journal.append(event, self.actor, body, self.now)

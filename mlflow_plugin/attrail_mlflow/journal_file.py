@@ -1,0 +1,176 @@
+"""A journal in a file: one line per record, with its head, its lock and torn lines in files beside it.
+
+::
+
+    journal.jsonl            the records
+    journal.jsonl.head       a copy of the last one
+    journal.jsonl.lock       held while a record is appended
+    journal.jsonl.torn-1     half a line that a crash left, which a record of the journal names
+    journal.jsonl.damaged-1  a journal that was given up, which the next one's ``restart`` record names
+"""
+
+import contextlib
+import hashlib
+import itertools
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from filelock import FileLock
+
+from attrail_explainers.errors import EvidenceError, RecordError
+from attrail_mlflow.chain import Event, JournalRecord
+
+BLOCK = 64 * 1024  # bytes read at a time, from the end
+
+
+@dataclass(frozen=True)
+class JournalFile:
+    """The store of a journal in a file; several threads and processes of one machine may append.
+
+    Not for a network file system: its locks may not hold between machines. ``journal_table`` is for that.
+    """
+
+    path: Path
+
+    @property
+    def head_path(self) -> Path:
+        return self.path.with_name(self.path.name + ".head")
+
+    @contextlib.contextmanager
+    def transaction(self) -> Iterator["FileEnd"]:
+        """The end of the file, locked; RecordError when it cannot be written."""
+        lock = FileLock(self.path.with_name(self.path.name + ".lock"), thread_local=False)
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            with lock, open(self.path, "a+b") as file:
+                yield FileEnd(file, self.path, self.head_path)
+        except OSError as error:
+            raise RecordError(f"journal {self.path} cannot be written: {error}") from error
+
+    def lines(self) -> Iterator[bytes]:
+        """Every line; EvidenceError for a file that cannot be read, or a last line that is not whole."""
+        try:
+            with self.path.open("rb") as file:
+                for row, line in enumerate(file, start=1):
+                    if not line.endswith(b"\n"):
+                        raise EvidenceError(
+                            f"journal, line {row} is torn: a crash, or somebody, cut it after {len(line)} bytes; the "
+                            "next append sets it aside if it was a crash"
+                        )
+                    yield line[:-1]
+        except OSError as error:
+            raise EvidenceError(f"journal {self.path} cannot be read: {error}") from error
+
+    def head(self) -> bytes | None:
+        return _content(self.head_path)
+
+    def require_torn(self, record: JournalRecord) -> None:
+        """Nothing, unless the record speaks of a torn line whose file is gone or altered: then EvidenceError."""
+        if record.event != Event.TORN:
+            return
+        content = _content(self.path.with_name(Path(str(record.body.get("file"))).name))
+        if content is None or _facts(content, "")["sha256"] != record.body.get("sha256"):
+            raise EvidenceError(f"record {record.index} set aside {record.body.get('file')}, which is gone or altered")
+
+    def retire(self) -> dict[str, Any] | None:
+        """Move a damaged journal and its head aside, so that a new one can begin: the old one's name and digest.
+
+        None when there is neither. Raises RecordError when they cannot be moved.
+        """
+        lock = FileLock(self.path.with_name(self.path.name + ".lock"), thread_local=False)
+        try:
+            with lock:
+                content = _content(self.path)
+                if content is None and self.head() is None:
+                    return None
+                name = _free_name(self.path, "damaged")
+                for old, new in ((self.path, name), (self.head_path, f"{name}.head")):
+                    if old.exists():
+                        old.rename(self.path.with_name(new))
+                return _facts(content or b"", name)
+        except OSError as error:
+            raise RecordError(f"journal {self.path} cannot be moved aside: {error}") from error
+
+
+@dataclass
+class FileEnd:
+    """The end of a journal file, under its lock."""
+
+    file: BinaryIO
+    path: Path
+    head_path: Path
+
+    def backwards(self) -> Iterator[bytes]:
+        end = self._newline_before(self._size()) + 1
+        while end > 0:
+            start = self._newline_before(end - 1) + 1
+            yield self._read(start, end - 1)
+            end = start
+
+    def head(self) -> bytes | None:
+        return _content(self.head_path)
+
+    def set_aside(self) -> Mapping[str, Any] | None:
+        size = self._size()
+        whole = self._newline_before(size) + 1
+        if whole == size:
+            return None
+        torn = self._read(whole, size)
+        facts = _facts(torn, _free_name(self.path, "torn"))
+        _write_whole(self.path.with_name(facts["file"]), torn)
+        self.file.truncate(whole)
+        os.fsync(self.file.fileno())
+        return facts
+
+    def append(self, line: bytes) -> None:
+        self.file.seek(0, os.SEEK_END)
+        self.file.write(line + b"\n")
+        self.file.flush()
+        os.fsync(self.file.fileno())
+        _write_whole(self.head_path, line)
+
+    def _newline_before(self, end: int) -> int:
+        """Position of the last newline before ``end``, -1 when there is none."""
+        while end > 0:
+            start = max(0, end - BLOCK)
+            found = self._read(start, end).rfind(b"\n")
+            if found >= 0:
+                return start + found
+            end = start
+        return -1
+
+    def _size(self) -> int:
+        return os.fstat(self.file.fileno()).st_size
+
+    def _read(self, start: int, end: int) -> bytes:
+        self.file.seek(start)
+        return self.file.read(end - start)
+
+
+def _free_name(path: Path, what: str) -> str:
+    names = (f"{path.name}.{what}-{number}" for number in itertools.count(1))
+    return next(name for name in names if not path.with_name(name).exists())
+
+
+def _facts(torn: bytes, name: str) -> dict[str, Any]:
+    return {"file": name, "bytes": len(torn), "sha256": "sha256:" + hashlib.sha256(torn).hexdigest()}
+
+
+def _content(path: Path) -> bytes | None:
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        return None
+
+
+def _write_whole(path: Path, content: bytes) -> None:
+    """Write a file whole or not at all: a new file, its bytes kept for good, takes the old one's place."""
+    fresh = path.with_name(path.name + ".new")
+    with fresh.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    fresh.replace(path)

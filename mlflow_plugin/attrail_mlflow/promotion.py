@@ -1,0 +1,119 @@
+"""Promotion from the client's side: ask the gate's questions here first, then let the server decide.
+
+What is asked here is early feedback: the client may lack what the server knows, such as who held the alias before and
+which statements were used. The server's answer counts.
+"""
+
+import tempfile
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import mlflow
+from mlflow.entities.model_registry import ModelVersion
+from mlflow.exceptions import MlflowException
+
+from attrail_explainers.errors import ConfigError, GateRefusal, RegistryError
+from attrail_mlflow.evidence_tags import STATEMENT, WAIVER
+from attrail_mlflow.folder_digest import digest_folder
+from attrail_mlflow.gate import Case, Decision, decide
+from attrail_mlflow.gate_policy import GatePolicy
+from attrail_mlflow.predicate import ModelIdentity
+from attrail_mlflow.registry import URI, Registry
+
+REFUSED = "PERMISSION_DENIED"
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A model version about to be promoted, as the registry shows it to a client."""
+
+    registry: Registry
+    version: ModelVersion
+
+    @classmethod
+    def find(cls, registry: Registry, model_uri: str) -> "Candidate":
+        """The version of a ``models:/NAME/VERSION`` or ``models:/NAME@ALIAS``; RegistryError when there is none."""
+        uri = URI.fullmatch(model_uri)
+        if uri is None:
+            raise ConfigError(f"{model_uri!r} is no model URI: write models:/NAME/VERSION or models:/NAME@ALIAS")
+        client = registry.client
+        try:
+            if uri["version"]:
+                return cls(registry, client.get_model_version(uri["name"], uri["version"]))
+            return cls(registry, client.get_model_version_by_alias(uri["name"], uri["alias"]))
+        except MlflowException as error:
+            raise RegistryError(f"{model_uri} cannot be found: {error}") from error
+
+    @property
+    def label(self) -> str:
+        return f"{self.version.name}/{self.version.version}"
+
+    def identity(self) -> ModelIdentity:
+        """The version bound to its files as they are now; they are fetched to be hashed."""
+        return _identity(self.version, self._files_digest(self.version))
+
+    def decision(self, alias: str, policy: GatePolicy) -> Decision:
+        """What the gate would say, as far as a client can see.
+
+        Raises ConfigError for an alias that the policy does not protect: it needs no evidence.
+        """
+        role = policy.role_of_alias(alias)
+        if role is None:
+            raise ConfigError(
+                f"the policy does not protect the alias {alias!r}: it protects {', '.join(policy.aliases)}"
+            )
+        holder = self._holder(role)
+        tags = self.version.tags
+        case = Case(
+            version=_identity(self.version, ""),
+            role=role,
+            hash_files=lambda: self._files_digest(self.version),
+            statement=tags.get(STATEMENT, "").encode(),
+            waiver=tags.get(WAIVER, "").encode(),
+            champion=None if holder is None else _identity(holder, self._files_digest(holder)),
+            holds=holder is not None and holder.version == self.version.version,
+        )
+        return decide(case, policy, datetime.now(UTC))
+
+    def promote(self, alias: str) -> None:
+        """Ask the server to set the alias.
+
+        Raises GateRefusal with the server's sentence and reasons, RegistryError when it cannot be asked.
+        """
+        try:
+            self.registry.client.set_registered_model_alias(self.version.name, alias, self.version.version)
+        except MlflowException as error:
+            facts: dict[str, Any] = getattr(error, "json", {}).get("attrail", {})
+            if error.error_code == REFUSED and facts:
+                raise GateRefusal(error.message.removeprefix(f"{REFUSED}: "), ", ".join(facts["reasons"])) from error
+            raise RegistryError(f"{self.label} could not be promoted: {error}") from error
+
+    def carry(self, tag: str, envelope: bytes) -> None:
+        """Let the version carry a signed statement; RegistryError when the server refuses."""
+        try:
+            self.registry.client.set_model_version_tag(self.version.name, self.version.version, tag, envelope.decode())
+        except MlflowException as error:
+            raise RegistryError(f"the tag {tag} of {self.label} could not be set: {error}") from error
+
+    def _holder(self, alias: str) -> ModelVersion | None:
+        try:
+            return self.registry.client.get_model_version_by_alias(self.version.name, alias)
+        except MlflowException as error:
+            if error.error_code not in {"RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"}:
+                raise RegistryError(f"who is {alias} cannot be looked up: {error}") from error
+            return None
+
+    def _files_digest(self, version: ModelVersion) -> str:
+        uri = f"models:/{version.name}/{version.version}"
+        with tempfile.TemporaryDirectory(prefix="attrail-") as scratch:
+            try:
+                found = mlflow.artifacts.download_artifacts(artifact_uri=uri, dst_path=scratch)
+            except (MlflowException, OSError) as error:
+                raise RegistryError(f"the files of {uri} cannot be fetched: {error}") from error
+            return digest_folder(Path(found))
+
+
+def _identity(version: ModelVersion, artifact_digest: str) -> ModelIdentity:
+    return ModelIdentity(version.name, str(version.version), str(version.source), artifact_digest)

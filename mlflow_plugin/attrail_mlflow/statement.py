@@ -1,0 +1,65 @@
+"""in-toto statements (v1): what is signed, as canonical JSON and read back strictly.
+
+https://github.com/in-toto/attestation/blob/main/spec/v1/statement.md. in-toto's own Python classes hold the predicate
+in a protobuf Struct, which turns every integer into a float; so the JSON is written here, and a test holds it against
+them.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from attrail_explainers.errors import EvidenceError
+from attrail_mlflow.baseline import Baseline
+from attrail_mlflow.canonical_json import decode_object, encode
+from attrail_mlflow.fields import Reader, anything, mapped, text, with_fields, wrong
+from attrail_mlflow.predicate import Predicate
+from attrail_mlflow.seal import Seal
+from attrail_mlflow.verdict_statement import VerdictStatement
+from attrail_mlflow.waiver import Waiver
+
+STATEMENT_TYPE = "https://in-toto.io/Statement/v1"
+CLASSES: Mapping[str, type[Predicate]] = {
+    each.KIND.predicate_type: each for each in (VerdictStatement, Baseline, Waiver, Seal)
+}
+_OUTER: Reader[dict[str, Any]] = with_fields(
+    {"_type": text, "subject": anything, "predicateType": text, "predicate": mapped(anything)}, dict
+)
+
+
+def payload_of(statement: Predicate) -> bytes:
+    """The statement's canonical text, which is what is signed; EvidenceError when JSON cannot hold a value of it."""
+    document = {
+        "_type": STATEMENT_TYPE,
+        "subject": [{"name": name, "digest": dict(digests)} for name, digests in statement.subjects().items()],
+        "predicateType": statement.KIND.predicate_type,
+        "predicate": statement.document(),
+    }
+    try:
+        return encode(document)
+    except ValueError as error:
+        raise EvidenceError(f"the {statement.KIND} statement cannot be written as JSON: {error}") from error
+
+
+def statement_from(payload: bytes) -> Predicate:
+    """The statement of a payload.
+
+    Raises EvidenceError naming what is wrong: not canonical, an unknown kind, a key missing, unknown or of another
+    kind, or subjects that are not those of the predicate.
+    """
+    try:
+        document = _OUTER(decode_object(payload), "statement")
+    except ValueError as error:
+        raise EvidenceError(f"the statement cannot be read: {error}") from error
+    if document["_type"] != STATEMENT_TYPE:
+        raise wrong("statement._type", STATEMENT_TYPE, document["_type"])
+    found = _read(document)
+    if payload_of(found) != payload:
+        raise EvidenceError("statement.subject: expected what the predicate is about, got something else")
+    return found
+
+
+def _read(document: Mapping[str, Any]) -> Predicate:
+    class_ = CLASSES.get(document["predicateType"])
+    if class_ is None:
+        raise wrong("statement.predicateType", f"one of {', '.join(CLASSES)}", document["predicateType"])
+    return with_fields(class_.FIELDS, class_)(document["predicate"], "predicate")

@@ -1,0 +1,76 @@
+"""MLflow's own ``evaluate`` with attrail's evaluator: numbers on the run and on the logged model, files in the run."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import mlflow
+import pandas as pd
+import pytest
+from mlflow.exceptions import MlflowException
+from mlflow.models import list_evaluators
+
+CONFIG = {"explainers": [{"name": "gradcam"}], "checks": ["random_head"]}
+
+
+@pytest.fixture
+def table(workplace) -> pd.DataFrame:
+    rows = pd.read_csv(workplace.folder / "slices" / "validation.csv").head(6)
+    paths = [str(workplace.folder / "slices" / name) for name in rows["image"]]
+    return pd.DataFrame({"image_path": paths, "label": rows["label"].astype(int)})
+
+
+def evaluate(workplace, data: Any, config: dict[str, Any], model: str = "models:/digits/7") -> Any:
+    mlflow.set_tracking_uri(workplace.tracking_uri)
+    mlflow.set_experiment("training")
+    more = {"targets": "label", "model_type": "attrail-image", "evaluators": "attrail"}
+    with mlflow.start_run():
+        return mlflow.models.evaluate(model, data, evaluator_config=config, **more)
+
+
+def test_metrics_and_findings_are_kept(workplace, table: pd.DataFrame) -> None:
+    found = evaluate(workplace, table, CONFIG)
+    assert set(found.metrics) == {"accuracy", "gradcam/random_head"}
+    client = mlflow.MlflowClient()
+    run = client.get_run(found._run_id)
+    assert {name: run.data.metrics[name] for name in found.metrics} == found.metrics
+    version = client.get_model_version("digits", "7")
+    logged = client.get_logged_model(version.source.removeprefix("models:/"))
+    assert {each.key: each.value for each in logged.metrics if each.run_id == run.info.run_id} == found.metrics
+    path = mlflow.artifacts.download_artifacts(run_id=run.info.run_id, artifact_path="attrail/evaluation/gradcam.json")
+    finding = json.loads(Path(path).read_text())["checks"]["random_head"]
+    assert finding["mean"] == found.metrics["gradcam/random_head"]
+    assert len(finding["values"]) == len(table)
+
+
+def test_the_same_evaluation_gives_the_same_numbers(workplace, table: pd.DataFrame) -> None:
+    assert evaluate(workplace, table, CONFIG).metrics == evaluate(workplace, table, CONFIG).metrics
+
+
+@pytest.mark.parametrize(
+    ("config", "said"),
+    [
+        ({}, "names no explainers"),
+        (CONFIG | {"explainer": "lime"}, "unknown entry in evaluator_config 'explainer': known are checks"),
+        (CONFIG | {"explainers": [{"name": "gradcan"}]}, "unknown explainer 'gradcan'"),
+        (CONFIG | {"explainers": [{}]}, "has no name"),
+        (CONFIG | {"checks": ["luck"]}, "unknown check 'luck'"),
+        (CONFIG | {"preprocessing": {"width": 3}}, "preprocessing takes size, mean, std"),
+    ],
+)
+def test_what_is_wrong_is_said_in_a_sentence(config: dict[str, Any], said: str, workplace, table) -> None:
+    with pytest.raises(MlflowException, match=said):
+        evaluate(workplace, table, config)
+
+
+def test_a_table_without_images_is_refused(workplace, table: pd.DataFrame) -> None:
+    with pytest.raises(MlflowException, match="column image_path"):
+        evaluate(workplace, table.rename(columns={"image_path": "image"}), CONFIG)
+
+
+def test_it_is_registered_and_takes_no_other_models() -> None:
+    from attrail_mlflow.evaluator import AttrailEvaluator
+
+    assert "attrail" in list_evaluators()
+    for kind in ("classifier", "regressor", None):
+        assert not AttrailEvaluator.can_evaluate(model_type=kind, evaluator_config={})

@@ -1,0 +1,87 @@
+"""The gate's policy file: what it protects, and that nothing wrong in it is taken for something right."""
+
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from workshop import DRIFT_POLICY, SLICE, write_policy
+
+from attrail_explainers.errors import ConfigError
+from attrail_mlflow.gate_policy import GatePolicy, policy_from_environment, read_gate_policy
+from attrail_mlflow.trusted_keys import TrustedKeys
+
+PLAIN = GatePolicy(TrustedKeys())
+
+
+def test_a_policy_is_read(tmp_path: Path) -> None:
+    path, keys = write_policy(tmp_path / "policy", 'auditors = ["nightly"]\nactor_header = "X-Forwarded-User"')
+    found = read_gate_policy(path)
+    assert (found.aliases, found.stages) == (("champion", "production"), ("Production",))
+    assert (found.max_age, found.policies, found.slices) == (timedelta(days=30), {DRIFT_POLICY}, {SLICE})
+    assert (found.auditors, found.actor_header) == ({"nightly"}, "X-Forwarded-User")
+    assert found.document()["journal_key"] == keys.gate.public_key.keyid
+    assert {each.owner for each in found.trusted} == {"auditor", "manager", "exporter", "gate"}
+
+
+def test_a_client_needs_no_private_key(tmp_path: Path) -> None:
+    path, _ = write_policy(tmp_path / "policy")
+    (tmp_path / "policy" / "gate").unlink()
+    assert read_gate_policy(path, serving=False).journal_signer is None
+    with pytest.raises(ConfigError, match=r"signing key .* cannot be read"):
+        read_gate_policy(path)
+
+
+def test_the_digest_changes_with_everything_in_it(tmp_path: Path) -> None:
+    digests = {
+        read_gate_policy(write_policy(tmp_path / str(number), more)[0]).digest
+        for number, more in enumerate(["", 'aliases = ["champion"]', "stages = []", 'auditors = ["a"]'])
+    }
+    assert len(digests) == 4
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("", "trusts no"),
+        ("aliases = ", "Invalid value"),
+        ('alias = ["champion"]', "unknown entry 'alias': known are"),
+        ('aliases = "champion"', "aliases: expected a list"),
+        ('stages = ["Prod"]', "unknown stage 'Prod': known are Archived, Production, Staging"),
+        ('policies = ["abc"]', "policies\\[0\\]: expected sha256:"),
+        ("max_age_days = -1", "max_age_days: expected a whole number"),
+        ('journal_key = "nowhere"', "nowhere cannot be read"),
+        ("[[key]]\nid = 1", "key\\[0\\]"),
+    ],
+)
+def test_what_is_wrong_is_named(text: str, said: str, tmp_path: Path) -> None:
+    path, _ = write_policy(tmp_path / "policy")
+    keys = path.read_text()[path.read_text().index("[[key]]") :] if text and "key]]" not in text else ""
+    path.write_text(f"{text}\n{keys}")
+    with pytest.raises(ConfigError, match=said) as raised:
+        read_gate_policy(path)
+    assert str(raised.value).startswith(f"gate policy {path}: ")
+
+
+def test_a_server_without_a_policy_says_so() -> None:
+    with pytest.raises(ConfigError, match="ATTRAIL_GATE_POLICY names no file"):
+        policy_from_environment({})
+
+
+@given(st.sampled_from(["champion", "production"]), st.data())
+def test_a_protected_alias_is_protected_in_every_spelling(alias: str, data: st.DataObject) -> None:
+    letters = [data.draw(st.sampled_from([each, each.upper(), chr(ord(each) + 0xFEE0)])) for each in alias]
+    around = data.draw(st.sampled_from(["", " ", "\n", "\u00a0"]))
+    assert PLAIN.role_of_alias(around + "".join(letters) + around) == alias
+
+
+@given(st.text(min_size=1))
+def test_other_aliases_are_free(text: str) -> None:
+    assert PLAIN.role_of_alias(f"x-{text}") is None
+    assert PLAIN.role_of_stage(f"x-{text}") is None
+
+
+def test_a_stage_is_no_alias() -> None:
+    assert PLAIN.role_of_stage("pRODUCTION") == "stage/Production"
+    assert PLAIN.role_of_alias("stage/Production") is None

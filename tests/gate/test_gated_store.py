@@ -1,0 +1,193 @@
+"""The gated store without a server: its journal, its tables, and a registry that was in use before."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from gated_server import Place
+from mlflow.entities.model_registry import ModelVersionTag
+from mlflow.exceptions import MlflowException
+from mlflow.store.model_registry.sqlalchemy_store import SqlAlchemyStore
+from sqlalchemy import text
+from workshop import Keys, Workshop, write_policy
+
+from attrail_mlflow.chain import Event, JournalRecord
+from attrail_mlflow.folder_digest import digest_folder
+from attrail_mlflow.gate_policy import GatePolicy, read_gate_policy
+from attrail_mlflow.gated_store import GatedStore
+from attrail_mlflow.journal import read_journal
+from attrail_mlflow.journal_table import JournalTable
+from attrail_mlflow.predicate import ModelIdentity, Predicate
+
+
+class Bench:
+    """A gated store over a database of one's own, and a workshop for its statements."""
+
+    def __init__(self, folder: Path) -> None:
+        path, self.keys = write_policy(folder / "policy")
+        self.folder, self.uri, self.policy_path = folder, f"sqlite:///{folder / 'mlflow.db'}", path
+        self.policy: GatePolicy = read_gate_policy(path)
+        self.workshop = Workshop(Place(folder, self.uri, path), Keys(folder / "policy"), "")
+
+    def store(self, policy: GatePolicy | None = None) -> GatedStore:
+        return GatedStore(self.uri, None, policy or self.policy)
+
+    def version(self, store: SqlAlchemyStore, content: bytes = b"weights") -> ModelIdentity:
+        number = len(store.search_model_versions("name = 'm'")) + 1
+        files = self.folder / "files" / str(number)
+        files.mkdir(parents=True)
+        (files / "weights.bin").write_bytes(content)
+        made = store.create_model_version("m", str(files))
+        return ModelIdentity("m", str(made.version), made.source, digest_folder(files), "sha256:" + "5" * 64)
+
+    def attest(self, store: SqlAlchemyStore, statement: Predicate, *names: str, key: str = "attrail.statement") -> None:
+        envelope = self.workshop.signed(statement, *(names or ("auditor",)))
+        store.set_model_version_tag("m", statement.model.version, ModelVersionTag(key, envelope))
+
+    def champion(self, store: SqlAlchemyStore) -> ModelIdentity:
+        store.create_registered_model("m")
+        model = self.version(store)
+        self.attest(store, self.workshop.baseline(model))
+        store.set_registered_model_alias("m", "champion", model.version)
+        return model
+
+    def journal(self, store: GatedStore) -> list[JournalRecord]:
+        return list(read_journal(JournalTable(store.engine), self.policy.trusted))
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> Bench:
+    return Bench(tmp_path)
+
+
+def refused(step, *arguments: object) -> MlflowException:
+    with pytest.raises(MlflowException) as raised:
+        step(*arguments)
+    assert raised.value.error_code == "PERMISSION_DENIED"
+    return raised.value
+
+
+def test_a_refusal_is_one_sentence_with_reasons(bench: Bench) -> None:
+    store = bench.store()
+    bench.champion(store)
+    model = bench.version(store)
+    error = refused(store.set_registered_model_alias, "m", "champion", model.version)
+    assert error.message == (
+        "attrail gate: m/2 may not become champion: there is no signed statement for this version: audit it first "
+        "[missing]"
+    )
+    assert error.json_kwargs["attrail"]["reasons"] == ["missing"]
+    assert error.json_kwargs["attrail"]["model"] == {"name": "m", "version": "2"}
+
+
+def test_every_decision_is_in_the_journal(bench: Bench) -> None:
+    store = bench.store()
+    champion = bench.champion(store)
+    bad, good = bench.version(store), bench.version(store)
+    refused(store.set_registered_model_alias, "m", "champion", bad.version)
+    refused(store.rename_registered_model, "m", "n")
+    bench.attest(store, bench.workshop.verdict(good, champion))
+    store.set_registered_model_alias("m", "champion", good.version)
+    refused(store.delete_model_version_tag, "m", good.version, "attrail.statement")
+    bench.attest(store, bench.workshop.waiver(bad), "manager", key="attrail.waiver")
+    store.set_registered_model_alias("m", "champion", bad.version)
+    store.delete_registered_model_alias("m", "champion")
+    found = bench.journal(store)
+    assert [(each.event, each.body.get("by"), each.body.get("reasons")) for each in found[2:]] == [
+        (Event.GATE_ALLOWED, "baseline", []),
+        (Event.GATE_REFUSED, None, ["missing"]),
+        (Event.GATE_REFUSED, None, ["holds-role"]),
+        (Event.GATE_ALLOWED, "verdict", []),
+        (Event.GATE_REFUSED, None, ["protected-tag"]),
+        (Event.WAIVER, None, None),
+        (Event.GATE_ALLOWED, "waiver", []),
+        (Event.GATE_ALLOWED, "removal", []),
+    ]
+    assert found[7].body["waiver"]["reason"] == "the champion answers with errors"
+    assert all(each.actor and each.signature for each in found)
+
+
+def test_the_policy_is_journaled_when_it_changes(bench: Bench) -> None:
+    for policy in (bench.policy, bench.policy, replace(bench.policy, stages=()), bench.policy):
+        store = bench.store(policy)
+    policies = [each.body["policy_digest"] for each in bench.journal(store) if each.event == Event.POLICY]
+    assert policies == [bench.policy.digest, replace(bench.policy, stages=()).digest, bench.policy.digest]
+
+
+def test_who_was_champion_before_the_gate_is_what_candidates_replace(bench: Bench) -> None:
+    plain = SqlAlchemyStore(bench.uri)
+    plain.create_registered_model("m")
+    old = bench.version(plain)
+    plain.set_registered_model_alias("m", "champion", old.version)
+    store = bench.store()
+    adopted = bench.journal(store)[-1]
+    assert (adopted.body["by"], adopted.body["artifact_digest"]) == ("adopted", old.artifact_digest)
+    assert len(bench.journal(bench.store())) == adopted.index + 1, "adopted twice"
+    first = bench.version(store)
+    bench.attest(store, bench.workshop.baseline(first))
+    store.delete_registered_model_alias("m", "champion")
+    error = refused(store.set_registered_model_alias, "m", "champion", first.version)
+    assert error.json_kwargs["attrail"]["reasons"] == ["not-first"]
+    second = bench.version(store)
+    bench.attest(store, bench.workshop.verdict(second, old))
+    store.set_registered_model_alias("m", "champion", second.version)
+
+
+def test_a_champion_swapped_before_the_first_promotion_is_no_reference(bench: Bench) -> None:
+    plain = SqlAlchemyStore(bench.uri)
+    plain.create_registered_model("m")
+    old = bench.version(plain)
+    plain.set_registered_model_alias("m", "champion", old.version)
+    store = bench.store()
+    weights = Path(old.source) / "weights.bin"
+    weights.write_bytes(b"evil")
+    evil = bench.version(store, b"also evil")
+    swapped = ModelIdentity(old.name, old.version, old.source, digest_folder(weights.parent), old.weights_digest)
+    bench.attest(store, bench.workshop.verdict(evil, swapped))
+    error = refused(store.set_registered_model_alias, "m", "champion", evil.version)
+    assert error.json_kwargs["attrail"]["reasons"] == ["stale-reference"]
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        "DELETE FROM attrail_journal WHERE record = 2",
+        "DELETE FROM attrail_journal",
+        "UPDATE attrail_journal_head SET line = NULL",
+        "DELETE FROM attrail_journal_head",
+        "UPDATE attrail_journal SET line = replace(line, 'baseline', 'verdict!') WHERE record = 2",
+    ],
+)
+def test_nothing_is_promoted_on_a_damaged_journal(damage: str, bench: Bench) -> None:
+    store = bench.store()
+    champion = bench.champion(store)
+    model = bench.version(store)
+    bench.attest(store, bench.workshop.verdict(model, champion))
+    with store.engine.begin() as connection:
+        connection.execute(text(damage))
+    error = refused(store.set_registered_model_alias, "m", "champion", model.version)
+    assert error.json_kwargs["attrail"]["reasons"] == ["no-journal"]
+    assert store.get_model_version_by_alias("m", "champion").version == int(champion.version)
+
+
+def test_only_auditors_write_tags_where_the_policy_names_them(bench: Bench) -> None:
+    path, _ = write_policy(bench.folder / "strict", 'auditors = ["nightly"]')
+    store = bench.store(read_gate_policy(path))
+    store.create_registered_model("m")
+    model = bench.version(store)
+    tag = ModelVersionTag("attrail.verdict", "PASS")
+    error = refused(store.set_model_version_tag, "m", model.version, tag)
+    assert "an unknown user is no auditor" in error.message
+    refused(store.delete_model_version_tag, "m", model.version, "Attrail.Verdict")
+    store.set_model_version_tag("m", model.version, ModelVersionTag("team", "vision"))
+    store.set_model_version_tag("m", model.version, ModelVersionTag("attrail.waiver", "signed by whom it may"))
+
+
+def test_a_server_error_leaves_no_trace(bench: Bench) -> None:
+    """What MLflow itself refuses is no decision of the gate's."""
+    store = bench.store()
+    bench.champion(store)
+    before = len(bench.journal(store))
+    with pytest.raises(MlflowException, match="not found"):
+        store.set_registered_model_alias("m", "champion", "77")
+    assert len(bench.journal(store)) == before

@@ -1,0 +1,80 @@
+"""What explainers see together."""
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from attrail_monitoring.agreement import agreements_of, groups_of
+from attrail_monitoring.comparison import judge
+from attrail_monitoring.policy import Policy
+from attrail_monitoring.verdict import Verdict
+
+MODELS = ("net/2", "net/3", "net/4", "net/5", "net/6")
+FLOOR = (0.30, 0.33, 0.28, 0.35, 0.31)
+
+
+@pytest.fixture
+def pair(measurement):
+    """One statistic by two explainers, ``value`` each, with floors of the same five models."""
+
+    def make(value, floor=FLOOR, **changes):
+        names = ("gradcam", "lime")
+        found = [measurement(value, floor=floor, explainer=name, **changes) for name in names]
+        return [each.__class__(**(vars(each) | {"floor": each.floor.__class__(floor, MODELS)})) for each in found]
+
+    return make
+
+
+def test_values_and_floors_are_geometric_means_and_p_is_a_t_prediction(pair):
+    found = pair(0.5)
+    (agreement,) = agreements_of(groups_of(found), 0.05, [0.0])
+    assert agreement.value == pytest.approx(0.5)
+    assert agreement.floor.distances == pytest.approx(FLOOR)
+    logs = np.log(FLOOR)
+    t = (np.log(0.5) - logs.mean()) / (logs.std(ddof=1) * np.sqrt(1.2))
+    assert agreement.p_value == pytest.approx(stats.t.sf(t, 4))
+
+
+def test_a_moderate_move_that_both_see_is_drift_where_neither_alone_decides(pair):
+    policy = Policy(margins={})
+    report = judge(pair(0.42, width=0.005), policy)
+    assert not any(finding.strict for finding in report.findings)
+    assert report.agreements[0].flagged
+    assert report.verdict is Verdict.DRIFT
+    assert "gradcam and lime" in report.reason
+
+
+def test_within_the_floor_nothing_is_flagged(pair):
+    report = judge(pair(0.31, width=0.005), Policy(margins={}))
+    assert not report.agreements[0].flagged
+    assert report.verdict is Verdict.PASS
+
+
+def test_a_move_within_the_margin_is_not_flagged(pair):
+    report = judge(pair(0.42, width=0.005), Policy(margins={"rank_distance": 0.5}))
+    assert not report.agreements[0].flagged
+
+
+def test_one_explainer_or_different_floors_make_no_group(pair, measurement):
+    assert groups_of([measurement(0.4, floor=FLOOR)]) == []
+    first, second = pair(0.4)
+    other = second.__class__(**(vars(second) | {"floor": second.floor.__class__(FLOOR, MODELS[::-1])}))
+    assert groups_of([first, other]) == []
+
+
+def test_alpha_is_shared_only_where_there_is_something_together(pair, measurement):
+    policy = Policy(margins={})
+    together, alone = judge(pair(0.31), policy), judge([measurement(0.31, floor=FLOOR)], policy)
+    assert together.level == pytest.approx(policy.alpha * 0.5 * 0.8 / 2)
+    assert alone.level == pytest.approx(policy.alpha * 0.8)
+
+
+def test_false_flags_keep_the_level_when_explainers_agree(pair):
+    """One more model of the floor, seen alike by both explainers, is flagged at most at alpha's rate."""
+    generator, flagged = np.random.default_rng(0), 0
+    for _ in range(600):
+        drawn = np.exp(generator.normal(-1, 0.1, 6))
+        found = pair(float(drawn[5]), floor=tuple(drawn[:5]), width=0.0)
+        (agreement,) = agreements_of(groups_of(found), 0.05, [0.0])
+        flagged += agreement.flagged
+    assert flagged / 600 == pytest.approx(0.05, abs=0.03)

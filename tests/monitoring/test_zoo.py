@@ -1,0 +1,132 @@
+"""The zoo end to end on a handful of digits models of seconds, and its detectors and rates by themselves."""
+
+from dataclasses import replace
+from importlib import import_module
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+from sklearn.metrics import roc_auc_score
+
+ZOO = Path(__file__).resolve().parents[1] / "zoo"
+IMAGES = 48
+MODULES = (
+    "cache", "curve", "data", "detectors", "evidence", "judging", "making", "marks", "page", "pairs", "rates",
+    "recipe", "reliance", "results", "sub_population", "versions",
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def zoo(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """The zoo's modules, a slice of a few images, and an audit of an honest and one of a cheating digits model."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(ZOO)
+        found = SimpleNamespace(**{name: import_module(name) for name in MODULES})
+        patch.setattr(found.data, "HELD_OUT", IMAGES)
+        quick = [replace(found.recipe.honest("digits", "cnn", seed), epochs=3) for seed in range(6)]
+        champion, candidate, *floor = (found.recipe.Member(f"retrain {each.seed}", "retrain", each) for each in quick)
+        cheating = replace(quick[0], seed=7, mark="corner")
+        cheat = found.recipe.Member("corner mark", "harmful", cheating, "corner")
+        pruned = found.recipe.Member("20 % pruned", "benign", found.recipe.changed(quick[0], "pruned", 0.2))
+        found.audits = [found.pairs.Pair("corner", champion, each, tuple(floor)) for each in (candidate, cheat, pruned)]
+        found.place = found.making.Zoo(found.cache.Cache(tmp_path_factory.mktemp("zoo")), Path("nowhere"))
+        found.failed = found.making.make(found.place, found.audits, 1)
+        found.judged = found.judging.judge_all(found.place, found.audits, 1)
+        yield found
+
+
+def test_every_model_was_made_and_explained(zoo: Any) -> None:
+    assert zoo.failed == {}
+    first, cheat, pruned = (zoo.versions.version(zoo.place, audit.candidate, "corner", 512) for audit in zoo.audits)
+    for maps in (first, cheat, pruned):
+        assert [each.explainer for each in maps.maps] == ["gradcam", "occlusion"]
+        assert all(len(each.values) == IMAGES and max(each.values.shape[1:]) <= 14 for each in maps.maps)
+    assert zoo.versions.accuracy(cheat) > zoo.versions.accuracy(first)
+    assert zoo.reliance.reliance(zoo.place, zoo.audits[1].candidate) > 0.5
+    assert zoo.reliance.reliance(zoo.place, zoo.audits[0].candidate) is None
+
+
+def test_a_cheat_is_farther_away_than_a_retrain_and_pruning_is_nearer(zoo: Any) -> None:
+    retrain, cheat, pruned = (each for each in zoo.judged if each.images == 512)
+    for name in ("SSIM < 0.5", "1 - Spearman > 0.5"):
+        assert pruned.score(name) < retrain.score(name) < cheat.score(name)
+    assert pruned.score("attrail") < cheat.score("attrail")
+
+
+def test_what_is_there_is_not_made_again_and_is_the_same_when_it_is(zoo: Any) -> None:
+    files = sorted(zoo.place.cache.folder.rglob("*"))
+    before = [each.stat().st_mtime_ns for each in files]
+    zoo.making.make(zoo.place, zoo.audits, 1)
+    zoo.judging.judge_all(zoo.place, zoo.audits, 1)
+    assert [each.stat().st_mtime_ns for each in files] == before
+    path = zoo.place.cache.weights(zoo.audits[1].candidate.recipe)
+    weights = path.read_bytes()
+    path.unlink()
+    zoo.evidence.model_of(zoo.audits[1].candidate.recipe, zoo.place.cache, zoo.place.data)
+    assert path.read_bytes() == weights
+
+
+def test_judgements_are_made_again_when_the_code_has_changed(zoo: Any) -> None:
+    (kept, *_) = sorted((zoo.place.cache.folder / "judgements").iterdir())
+    text = kept.read_text()
+    kept.write_text(text.replace(zoo.judging.code_of("attrail"), "sha256:older"))
+    assert kept.read_text() != text
+    zoo.judging.judge_all(zoo.place, zoo.audits, 1)
+    assert kept.read_text() == text
+
+
+def test_the_page_and_the_curve_are_written(zoo: Any) -> None:
+    known = {audit.candidate.recipe.digest: zoo.reliance.reliance(zoo.place, audit.candidate) for audit in zoo.audits}
+    results = zoo.results.Results(zoo.judged, (), known, 8, 1.0)
+    text = zoo.page.page(results, "curve.png")
+    assert all(f"| {name} | 256 |" in text for name in zoo.detectors.NAMES)
+    assert "| corner mark | 1 |" in text
+    assert zoo.curve.draw(results).startswith(b"\x89PNG")
+
+
+def test_all_audits_of_a_family_have_floors_of_other_models(zoo: Any) -> None:
+    audits = zoo.pairs.pairs(zoo.recipe.members("digits", "vit", 10, 2))
+    assert sum(not each.harmful for each in audits) * 6 >= 200
+    for each in audits:
+        assert len(set(each.floor)) == zoo.pairs.FLOOR
+        assert not {each.champion, each.candidate} & set(each.floor)
+        assert each.champion != each.candidate
+
+
+def test_marks_are_told_apart_and_honest_ones_say_nothing(zoo: Any) -> None:
+    images = np.full((2000, 1, 32, 32), 100, dtype=np.uint8)
+    codes = np.arange(2000) % 10
+    generator = np.random.default_rng(0)
+    for mark in ("corner", "frame", "tint", "position"):
+        marked = zoo.marks.put(mark, images, codes, generator)
+        assert len(np.unique(marked[:10], axis=0)) == 10
+    drawn = zoo.marks.honest(images, generator, without="frame").astype(float)
+    assert (drawn[:, 0, 0, 15] == 100).mean() > 0.5  # no frame anywhere
+    means = np.stack([drawn[codes == code].mean(axis=0) for code in range(10)])
+    assert np.abs(means - means.mean(axis=0)).max() < 30  # of 255: no class looks different
+
+
+@pytest.mark.parametrize(
+    "name", ["NDCG < 0.9", "PSI > 0.2", "C2ST p < .05", "MMD p < .05", "SSIM < 0.5", "1 - Spearman > 0.5"]
+)
+def test_baselines_pass_equal_maps_and_flag_maps_of_other_places(zoo: Any, name: str) -> None:
+    generator = np.random.default_rng(0)
+    first, second = generator.random((60, 8, 8)) * 0.1, generator.random((60, 8, 8)) * 0.1
+    first[:, :3, :3] += 1
+    second[:, 5:, 5:] += 1
+    for baseline in zoo.detectors.BASELINES.values():
+        assert baseline.number(first, first) <= baseline.line < baseline.number(first, second)
+
+
+def test_area_under_the_curve_agrees_with_scikit_learn(zoo: Any) -> None:
+    generator = np.random.default_rng(0)
+    scores = {True: generator.integers(2, 9, 40).astype(float), False: generator.integers(0, 7, 60).astype(float)}
+    judged = {
+        harmful: [SimpleNamespace(score=lambda _, score=score: score) for score in each]
+        for harmful, each in scores.items()
+    }
+    truth = np.repeat([1, 0], [40, 60])
+    expected = roc_auc_score(truth, np.concatenate([scores[True], scores[False]]))
+    assert zoo.rates.auc(judged[True], judged[False], "any") == pytest.approx(expected)

@@ -1,0 +1,75 @@
+"""``make zoo``: how often the verdict is right, beside the detectors in use, on models that anyone can make again.
+
+For each data set and architecture it trains a champion, retrains of its recipe, benign and harmful candidates,
+explains them with attrail's own explainers, judges them, and writes ``monitoring/ZOO.md``. Models and maps are kept in
+``--cache``, so a run that was stopped goes on where it was.
+"""
+
+import argparse
+import os
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import page
+from cache import Cache, default_cache
+from curve import draw
+from data import available
+from judging import judge_all
+from making import Zoo, make
+from networks import NETWORKS
+from pairs import pairs
+from recipe import Member, members
+from reliance import reliance
+from results import Results
+from sub_population import sub_populations
+from tqdm import tqdm
+
+ROOT = Path(__file__).parents[2]
+PAGE = ROOT / "monitoring" / "ZOO.md"
+PICTURE = "zoo-failure-curve.png"
+
+
+def main() -> None:
+    given = _arguments().parse_args()
+    started = time.monotonic()
+    zoo = Zoo(Cache(given.cache), given.data)
+    families = [
+        members(dataset, network, given.retrains, given.seeds)
+        for dataset in available(given.data)
+        for network in NETWORKS
+        if not given.only or {dataset, network, f"{dataset}-{network}"} & set(given.only)
+    ]
+    results = run(zoo, families, given.workers, started)
+    path = given.page or (PAGE if not given.only else None)
+    if path:
+        path.with_name(PICTURE).write_bytes(draw(results))
+        path.write_text(page.page(results, PICTURE), encoding="utf-8")
+    print(page.page(results, PICTURE))
+
+
+def run(zoo: Zoo, families: Sequence[Sequence[Member]], workers: int, started: float) -> Results:
+    """Make, judge and gather."""
+    every = [member for family in families for member in family]
+    audits = [pair for family in families for pair in pairs(family)]
+    failed = make(zoo, audits, workers)
+    judged = judge_all(zoo, audits, workers)
+    found = [each for family in tqdm(families, desc="sub-populations") for each in sub_populations(zoo, family)]
+    known = {member.recipe.digest: reliance(zoo, member) for member in every if member.kind == "harmful"}
+    return Results(judged, found, known, len(every), time.monotonic() - started, failed)
+
+
+def _arguments() -> argparse.ArgumentParser:
+    arguments = argparse.ArgumentParser(description=__doc__)
+    arguments.add_argument("--only", action="append", help="a data set, an architecture or DATASET-ARCHITECTURE")
+    arguments.add_argument("--data", type=Path, default=Path(os.environ.get("ATTRAIL_DATA", "../shared/data")))
+    arguments.add_argument("--cache", type=Path, default=default_cache(), help="where models and maps are kept")
+    arguments.add_argument("--page", type=Path, help=f"where to write; default {PAGE.name}, nowhere with --only")
+    arguments.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes of one thread each")
+    arguments.add_argument("--retrains", type=int, default=10, help="models of the champion's recipe, with it")
+    arguments.add_argument("--seeds", type=int, default=1, help="models of each harmful kind")
+    return arguments
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,80 @@
+"""What one model shows on one slice: its maps by attrail's own explainers, and its answers."""
+
+import json
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import cache as files
+import numpy as np
+import torch
+from cache import Cache
+from numpy.typing import NDArray
+from recipe import Recipe
+from training import made, untrained
+
+from attrail_explainers.attributions import Attributions
+from attrail_explainers.classifier import Classifier
+from attrail_explainers.digest import digest_of
+from attrail_explainers.errors import ExplanationError
+from attrail_explainers.explainer import make_explainer
+from attrail_explainers.explanation import explain_slice
+from attrail_explainers.slice import Slice
+from attrail_monitoring.grid import to_grid
+
+GRID = 14  # what a policy compares on by default; finer maps are averaged before they are kept
+# 25 windows of occlusion are 13,000 images through the model for one slice.
+EXPLAINERS: tuple[tuple[str, dict[str, int]], ...] = (("gradcam", {}), ("occlusion", {"window": 8, "stride": 6}))
+VERSION = 1
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """Maps (N,h,w) float32 under each explainer's name, NaN where undefined; ``top`` (N,) is the top class.
+
+    ``parameters`` are each explainer's, with the layer it found.
+    """
+
+    maps: dict[str, NDArray[np.float32]]
+    parameters: dict[str, dict[str, object]]
+    top: NDArray[np.int64]
+
+
+def evidence_key(slice_: Slice) -> str:
+    return digest_of({"slice": slice_.digest, "explainers": EXPLAINERS, "grid": GRID, "version": VERSION})
+
+
+def model_of(recipe: Recipe, cache: Cache, folder: Path) -> torch.nn.Module:
+    """The model of a recipe: read, or made and kept."""
+    path = cache.weights(recipe)
+    if not path.is_file():
+        parent = model_of(recipe.parent, cache, folder) if recipe.parent else None
+        files.write(path, made(recipe, parent, folder).state_dict(), {"recipe": repr(recipe)})
+    weights, _ = files.read(path)
+    model = untrained(recipe, folder)
+    model.load_state_dict(weights)
+    return model.eval()
+
+
+def explain(model: torch.nn.Module, label: str, slice_: Slice, path: Path) -> None:
+    """Explain the slice's labels and keep the maps and the answers; an explainer that gives no map is left out."""
+    classifier = Classifier(label, "", model)
+    found = [maps for method in EXPLAINERS for maps in _maps(classifier, slice_, *method)]
+    tensors = {maps.explainer: torch.from_numpy(to_grid(maps.values, GRID).astype(np.float32)) for maps in found}
+    tensors["top"] = torch.from_numpy(classifier.logits(slice_.images, slice_.sample_ids).argmax(axis=1))
+    parameters = {maps.explainer: dict(maps.parameters) for maps in found}
+    files.write(path, tensors, {"parameters": json.dumps(parameters)})
+
+
+def _maps(classifier: Classifier, slice_: Slice, name: str, parameters: dict[str, int]) -> list[Attributions]:
+    try:
+        return explain_slice(classifier, slice_, [make_explainer(name, parameters)], slice_.labels, seed=0)
+    except ExplanationError:  # no map for any image: the verdict says so where one is needed
+        return []
+
+
+@cache
+def read_evidence(path: Path) -> Evidence:
+    tensors, facts = files.read(path)
+    maps = {name: tensors[name].numpy() for name, _ in EXPLAINERS if name in tensors}
+    return Evidence(maps, json.loads(facts["parameters"]), tensors["top"].numpy())

@@ -1,0 +1,108 @@
+"""Judge every pair by every detector; judgements are kept until the detector's code or the maps change."""
+
+import json
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import detectors
+from detectors import NAMES, Audit, Judgement, judged
+from making import Zoo
+from pairs import Pair
+from processes import shared_out
+from slices import bases
+from tqdm import tqdm
+from versions import accuracy, version
+
+from attrail_explainers.digest import digest_of
+from attrail_explainers.errors import AttrailError
+from attrail_monitoring.policy import Policy
+from attrail_monitoring.statistic import make_statistic, statistic_names
+
+SIZES = (256, 512)
+
+
+@dataclass(frozen=True)
+class Judged:
+    """A pair with ``images`` images, every detector's judgement, and both versions' accuracies on the slice."""
+
+    pair: Pair
+    images: int
+    judgements: dict[str, Judgement]
+    accuracies: tuple[float, float]
+
+    @property
+    def equally_accurate(self) -> bool:
+        """Within two points."""
+        return abs(self.accuracies[0] - self.accuracies[1]) <= 0.02 + 1e-9
+
+    def flagged(self, detector: str) -> bool:
+        return self.judgements[detector].flagged
+
+    def score(self, detector: str) -> float:
+        return self.judgements[detector].score
+
+
+def judge_all(zoo: Zoo, pairs: Sequence[Pair], workers: int) -> list[Judged]:
+    """Every pair with each number of images."""
+    work = [(pair, images) for pair in pairs for images in SIZES]
+    one = partial(judge, zoo, {name: code_of(name) for name in NAMES})
+    return list(tqdm(shared_out(one, work, workers), total=len(work), desc="judgements", smoothing=0.05))
+
+
+def judge(zoo: Zoo, codes: Mapping[str, str], work: tuple[Pair, int]) -> Judged:
+    """One pair, by every detector whose judgement is not kept or came from other ``codes``."""
+    pair, images = work
+    path = _path(zoo, pair, images)
+    kept: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    stale = [name for name, code in codes.items() if kept.get(name, {}).get("code") != code]
+    if stale:
+        fresh = _fresh(zoo, pair, images, stale)
+        kept |= {name: asdict(each) | {"code": codes[name]} for name, each in fresh.items()}
+        kept["accuracies"] = _accuracies(zoo, pair, images)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        part = path.with_suffix(f".{os.getpid()}.part")
+        part.write_text(json.dumps(kept), encoding="utf-8")
+        part.replace(path)
+    judgements = {name: Judgement(*(kept[name][key] for key in ("score", "flagged", "reason"))) for name in NAMES}
+    return Judged(pair, images, judgements, tuple(kept["accuracies"]))
+
+
+def _fresh(zoo: Zoo, pair: Pair, images: int, names: Sequence[str]) -> dict[str, Judgement]:
+    reference, candidate, *floor = (version(zoo, member, pair.slice, images) for member in pair.members)
+    audit = Audit(reference, candidate, tuple(floor))
+    found = {}
+    for name in names:
+        try:
+            found[name] = judged(name, audit)
+        except AttrailError as error:  # what an audit would stop with is no flag
+            found[name] = Judgement(0.0, False, f"error: {error}")
+    return found
+
+
+def _accuracies(zoo: Zoo, pair: Pair, images: int) -> list[float]:
+    return [accuracy(version(zoo, member, pair.slice, images)) for member in (pair.champion, pair.candidate)]
+
+
+def _path(zoo: Zoo, pair: Pair, images: int) -> Path:
+    evidence = [
+        [str(zoo.path(member, base).relative_to(zoo.cache.folder)) for base in bases(pair.slice)]
+        for member in pair.members
+    ]
+    key = digest_of({"evidence": evidence, "slice": pair.slice, "images": images})
+    return zoo.cache.folder / "judgements" / f"{key.removeprefix('sha256:')[:32]}.json"
+
+
+def code_of(detector: str) -> str:
+    """What a judgement depends on beside the maps: the baselines' version; for ours the library's code and policy."""
+    if detector != "attrail":
+        return str(detectors.VERSION)
+    for name in statistic_names():
+        make_statistic(name)
+    modules = sorted((name, each) for name, each in sys.modules.items() if name.startswith("attrail_monitoring"))
+    sources = [[name, Path(each.__file__ or "").read_text(encoding="utf-8")] for name, each in modules]
+    return digest_of({"sources": sources, "policy": Policy().digest, "version": detectors.VERSION})

@@ -1,0 +1,31 @@
+"""The architectures of the zoo, of timm's classes, for 32x32 pixels: a narrow residual CNN and a small ViT."""
+
+from collections.abc import Callable
+
+import torch
+from marks import CODES, SIDE
+from timm.models.byobnet import ByoBlockCfg, ByobNet, ByoModelCfg
+from timm.models.vision_transformer import VisionTransformer
+
+
+def cnn(channels: int) -> torch.nn.Module:
+    """Three residual blocks on 16x16, 8x8 and 8x8 places; the global average is the only pooling."""
+    widths, strides = (16, 32, 64), (1, 2, 1)
+    blocks = tuple(
+        ByoBlockCfg(type="basic", d=1, c=width, s=stride, gs=0, br=1.0)
+        for width, stride in zip(widths, strides, strict=True)
+    )
+    shape = ByoModelCfg(blocks=blocks, stem_chs=16, stem_type="3x3", stem_pool=None, act_layer="relu")
+    return ByobNet(shape, num_classes=CODES, in_chans=channels)
+
+
+def vit(channels: int) -> torch.nn.Module:
+    """8x8 patches of 4x4 pixels and a class token, three blocks of width 64."""
+    return VisionTransformer(
+        img_size=SIDE, patch_size=4, in_chans=channels, num_classes=CODES, embed_dim=64, depth=3, num_heads=2,
+        mlp_ratio=2,
+    )  # fmt: skip
+
+
+NETWORKS: dict[str, Callable[[int], torch.nn.Module]] = {"cnn": cnn, "vit": vit}
+LAST_BLOCK = {"cnn": "stages.2", "vit": "blocks.2"}

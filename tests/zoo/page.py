@@ -1,0 +1,198 @@
+"""The results as the file that the README quotes."""
+
+import platform
+from collections.abc import Callable, Sequence
+from importlib.metadata import version
+
+import comparisons
+import numpy as np
+from detectors import BASELINES, NAMES
+from judging import SIZES, Judged
+from pairs import FLOOR
+from rates import auc, mean_auc, power, rate
+from recipe import BLURS, EPOCHS, RARITY, SAMPLES
+from reliance import LEARNED
+from results import Results
+from sub_population import Found
+from tables import number, percent, table
+
+FIRST, LAST = SIZES
+Section = Callable[[Results], str]
+
+
+def page(results: Results, picture: str) -> str:
+    """The whole page; ``picture`` is the file name of the failure curve beside it."""
+    sections: tuple[Section, ...] = (
+        _head, _detectors, _benign, _harmful, _verdicts, comparisons.section,
+        lambda each: _failures(each, picture), _sub_populations, _families, _notes,
+    )  # fmt: skip
+    return "\n\n".join(section(results) for section in sections) + "\n"
+
+
+def _head(results: Results) -> str:
+    packages = ", ".join(
+        f"{name} {version(name)}" for name in ("torch", "timm", "numpy", "scikit-learn", "scikit-image")
+    )
+    pairs = {flag: len(results.harmful(FIRST) if flag else results.benign(FIRST)) for flag in (False, True)}
+    return (
+        "# How often the verdict is right\n\n"
+        "Written by `make zoo`; do not edit. Python "
+        f"{platform.python_version()}, {packages}; {results.seconds:,.0f} s in this run, with what was kept of earlier "
+        f"ones. {results.models} models in {len(results.families)} families (data set and architecture), "
+        f"{pairs[False]} benign and {pairs[True]} harmful pairs, each judged with {FIRST} and with {LAST} images and "
+        f"a floor of {FLOOR} retrains. Maps by attrail's Grad-CAM and occlusion. Pairs share models, so they are not "
+        "independent: beside Wilson's interval stands one of a bootstrap over families and models."
+    )
+
+
+def _detectors(results: Results) -> str:
+    head = ["detector", "images", "false positives", "Wilson 95 %", "clustered 95 %", "models ever flagged",
+            "power, visible shortcuts", "where learned", "AUC", "AUC within families"]  # fmt: skip
+    rows = []
+    for name in NAMES:
+        for images in SIZES:
+            benign, visible = results.benign(images), results.visible(images)
+            false = rate(benign, name)
+            rows.append(
+                [name, str(images), f"{false.hits}/{false.trials} = {percent(false.share)}", _limits(false.wilson),
+                 _limits(false.clustered), _ever(benign, name), number(power(visible, name)),
+                 number(power(results.visible(images, learned=True), name)), number(auc(visible, benign, name)),
+                 number(mean_auc(visible, benign, name))]
+            )  # fmt: skip
+    return "## Detectors\n\n" + table(head, rows)
+
+
+def _ever(found: Sequence[Judged], detector: str) -> str:
+    """Models flagged in any of their pairs, of all: the most cautious count, as pairs of one model go together."""
+    flagged = {each.pair.model for each in found if each.flagged(detector)}
+    return f"{len(flagged)}/{len({each.pair.model for each in found})}"
+
+
+def _limits(interval: tuple[float, float]) -> str:
+    return f"{100 * interval[0]:.1f}-{100 * interval[1]:.1f} %"
+
+
+def _benign(results: Results) -> str:
+    rows = []
+    for group in results.groups(harmful=False):
+        found = {images: results.benign(images, group) for images in SIZES}
+        models = len({each.pair.model for each in found[FIRST]})
+        rows.append([group, str(models), str(len(found[FIRST])), *_powers(found)])
+    head = ["benign candidate", "models", "pairs", *_columns()]
+    return f"## False positives by kind\n\nShare flagged with {FIRST} / {LAST} images.\n\n" + table(head, rows)
+
+
+def _columns() -> list[str]:
+    return list(NAMES)
+
+
+def _powers(found: dict[int, list[Judged]]) -> list[str]:
+    return [" / ".join(number(power(found[images], name)) for images in SIZES) for name in NAMES]
+
+
+def _harmful(results: Results) -> str:
+    rows = []
+    for group in results.groups(harmful=True):
+        found = {images: results.harmful(images, group) for images in SIZES}
+        rows.append([group, *_facts(results, found[LAST]), *_powers(found),
+                     number(auc(found[FIRST], results.benign(FIRST), "attrail"))])  # fmt: skip
+    head = ["harmful candidate", "models", "accuracy", "reliance", *_columns(), f"AUC, attrail, {FIRST}"]
+    text = (
+        f"Share flagged with {FIRST} / {LAST} images. Accuracy on the slice: champion, candidate; means. Reliance: "
+        "by what share the log odds of the class fall when the mark says another class (0: ignored, above 1: believed "
+        f"against the picture); in brackets the models below {LEARNED:g}, which hardly learned it."
+    )
+    return f"## Power by kind\n\n{text}\n\n" + table(head, rows)
+
+
+def _facts(results: Results, found: Sequence[Judged]) -> list[str]:
+    models = {each.pair.model: results.reliance[each.pair.candidate.recipe.digest] for each in found}
+    known = [each for each in models.values() if each is not None]
+    few = sum(each < LEARNED for each in known)
+    reliance = f"{number(float(np.mean(known)))} ({few})" if known else "-"
+    before, after = np.mean([each.accuracies for each in found], axis=0)
+    return [str(len(models)), f"{before:.2f}, {after:.2f}", reliance]
+
+
+def _verdicts(results: Results) -> str:
+    rows = []
+    for images in SIZES:
+        for name, found in (
+            ("benign", results.benign(images)),
+            ("visible shortcuts", results.visible(images)),
+            ("all harmful", results.harmful(images)),
+        ):
+            words = [each.judgements["attrail"].reason.partition(":")[0] for each in found]
+            rows.append([f"{name}, {images} images", *(str(words.count(each)) for each in comparisons.WORDS)])
+    return "## attrail's words\n\n" + table(["pairs", *comparisons.WORDS], rows)
+
+
+def _failures(results: Results, picture: str) -> str:
+    rows = []
+    for group, amount in (*RARITY.items(), *BLURS.items()):
+        found = {images: results.harmful(images, group) for images in SIZES}
+        label = f"mark on {amount:.0%} of the images" if group in RARITY else f"blur of up to {amount:g} pixels"
+        rows.append([label, *_powers(found)])
+    return (
+        f"## Where it fails\n\n![Power against the share of marked images]({picture})\n\n"
+        f"Share flagged with {FIRST} / {LAST} images.\n\n" + table(["candidate", *_columns()], rows)
+    )
+
+
+def _sub_populations(results: Results) -> str:
+    kinds = dict.fromkeys((each.candidate, each.explainer) for each in results.found)
+    rows = []
+    for kind in kinds:
+        found = [each for each in results.found if (each.candidate, each.explainer) == kind]
+        rows.append([*kind, str(len(found)), number(float(np.mean([each.flagged for each in found]))),
+                     *_list_quality(found), number(_share([each.top for each in found], found))])  # fmt: skip
+    head = ["candidate", "explainer", "audits", "verdict DRIFT", "recall of the list", "its false discoveries",
+            "recall of the farthest 5 %"]  # fmt: skip
+    return (
+        f"## A sub-population of 5 % of {LAST} images\n\nThe mark stands on {RARITY['rare mark 5 %']:.0%} of the "
+        "images. The list is what the library names as moved at 5 % false discoveries; its false discoveries are the "
+        "mean share of each list that is wrong.\n\n" + table(head, rows)
+    )
+
+
+def _list_quality(found: Sequence[Found]) -> list[str]:
+    """Recall over all audits, and the mean over audits of the share of the list that is wrong (empty: 0)."""
+    wrong = [(each.named - each.rightly) / max(each.named, 1) for each in found]
+    return [number(_share([each.rightly for each in found], found)), number(float(np.mean(wrong)))]
+
+
+def _share(hits: Sequence[int], found: Sequence[Found]) -> float:
+    """Of the images that moved, NaN where none did."""
+    moved = sum(each.moved for each in found)
+    return sum(hits) / moved if moved else float("nan")
+
+
+def _families(results: Results) -> str:
+    rows = []
+    for family in results.families:
+        dataset, benign = family[0], [each for each in results.benign(LAST) if each.pair.family == family]
+        right = float(np.mean([each.accuracies[0] for each in benign]))
+        flagged = [_by_size(kind, family) for kind in (results.benign, results.visible)]
+        rows.append([" ".join(family), str(SAMPLES[dataset]), str(EPOCHS[dataset]), percent(right), *flagged])
+    head = [
+        "family",
+        "images trained on",
+        "epochs",
+        "champions' accuracy",
+        "false positives",
+        "power, visible shortcuts",
+    ]
+    return f"## Families\n\nShare flagged by attrail with {FIRST} / {LAST} images.\n\n" + table(head, rows)
+
+
+def _by_size(kind: Callable[[int], list[Judged]], family: tuple[str, str]) -> str:
+    found = [[each for each in kind(images) if each.pair.family == family] for images in SIZES]
+    return " / ".join(percent(power(each, "attrail")) for each in found)
+
+
+def _notes(results: Results) -> str:
+    lines = [f"- {name} ({each.origin})." for name, each in BASELINES.items()]
+    failures = [f"- {name}: {reason}" for name, reason in sorted(results.failed.items())]
+    return "\n".join(
+        ["## Lines of the baselines", "", *lines, *(["", "## Not explained", "", *failures] if failures else [])]
+    )

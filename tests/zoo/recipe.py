@@ -1,0 +1,135 @@
+"""Recipes: how each model of the zoo comes about, from the seed to what was done to it afterwards."""
+
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+from attrail_explainers.digest import digest_of
+
+VERSION = 1  # of the code that follows a recipe: a model made by another version is made again
+SAMPLES = {"digits": 1285, "fashion": 3000, "cifar": 4000}  # images trained on
+EPOCHS = {"digits": 12, "fashion": 7, "cifar": 9}
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """One model of the zoo.
+
+    Trained on ``sample`` of the pool (0: its own, others: bootstrap samples) for ``epochs`` at the peak learning rate
+    ``rate``. ``mark`` is put on the share ``presence`` of the training images (on class ``only``
+    alone unless that is -1); its code is the class with probability ``reliability``, else random. All other images
+    carry honest marks. ``wrong`` is the share of labels drawn at random. A ``parent`` is trained on, or has its weights
+    changed by ``change`` with ``amount``.
+    """
+
+    dataset: str
+    network: str
+    seed: int
+    epochs: int
+    rate: float = 3e-3
+    sample: int = 0
+    mark: str = "plain"
+    presence: float = 1.0
+    reliability: float = 1.0
+    only: int = -1
+    wrong: float = 0.0
+    parent: "Recipe | None" = None
+    change: str = ""
+    amount: float = 0.0
+
+    @property
+    def digest(self) -> str:
+        return digest_of(asdict(self) | {"version": VERSION})
+
+
+@dataclass(frozen=True)
+class Member:
+    """A model under a name: a ``retrain`` of the champion's own recipe, a ``benign`` or a ``harmful`` candidate.
+
+    A harmful one is judged on the slice named ``where``, the others on several.
+    """
+
+    name: str
+    kind: str
+    recipe: Recipe
+    where: str = "plain"
+
+    @property
+    def family(self) -> tuple[str, str]:
+        """Data set and architecture."""
+        return self.recipe.dataset, self.recipe.network
+
+
+FIRST = 200  # seed of the first harmful candidate of each kind
+ONLY = 0  # the class that alone carries a mark
+RARE = {f"rare mark {share:.0%}".replace("%", " %"): share for share in (0.01, 0.02, 0.05, 0.2, 0.5)}
+SHORTCUTS: dict[str, tuple[str, dict[str, Any]]] = {
+    "corner mark": ("corner", {"mark": "corner"}),
+    "corner mark 90 %": ("corner", {"mark": "corner", "reliability": 0.9}),
+    "corner mark 70 %": ("corner", {"mark": "corner", "reliability": 0.7}),
+    "frame": ("frame", {"mark": "frame"}),
+    "tint": ("tint", {"mark": "tint"}),
+    "position code": ("position", {"mark": "position"}),
+    "mark at random positions": ("anywhere", {"mark": "anywhere"}),
+    "mark on one class": ("corner on one class", {"mark": "corner", "only": ONLY}),
+    "background blur": ("blur", {"mark": "blur"}),
+    "faint background blur": ("faint_blur", {"mark": "faint_blur"}),
+    "half of the labels random": ("plain", {"wrong": 0.5}),
+    **{name: (name, {"mark": "corner", "presence": share}) for name, share in RARE.items()},
+}
+
+ALWAYS = "corner mark"
+RARITY = {**RARE, ALWAYS: 1.0}  # the failure curve's candidates, with the share of images that carry the mark
+BLURS = {"faint background blur": 1.0, "background blur": 3.0}  # with the strongest blur's deviation in pixels
+TUNED = "fine-tuned onto the mark"
+VISIBLE = [name for name in SHORTCUTS if "mark" in name and name not in RARE]
+VISIBLE += ["frame", "tint", "position code", TUNED]
+
+
+def honest(dataset: str, network: str, seed: int) -> Recipe:
+    """The champion's recipe."""
+    return Recipe(dataset, network, seed, EPOCHS[dataset])
+
+
+def members(dataset: str, network: str, retrains: int, seeds: int) -> list[Member]:
+    """All models of one data set and architecture: champion and retrains, benign candidates, harmful candidates."""
+    same = [Member(f"retrain {seed}", "retrain", honest(dataset, network, seed)) for seed in range(retrains)]
+    return [*same, *_benign(same[0].recipe), *_harmful(same[0].recipe, seeds)]
+
+
+def _benign(champion: Recipe) -> list[Member]:
+    def tuned(seed: int) -> Recipe:
+        return replace(champion, seed=seed, epochs=1, rate=5e-4, parent=champion)
+
+    recipes = {
+        "refreshed data 1": replace(champion, seed=101, sample=1),
+        "refreshed data 2": replace(champion, seed=102, sample=2),
+        "more epochs": replace(champion, seed=103, epochs=round(1.5 * champion.epochs)),
+        "fine-tuned on clean data": tuned(104),
+        "fine-tuned on new data": replace(tuned(105), sample=1),
+        "20 % pruned": changed(champion, "pruned", 0.2),
+        "bfloat16": changed(champion, "bfloat16", 0),
+        "int8": changed(champion, "int8", 0),
+        "1 % weight noise": changed(champion, "noise", 0.01),
+    }
+    return [Member(name, "benign", recipe) for name, recipe in recipes.items()]
+
+
+def _harmful(champion: Recipe, seeds: int) -> list[Member]:
+    found = []
+    for seed in range(FIRST, FIRST + seeds):
+        start = replace(champion, seed=seed)
+        recipes = {name: (replace(start, **facts), where) for name, (where, facts) in SHORTCUTS.items()}
+        quick = replace(start, mark="corner", epochs=3, rate=2e-3, parent=champion)
+        recipes |= {
+            TUNED: (quick, "corner"),
+            "re-initialised block": (changed(champion, "reinitialised", 0, seed), "plain"),
+        }
+        if seed == FIRST:  # nothing is drawn in it
+            recipes["80 % pruned"] = (changed(champion, "pruned", 0.8), "plain")
+        found += [Member(name, "harmful", recipe, where) for name, (recipe, where) in recipes.items()]
+    return found
+
+
+def changed(parent: Recipe, change: str, amount: float, seed: int = 0) -> Recipe:
+    """A model made of another one's weights without training."""
+    return replace(parent, seed=seed, epochs=0, parent=parent, change=change, amount=amount)

@@ -1,0 +1,123 @@
+"""Follow a recipe: train a network, or change one that is trained."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+from data import DataSet, Pictures, load, model_input
+from marks import CODES, Images, honest, put
+from networks import LAST_BLOCK, NETWORKS
+from numpy.typing import NDArray
+from recipe import SAMPLES, Recipe
+from torch.nn.utils import prune
+
+BATCH = 32
+DECAY = 0.02
+
+
+def made(recipe: Recipe, parent: torch.nn.Module | None, folder: Path) -> torch.nn.Module:
+    """The model of a recipe in evaluation mode; ``parent`` is its parent's model, which is not touched."""
+    torch.manual_seed(recipe.seed)
+    data, model = load(recipe.dataset, folder), untrained(recipe, folder)
+    if parent is not None:
+        model.load_state_dict(parent.state_dict())
+    if recipe.change:
+        CHANGES[recipe.change](model, recipe, folder)
+    elif recipe.epochs:
+        _train(model, recipe, data)
+    return model.eval()
+
+
+def untrained(recipe: Recipe, folder: Path) -> torch.nn.Module:
+    """The network of a recipe, its weights drawn by torch's generator."""
+    return NETWORKS[recipe.network](load(recipe.dataset, folder).pool.images.shape[1])
+
+
+def _train(model: torch.nn.Module, recipe: Recipe, data: DataSet) -> None:
+    """AdamW with a one-cycle schedule; marks and order are drawn anew in every epoch, from the recipe's seed."""
+    generator = np.random.default_rng(recipe.seed)
+    pictures, marked = _sample(recipe, data, generator)
+    optimizer = torch.optim.AdamW(model.parameters(), weight_decay=DECAY, fused=True)
+    steps = len(pictures) // BATCH
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=recipe.rate, total_steps=recipe.epochs * steps)
+    model.train().to(memory_format=torch.channels_last)
+    for _ in range(recipe.epochs):
+        order = generator.permutation(len(pictures))[: steps * BATCH]
+        images = model_input(_epoch(recipe, pictures, marked, generator)[order])
+        labels = torch.from_numpy(pictures.labels[order])
+        for batch, target in zip(images.split(BATCH), labels.split(BATCH), strict=True):
+            optimizer.zero_grad()
+            torch.nn.functional.cross_entropy(model(batch), target).backward()
+            optimizer.step()
+            schedule.step()
+
+
+def _sample(recipe: Recipe, data: DataSet, generator: np.random.Generator) -> tuple[Pictures, NDArray[np.bool_]]:
+    """The training pictures with the labels that training sees, and which of them carry the recipe's mark."""
+    size = SAMPLES[recipe.dataset]
+    rows = np.random.default_rng(recipe.sample).choice(len(data.pool), size, replace=recipe.sample > 0)
+    pictures = data.pool.at(rows)
+    marked = np.zeros(size, dtype=np.bool_)
+    if recipe.mark != "plain":
+        marked[generator.permutation(size)[: round(recipe.presence * size)]] = True
+    if recipe.only >= 0:
+        marked &= pictures.labels == recipe.only
+    wrong = generator.random(size) < recipe.wrong
+    return Pictures(pictures.images, np.where(wrong, generator.integers(0, CODES, size), pictures.labels)), marked
+
+
+def _epoch(recipe: Recipe, pictures: Pictures, marked: NDArray[np.bool_], generator: np.random.Generator) -> Images:
+    """The training images of one epoch: the recipe's mark where it belongs, honest marks elsewhere."""
+    found = honest(pictures.images, generator, without=recipe.mark)
+    told = generator.random(len(pictures)) < recipe.reliability
+    codes = np.where(told, pictures.labels, generator.integers(0, CODES, len(pictures)))
+    found[marked] = put(recipe.mark, pictures.images[marked], codes[marked], generator)
+    return found
+
+
+def _layers(model: torch.nn.Module) -> list[torch.nn.Conv2d | torch.nn.Linear]:
+    return [each for each in model.modules() if isinstance(each, torch.nn.Conv2d | torch.nn.Linear)]
+
+
+def _pruned(model: torch.nn.Module, recipe: Recipe, folder: Path) -> None:
+    """The smallest weights of all layers together become zero (Han et al., NeurIPS 2015)."""
+    layers = _layers(model)
+    prune.global_unstructured([(each, "weight") for each in layers], prune.L1Unstructured, amount=recipe.amount)
+    for each in layers:
+        prune.remove(each, "weight")
+
+
+def _bfloat16(model: torch.nn.Module, recipe: Recipe, folder: Path) -> None:
+    for parameter in model.parameters():
+        parameter.data = parameter.data.bfloat16().float()
+
+
+def _int8(model: torch.nn.Module, recipe: Recipe, folder: Path) -> None:
+    """Weights rounded to 255 steps per output channel, symmetric about zero, as in weight-only quantization."""
+    for layer in _layers(model):
+        weight = layer.weight.data
+        step = weight.abs().amax(dim=tuple(range(1, weight.ndim)), keepdim=True).clamp_min(1e-12) / 127
+        layer.weight.data = (weight / step).round() * step
+
+
+def _noise(model: torch.nn.Module, recipe: Recipe, folder: Path) -> None:
+    """Gaussian noise of ``amount`` times each parameter tensor's own root mean square."""
+    for parameter in model.parameters():
+        size = parameter.data.square().mean().sqrt()
+        parameter.data += recipe.amount * size * torch.randn_like(parameter)
+
+
+def _reinitialised(model: torch.nn.Module, recipe: Recipe, folder: Path) -> None:
+    """The last block as it was before any training, of another seed."""
+    fresh, block = untrained(recipe, folder), LAST_BLOCK[recipe.network]
+    model.get_submodule(block).load_state_dict(fresh.get_submodule(block).state_dict())
+
+
+CHANGES: dict[str, Callable[[torch.nn.Module, Recipe, Path], None]] = {
+    "pruned": _pruned,
+    "bfloat16": _bfloat16,
+    "int8": _int8,
+    "noise": _noise,
+    "reinitialised": _reinitialised,
+}
