@@ -10,6 +10,7 @@ from pathlib import Path
 import click
 
 from attrail_explainers.errors import AttrailError
+from attrail_flows.gate_commands import baseline, gate, serve, waive
 from attrail_flows.trail_commands import export, journal, keys, verify
 
 EXIT = {"PASS": 0, "DRIFT": 1, "INCONCLUSIVE": 3}
@@ -166,7 +167,7 @@ def list_(kind: str) -> None:
     {"explainers": print_explainers, "statistics": print_statistics, "checks": print_checks}[kind]()
 
 
-for _command in (export, journal, keys, verify):
+for _command in (export, journal, keys, verify, gate, waive, baseline, serve):
     attrail.add_command(_command)
 
 
