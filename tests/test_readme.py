@@ -67,10 +67,14 @@ def test_python_examples_run(
     assert len(found.results) == 1
 
 
-def test_performance_is_quoted_from_the_bench() -> None:
-    """Every row of the README's performance table stands in the file that ``make bench`` wrote."""
-    section = TEXT.partition("## What it costs")[2].partition("\n## ")[0]
+@pytest.mark.parametrize(
+    ("title", "file", "fewest"),
+    [("What it costs", "explainers/BENCH.md", 8), ("How often it is right", "monitoring/ZOO.md", 9)],
+)
+def test_tables_are_quoted_from_what_was_measured(title: str, file: str, fewest: int) -> None:
+    """Every row stands in the file that ``make bench`` or ``make zoo`` wrote."""
+    section = TEXT.partition(f"## {title}")[2].partition("\n## ")[0]
     rows = [line for line in section.splitlines() if line.startswith("|")]
-    written = (Path(__file__).resolve().parents[1] / "explainers" / "BENCH.md").read_text(encoding="utf-8").splitlines()
-    assert len(rows) >= 8
+    written = (Path(__file__).resolve().parents[1] / file).read_text(encoding="utf-8").splitlines()
+    assert len(rows) >= fewest
     assert all(row in written for row in rows)
