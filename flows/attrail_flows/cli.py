@@ -136,7 +136,7 @@ def plan(  # noqa: PLR0913, PLR0917 - one option each
     from attrail_flows.plan import plan_lines
     from attrail_monitoring.policy import Policy
 
-    level = Policy(alpha=alpha).level(hypotheses)
+    level = Policy(alpha=alpha).level(hypotheses, together=True)  # as with two explainers or more
     for line in plan_lines(effect, sd, shift, images, retrains, level, power):
         click.echo(line)
 

@@ -57,4 +57,5 @@ class AttrailEvaluator(ModelEvaluator):
             except AttrailError as error:
                 raise MlflowException.invalid_parameter_value(f"attrail: {error}") from error
             mlflow.MlflowClient().log_artifacts(run_id, folder, FOLDER)
+        mlflow.log_metrics(metrics, run_id=run_id, model_id=model_id)
         return EvaluationResult(metrics=metrics, artifacts={}, run_id=run_id)

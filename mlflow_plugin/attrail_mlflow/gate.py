@@ -133,10 +133,10 @@ def _unchanged(case: Case) -> Decision:
 def _waived(case: Case, policy: GatePolicy, now: datetime) -> Decision:
     if not case.waiver:
         raise GateRefusal("there is no waiver", Reason.MISSING)
-    found = _granted(case, case.waiver, policy, now)
-    if found.by != Kind.WAIVER:
-        raise GateRefusal(f"a {found.by} statement was given as a waiver", Reason.WRONG_KIND)
-    return found
+    given = verify_statement(case.waiver, policy.trusted, now)
+    if given.KIND != Kind.WAIVER:
+        raise GateRefusal(f"a {given.KIND} statement was given as a waiver", Reason.WRONG_KIND)
+    return _granted(case, case.waiver, policy, now)
 
 
 def _granted(case: Case, envelope: bytes | None, policy: GatePolicy, now: datetime) -> Decision:

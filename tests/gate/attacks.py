@@ -240,7 +240,7 @@ def stage_on_a_verdict_for_the_alias(w: Workshop, scene: Scene) -> Answer:
 @attack("200")
 def aliases_when_a_version_is_created(w: Workshop, scene: Scene) -> Answer:
     source = evil(w, scene).source
-    more = {"aliases": ["champion"], "current_stage": "Production"}
+    more = {"aliases": ["champion"], "current_stage": "Production", "run_id": source.split("/")[-3]}
     return w.post("model-versions/create", name=scene.name, source=source, **more)
 
 
@@ -855,9 +855,10 @@ write = SqlAlchemyStore.set_registered_model_alias
 def stop(*arguments):
     {step}
     os.kill(os.getpid(), signal.SIGKILL)
-SqlAlchemyStore.set_registered_model_alias = stop
 from attrail_mlflow.gate_store import build
-build(sys.argv[1]).set_registered_model_alias(*sys.argv[2:])
+store = build(sys.argv[1])
+SqlAlchemyStore.set_registered_model_alias = stop
+store.set_registered_model_alias(*sys.argv[2:])
 """
 
 

@@ -31,7 +31,7 @@ def test_mlflow_asks_it(tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:
     before = mlflow.get_tracking_uri()
     mlflow.set_tracking_uri(f"sqlite:///{tmp_path / 'mlflow.db'}")
     try:
-        with noting({POLICY: "sha256:1"}), mlflow.start_run() as run:
+        with noting({POLICY: "sha256:1"}), mlflow.start_run(experiment_id=mlflow.create_experiment("here")) as run:
             pass
         assert mlflow.get_run(run.info.run_id).data.tags[POLICY] == "sha256:1"
     finally:

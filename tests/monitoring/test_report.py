@@ -435,7 +435,7 @@ def headline_findings(audit: Audit) -> list[Finding]:
 def test_every_number_of_every_finding_that_the_verdict_rests_on_is_in_its_table(kept, kept_page):
     for finding in headline_findings(kept):
         measured, effect = finding.measurement, kept.record.effect(finding)
-        row = measured.statistic.replace("_", " ").capitalize() + ("" if measured.primary else "supporting")
+        row = measured.statistic.replace("_", " ").capitalize()
         row += f"{number(measured.value)}{number(measured.lower)} to {number(measured.upper)}"
         row += times(finding.times_floor) + share(effect.floor_to_ceiling)
         row += number(finding.bound) + number(finding.margin) + chance(finding.p_value) + chance(finding.adjusted)
@@ -585,7 +585,7 @@ def test_what_is_not_claimed_settings_and_versions_are_on_the_page(drifted, page
         assert claim in page.text
     for fact in ("parameters.layerblocks.3", "settings.resamples2000", "torch2.15.0", "margins.coherent_shift0.05"):
         assert fact in page.text
-    assert len(page.all("details")) == 1
+    assert len(page.all("details")) == 1 + 2, "identities, and each explainer's supporting statistics"
 
 
 def test_a_pair_shares_one_colour_scale():

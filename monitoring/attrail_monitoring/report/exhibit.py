@@ -86,6 +86,10 @@ class Exhibit:
     def primary(self) -> tuple[Row, ...]:
         return tuple(row for row in self.rows if row.finding.measurement.primary)
 
+    @property
+    def supporting(self) -> tuple[Row, ...]:
+        return tuple(row for row in self.rows if not row.finding.measurement.primary)
+
 
 def exhibits_of(record: AuditRecord, maps: Maps, slices: Mapping[str, Slice]) -> list[Exhibit]:
     """An exhibit for each slice and explainer among the record's findings, in their order."""

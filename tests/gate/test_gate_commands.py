@@ -1,0 +1,120 @@
+"""The commands of the gate, against a real server: exit statuses, and what is printed."""
+
+from collections.abc import Callable, Iterator
+
+import mlflow
+import pytest
+from click.testing import CliRunner, Result
+from workshop import Workshop
+
+from attrail_flows.gate_commands import gate, reconcile, waive
+from attrail_mlflow.gate_policy import read_gate_policy
+from attrail_mlflow.reconciliation import held_roles
+from attrail_mlflow.registry import Registry
+
+Run = Callable[..., Result]
+
+
+@pytest.fixture
+def run(workshop: Workshop) -> Iterator[Run]:
+    """A command with its arguments, told where the server and the policy are."""
+    before = mlflow.get_tracking_uri()
+    where = {"MLFLOW_TRACKING_URI": workshop.address, "ATTRAIL_GATE_POLICY": str(workshop.place.policy)}
+
+    def invoke(command, *arguments: str, **environment: str) -> Result:
+        return CliRunner(env=where | environment).invoke(command, arguments)
+
+    yield invoke
+    mlflow.set_tracking_uri(before)
+
+
+def test_a_version_with_evidence_is_promoted(run: Run, workshop: Workshop) -> None:
+    model = workshop.successor(workshop.champion())
+    done = run(gate, f"models:/{model.label}")
+    assert done.exit_code == 0, done.output
+    assert f"evidence  {model.label} may become champion: a signed verdict covers it" in done.output
+    assert f"promoted  {model.label} is champion" in done.output
+    assert workshop.holder(model.name) == model.version
+
+
+def test_a_dry_run_changes_nothing(run: Run, workshop: Workshop) -> None:
+    champion = workshop.champion()
+    model = workshop.successor(champion)
+    assert run(gate, f"models:/{model.label}", "--dry-run").exit_code == 0
+    assert workshop.holder(model.name) == champion.version
+
+
+@pytest.mark.parametrize(
+    ("verdict", "status", "reason"), [("DRIFT", 1, "verdict-drift"), ("INCONCLUSIVE", 3, "verdict-inconclusive")]
+)
+@pytest.mark.parametrize("policy", [True, False], ids=["looked at here", "refused by the server"])
+def test_a_refusal_has_the_audits_exit_status(
+    verdict: str, status: int, reason: str, policy: bool, run: Run, workshop: Workshop
+) -> None:
+    model = workshop.successor(workshop.champion(), verdict=verdict)
+    done = run(gate, f"models:/{model.label}", **({} if policy else {"ATTRAIL_GATE_POLICY": ""}))
+    assert done.exit_code == status, done.output
+    assert done.output.startswith("REFUSED   ")
+    assert done.output.count(f"[{reason}]") == 1
+    assert f"{model.label} may not become champion: the verdict is {verdict}" in done.output
+
+
+def test_what_only_the_server_knows_is_the_servers_to_refuse(run: Run, workshop: Workshop) -> None:
+    """The alias was removed, so a client sees no champion, and takes the baseline for good."""
+    champion = workshop.champion()
+    workshop.unset(champion.name)
+    model = workshop.version(champion.name)
+    workshop.attest(workshop.baseline(model))
+    done = run(gate, f"models:/{model.label}")
+    assert done.exit_code == 3
+    assert "evidence  " in done.output
+    assert "[not-first]" in done.output
+
+
+def test_a_waiver_is_granted_and_used(run: Run, workshop: Workshop) -> None:
+    model = workshop.version(workshop.champion().name)
+    key = {"ATTRAIL_SIGNING_KEY": str(workshop.keys.folder / "manager")}
+    done = run(waive, f"models:/{model.label}", "--reason", "the champion is down", "--hours", "2", **key)
+    assert done.exit_code == 0, done.output
+    assert f"waived    {model.label} may become champion once, until " in done.output
+    done = run(gate, f"models:/{model.label}")
+    assert done.exit_code == 0, done.output
+    assert "a signed waiver covers it" in done.output
+
+
+def test_a_waiver_must_be_signed(run: Run, workshop: Workshop) -> None:
+    done = run(waive, "models:/m/1", "--reason", "x", ATTRAIL_SIGNING_KEY="")
+    assert "a waiver must be signed" in str(done.exception)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [(["m/1"], "is no model URI"), (["models:/nowhere/1"], "cannot be found"), (["m/1", "--dry-run"], "is no model")],
+)
+def test_what_cannot_be_asked_is_said(words: list[str], said: str, run: Run) -> None:
+    done = run(gate, *words)
+    assert done.exit_code == 1
+    assert said in str(done.exception)
+
+
+def test_an_alias_that_is_not_protected_needs_no_gate(run: Run, workshop: Workshop) -> None:
+    done = run(gate, f"models:/{workshop.champion().label}", "--alias", "challenger")
+    assert "the policy does not protect the alias 'challenger'" in str(done.exception)
+
+
+def test_who_holds_a_role_without_evidence_is_reported(run: Run, workshop: Workshop) -> None:
+    good, swapped = workshop.champion(), workshop.champion()
+    workshop.upload(f"{swapped.source}/data/weights.bin", b"evil")
+    done = run(reconcile)
+    assert done.exit_code == 3
+    assert f"ok        {good.label} is champion by a signed baseline" in done.output
+    assert f"DOUBTFUL  {swapped.label} is champion: its files are not those its statement is about" in done.output
+
+
+def test_a_revoked_key_is_reported(run: Run, workshop: Workshop) -> None:
+    champion = workshop.champion()
+    policy = read_gate_policy(workshop.place.policy, serving=False)
+    revoked = [key.id for key in policy.trusted if key.owner == "auditor"]
+    policy.trusted.keys.pop(revoked[0])  # type: ignore[attr-defined]
+    found = {each.model.label: each.reasons for each in held_roles(Registry(workshop.address), policy)}
+    assert found[champion.label] == ("untrusted-key",)
