@@ -27,7 +27,7 @@ def print_audit(document: Mapping[str, Any]) -> None:
         interval = f"{_number(row['lower'])} to {_number(row['upper'])}"
         numbers = [_number(row["value"]), interval, _number(row["floor"]), _number(row["limit"])]
         verdict_cell = f"[{style}]{row['verdict']}[/]" + ("" if row["primary"] else " (secondary)")
-        where = row["slice"] if row["stratum"] == "all" else f"{row['slice']}, {row['stratum']}"
+        where = row["slice"] if row["stratum"] in HEADLINES else f"{row['slice']}, {row['stratum']}"
         table.add_row(where, row["explainer"], row["statistic"], *numbers, verdict_cell)
     console.print(table)
     for each in document["slices"]:
