@@ -159,5 +159,14 @@ def _attributions(
         model=classifier.label,
         weights_digest=classifier.weights_digest,
         undefined=undefined,
-        diagnostics={key: np.concatenate([maps.diagnostics[key] for maps in parts]) for key in parts[0].diagnostics},
+        diagnostics=_joined_diagnostics(parts),
     )
+
+
+def _joined_diagnostics(parts: Sequence[Maps]) -> dict[str, NDArray[np.float64]]:
+    """Every part's diagnostics (N,), NaN for the images of a part that has none of a name: it has no map."""
+    names = dict.fromkeys(name for maps in parts for name in maps.diagnostics)
+    return {
+        name: np.concatenate([maps.diagnostics.get(name, np.full(len(maps.values), np.nan)) for maps in parts])
+        for name in names
+    }

@@ -80,11 +80,13 @@ class JournalFile:
 
         None when there is neither. Raises RecordError when they cannot be moved.
         """
+        if not (self.path.exists() or self.head_path.exists()):  # and no lock is left where no journal ever was
+            return None
         lock = FileLock(self.path.with_name(self.path.name + ".lock"), thread_local=False)
         try:
             with lock:
                 content = _content(self.path)
-                if content is None and self.head() is None:
+                if content is None and self.head() is None:  # another process moved it meanwhile
                     return None
                 name = _free_name(self.path, "damaged")
                 for old, new in ((self.path, name), (self.head_path, f"{name}.head")):

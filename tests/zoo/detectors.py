@@ -5,7 +5,7 @@ and its score is that of the most suspicious explainer; it gets the images that 
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,7 +19,9 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from attrail_explainers.attributions import Attributions
+from attrail_monitoring.calibration import Rehearsal, calibrate
 from attrail_monitoring.comparison import compare
+from attrail_monitoring.policy import Policy
 from attrail_monitoring.verdict import DriftReport, Verdict
 from attrail_monitoring.version_maps import VersionMaps
 
@@ -42,24 +44,27 @@ class Judgement:
 
 @dataclass(frozen=True)
 class Audit:
-    """What a detector may look at; only ours looks at the floor."""
+    """What a detector may look at; only ours looks at ``random_head``, the reference without its classes, and floor."""
 
     reference: VersionMaps
     candidate: VersionMaps
+    random_head: VersionMaps
     floor: tuple[VersionMaps, ...]
 
 
 def verdict(audit: Audit) -> DriftReport:
-    """The library's verdict under the default policy, without the instrument checks that ``attrail audit`` adds."""
-    return compare(audit.reference, audit.candidate, audit.floor)
+    """The library's verdict under the default policy, instrument checks included, as ``attrail audit`` has it."""
+    policy = Policy()
+    rehearsal = Rehearsal(replace(audit.random_head, right=audit.reference.right))
+    floor = calibrate(audit.reference, audit.floor, policy.settings, rehearsal=rehearsal)
+    return compare(audit.reference, audit.candidate, floor, policy)
 
 
 def attrail(audit: Audit) -> Judgement:
-    """Flagged when the verdict is DRIFT; score: -log10 of the smallest p of a primary statistic or an agreement."""
+    """Flagged when the verdict is DRIFT; score: -log10 of the smallest p of a primary statistic that counts."""
     report = verdict(audit)
     counted = [each for each in report.findings if each.measurement.primary and not each.unfit]
     chances = [each.p_value for each in counted if each.p_value is not None]
-    chances += [each.p_value for each in report.agreements]
     chances += [each.p_value for each in report.agreements]
     score = abs(np.log10(max(min(chances, default=1.0), 1e-300)))
     return Judgement(float(score), report.verdict is Verdict.DRIFT, f"{report.verdict}: {report.reason}")

@@ -73,8 +73,8 @@ def judge(zoo: Zoo, codes: Mapping[str, str], work: tuple[Pair, int]) -> Judged:
 
 
 def _fresh(zoo: Zoo, pair: Pair, images: int, names: Sequence[str]) -> dict[str, Judgement]:
-    reference, candidate, *floor = (version(zoo, member, pair.slice, images) for member in pair.members)
-    audit = Audit(reference, candidate, tuple(floor))
+    reference, candidate, head, *floor = (version(zoo, member, pair.slice, images) for member in pair.members)
+    audit = Audit(reference, candidate, head, tuple(floor))
     found = {}
     for name in names:
         try:

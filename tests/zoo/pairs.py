@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from recipe import Member
+from recipe import Member, random_head
 from slices import BASES
 
 FLOOR = 5
@@ -23,8 +23,8 @@ class Pair:
 
     @property
     def members(self) -> tuple[Member, ...]:
-        """All models whose maps the audit needs: champion, candidate, floor."""
-        return self.champion, self.candidate, *self.floor
+        """All models whose maps the audit needs: champion, candidate, champion with a random head, floor."""
+        return self.champion, self.candidate, random_head(self.champion), *self.floor
 
     @property
     def harmful(self) -> bool:

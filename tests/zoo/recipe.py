@@ -6,8 +6,9 @@ from typing import Any
 from attrail_explainers.digest import digest_of
 
 VERSION = 1  # of the code that follows a recipe: a model made by another version is made again
-SAMPLES = {"digits": 1285, "fashion": 3000, "cifar": 4000}  # images trained on
-EPOCHS = {"digits": 12, "fashion": 7, "cifar": 9}
+SAMPLES = {"digits": 1285, "fashion": 3000, "cifar": 10000}  # images trained on
+EPOCHS = {"digits": 12, "fashion": 7, "cifar": 6}
+RATES = {"cnn": 3e-3, "vit": 2e-3}
 
 
 @dataclass(frozen=True)
@@ -15,17 +16,18 @@ class Recipe:
     """One model of the zoo.
 
     Trained on ``sample`` of the pool (0: its own, others: bootstrap samples) for ``epochs`` at the peak learning rate
-    ``rate``. ``mark`` is put on the share ``presence`` of the training images (on class ``only``
-    alone unless that is -1); its code is the class with probability ``reliability``, else random. All other images
-    carry honest marks. ``wrong`` is the share of labels drawn at random. A ``parent`` is trained on, or has its weights
-    changed by ``change`` with ``amount``.
+    ``rate``. ``mark`` is put on the share ``presence`` of the training images (on class ``only`` alone unless that is
+    -1); its code is the class with probability ``reliability``, else random. All other images carry honest marks.
+    ``wrong`` is the share of labels drawn at random. A ``parent`` is trained on, or has its weights changed by
+    ``change`` with ``amount``.
     """
 
     dataset: str
     network: str
     seed: int
+    images: int
     epochs: int
-    rate: float = 3e-3
+    rate: float
     sample: int = 0
     mark: str = "plain"
     presence: float = 1.0
@@ -43,7 +45,8 @@ class Recipe:
 
 @dataclass(frozen=True)
 class Member:
-    """A model under a name: a ``retrain`` of the champion's own recipe, a ``benign`` or a ``harmful`` candidate.
+    """A model under a name: a ``retrain`` of the champion's own recipe, a ``benign`` or a ``harmful`` candidate,
+    or an ``instrument`` that judges explainers.
 
     A harmful one is judged on the slice named ``where``, the others on several.
     """
@@ -87,7 +90,7 @@ VISIBLE += ["frame", "tint", "position code", TUNED]
 
 def honest(dataset: str, network: str, seed: int) -> Recipe:
     """The champion's recipe."""
-    return Recipe(dataset, network, seed, EPOCHS[dataset])
+    return Recipe(dataset, network, seed, SAMPLES[dataset], EPOCHS[dataset], RATES[network])
 
 
 def members(dataset: str, network: str, retrains: int, seeds: int) -> list[Member]:
@@ -128,6 +131,11 @@ def _harmful(champion: Recipe, seeds: int) -> list[Member]:
             recipes["80 % pruned"] = (changed(champion, "pruned", 0.8), "plain")
         found += [Member(name, "harmful", recipe, where) for name, (recipe, where) in recipes.items()]
     return found
+
+
+def random_head(champion: Member) -> Member:
+    """A champion that forgot the classes: what an explainer must notice before it may judge."""
+    return Member(f"{champion.name}, random head", "instrument", changed(champion.recipe, "random head", 0))
 
 
 def changed(parent: Recipe, change: str, amount: float, seed: int = 0) -> Recipe:

@@ -1,4 +1,4 @@
-"""A sub-population that moved: whether it is noticed, and whether its images are found."""
+"""A sub-population that moved: is it noticed, and are its images found?"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from judging import SIZES
 from making import Zoo
 from numpy.typing import NDArray
 from pairs import FLOOR
-from recipe import ALWAYS, TUNED, Member
+from recipe import ALWAYS, TUNED, Member, random_head
 from slices import base_slice, marked
 from versions import mixed, version
 
@@ -58,11 +58,11 @@ def sub_populations(zoo: Zoo, members: Sequence[Member]) -> list[Found]:
     real = [each for each in members if each.name == SLICE]
     versions += [(f"{each.name} (real)", version(zoo, each, SLICE, IMAGES), truth) for each in real]
     versions += [(HONEST, version(zoo, each, SLICE, IMAGES), np.zeros_like(truth)) for each in candidates]
-    reference, *others = (version(zoo, each, SLICE, IMAGES) for each in (champion, *floor))
+    reference, head, *others = (version(zoo, each, SLICE, IMAGES) for each in (champion, random_head(champion), *floor))
     return [
         each
         for name, maps, moved in versions
-        for each in _found(champion.family, name, Audit(reference, maps, tuple(others)), moved)
+        for each in _found(champion.family, name, Audit(reference, maps, head, tuple(others)), moved)
     ]
 
 

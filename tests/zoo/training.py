@@ -9,8 +9,11 @@ from data import DataSet, Pictures, load, model_input
 from marks import CODES, Images, honest, put
 from networks import LAST_BLOCK, NETWORKS
 from numpy.typing import NDArray
-from recipe import SAMPLES, Recipe
+from recipe import Recipe
 from torch.nn.utils import prune
+
+from attrail_explainers.classifier import Classifier
+from attrail_explainers.randomisation import head_weights, shuffled
 
 BATCH = 32
 DECAY = 0.02
@@ -55,7 +58,7 @@ def _train(model: torch.nn.Module, recipe: Recipe, data: DataSet) -> None:
 
 def _sample(recipe: Recipe, data: DataSet, generator: np.random.Generator) -> tuple[Pictures, NDArray[np.bool_]]:
     """The training pictures with the labels that training sees, and which of them carry the recipe's mark."""
-    size = SAMPLES[recipe.dataset]
+    size = recipe.images
     rows = np.random.default_rng(recipe.sample).choice(len(data.pool), size, replace=recipe.sample > 0)
     pictures = data.pool.at(rows)
     marked = np.zeros(size, dtype=np.bool_)
@@ -114,10 +117,19 @@ def _reinitialised(model: torch.nn.Module, recipe: Recipe, folder: Path) -> None
     model.get_submodule(block).load_state_dict(fresh.get_submodule(block).state_dict())
 
 
+def _random_head(model: torch.nn.Module, recipe: Recipe, folder: Path) -> None:
+    """The weights of the classification layer in another order, as an audit's instrument check has them."""
+    classifier = Classifier("zoo", "", model)
+    example = model_input(load(recipe.dataset, folder).held_out.images[:2])
+    found = shuffled(classifier, classifier.working_copy(example), head_weights, recipe.seed)
+    model.load_state_dict(found.module.state_dict())
+
+
 CHANGES: dict[str, Callable[[torch.nn.Module, Recipe, Path], None]] = {
     "pruned": _pruned,
     "bfloat16": _bfloat16,
     "int8": _int8,
     "noise": _noise,
     "reinitialised": _reinitialised,
+    "random head": _random_head,
 }
