@@ -58,10 +58,48 @@ def explain_slice(
 
     ``targets`` (N,) is the class each map explains. ``progress`` is called with the number of maps done.
     """
-    if len(slice_) == 0:
-        raise SliceError(f"slice {slice_.name!r} is empty: there is nothing to explain")
+    found = explain_part(classifier, slice_, explainers, targets, seed, progress)
+    for each in found:
+        require_some_map(each)
+    return found
+
+
+def explain_part(
+    classifier: Classifier,
+    part: Slice,
+    explainers: Sequence[Explainer],
+    targets: NDArray[np.int64],
+    seed: int,
+    progress: Progress = lambda images: None,
+) -> list[Attributions]:
+    """As ``explain_slice``, of a slice's part: that none of its images has a map says nothing of the slice.
+
+    Explainers that need other images look for them in this part alone.
+    """
+    if len(part) == 0:
+        raise SliceError(f"slice {part.name!r} is empty: there is nothing to explain")
     with torch.inference_mode(False):  # the caller's own inference mode would leave no gradients to explain with
-        return _explained(classifier, slice_, explainers, targets, seed, progress)
+        return _explained(classifier, part, explainers, targets, seed, progress)
+
+
+def require_some_map(attributions: Attributions) -> None:
+    """ExplanationError when an explainer gave no map for any image of a slice."""
+    undefined = attributions.undefined
+    if len(undefined) == len(attributions.sample_ids):
+        raise ExplanationError(
+            f"{attributions.explainer} gives no map for any image of slice {attributions.slice_name!r} on model "
+            f"{attributions.model}: {next(iter(undefined.values()))}"
+        )
+
+
+def settled(explainer: Explainer, classifier: Classifier, images: NDArray[np.float32]) -> Explainer:
+    """The explainer with the target layer that it finds on images (N,C,H,W) among its parameters, if it needs one."""
+    parameters = asdict(explainer)
+    if Need.LAYER not in explainer.needs or "layer" not in parameters:
+        return explainer
+    model = classifier.working_copy(images)
+    found = model.fitting(lambda: _layer_for(explainer, classifier.target_layer, model, images))
+    return make_explainer(name_of(explainer), parameters | {"layer": found})
 
 
 def _explained(
@@ -75,7 +113,7 @@ def _explained(
     classifier.require_classes(targets, slice_.images)
     model = classifier.working_copy(slice_.images)
     forced = classifier.target_layer
-    layers = model.fitting(lambda: [_layer_for(explainer, forced, model, slice_) for explainer in explainers])
+    layers = model.fitting(lambda: [_layer_for(explainer, forced, model, slice_.images) for explainer in explainers])
     examples = Examples(slice_.images, slice_.sample_ids)
 
     def chunk(start: int) -> list[Maps]:
@@ -111,10 +149,10 @@ def _attribute(explainer: Explainer, subject: Subject, progress: Progress) -> Ma
     return maps
 
 
-def _layer_for(explainer: Explainer, forced: str | None, model: WorkingCopy, slice_: Slice) -> str | None:
+def _layer_for(explainer: Explainer, forced: str | None, model: WorkingCopy, images: NDArray[np.float32]) -> str | None:
     if Need.LAYER not in explainer.needs:
         return None
-    example = torch.from_numpy(np.array(slice_.images[:1])).to(model.device)
+    example = torch.from_numpy(np.array(images[:1])).to(model.device)
     return target_layer(model, example, getattr(explainer, "layer", None) or forced).name
 
 
@@ -140,11 +178,6 @@ def _attributions(
     for maps in parts:
         undefined |= {slice_.sample_ids[start + row]: reason for row, reason in maps.undefined.items()}
         start += len(maps.values)
-    if len(undefined) == len(slice_):
-        reason = next(iter(undefined.values()))
-        raise ExplanationError(
-            f"{name} gives no map for any image of slice {slice_.name!r} on model {classifier.label}: {reason}"
-        )
     parameters: Mapping[str, Any] = asdict(explainer) | {"seed": seed}
     if layer is not None:
         parameters = {**parameters, "layer": layer}

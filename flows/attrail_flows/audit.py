@@ -12,24 +12,25 @@ from typing import Any
 from prefect import flow, runtime, task
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
 from prefect.cache_policies import NO_CACHE
-from prefect.client.schemas.objects import State, TaskRun
 from prefect.events import emit_event
-from prefect.tasks import Task
 
-from attrail_explainers.errors import RegistryError
 from attrail_explainers.slice import Preprocessing, Slice
 from attrail_flows import calibration_steps, steps
+from attrail_flows.artifact_key import artifact_key
 from attrail_flows.calibration_steps import Calibrated
 from attrail_flows.configuration import AuditConfig
 from attrail_flows.progress import Clock, progress_of
+from attrail_flows.retries import DELAYS, may_help
+from attrail_flows.sharded import Explaining, explaining
 from attrail_mlflow.audit_run import ROOT, AuditRun, finishing, open_run, translated
-from attrail_mlflow.evidence import Evidence, slug
+from attrail_mlflow.evidence import Evidence
 from attrail_mlflow.policy_notice import post_policy
 from attrail_mlflow.registry import RegisteredVersion, Registry
 from attrail_monitoring import comparison
 from attrail_monitoring.audit_record import AuditRecord, PolicyFacts
 from attrail_monitoring.expectations import Validation
 from attrail_monitoring.measurement import Measurement
+from attrail_monitoring.moved import Displacement
 from attrail_monitoring.policy import Policy
 from attrail_monitoring.sequence import with_alarm
 from attrail_monitoring.stratum import HEADLINES
@@ -38,18 +39,6 @@ from attrail_monitoring.verdict import DriftReport, Verdict
 logger = logging.getLogger("attrail.audit")
 
 # Tasks carry NO_CACHE: maps and models pass between them in memory, and hashing them as cache keys would be waste.
-DELAYS = [1.0, 4.0]  # seconds before the two retries of a task that talks to MLflow
-
-
-def may_help(task_: Task[..., Any], run: TaskRun, state: State[Any]) -> bool:
-    """Whether trying again may help: only when the registry or the tracking server was the trouble."""
-    try:
-        state.result()
-    except RegistryError as error:
-        return error.transient
-    except Exception:  # noqa: BLE001 - whatever else a task raises is a fact about its input and is raised to the caller
-        return False
-    return False
 
 
 @task(name="load", cache_policy=NO_CACHE, retries=2, retry_delay_seconds=DELAYS, retry_condition_fn=may_help)
@@ -83,16 +72,12 @@ def validate(config: AuditConfig, versions: steps.Versions) -> tuple[steps.Table
     retry_condition_fn=may_help,
 )
 def explain(
-    registry: Registry,
-    version: RegisteredVersion,
-    slices: Sequence[Slice],
-    config: AuditConfig,
-    reference: steps.Explained | None,
+    how: Explaining, version: RegisteredVersion, slices: Sequence[Slice], reference: steps.Explained | None
 ) -> steps.Explained:
-    """Explain one version on every slice."""
-    maps = sum(len(each) for each in slices) * len(config.explainers)
+    """Explain one version on every slice, shard by shard; what was kept before is not computed again."""
+    maps = sum(len(each) for each in slices) * len(how.config.explainers)
     with progress_of(f"explain {version.label}", maps) as advance:
-        return steps.explain_version(registry, version, slices, config, reference, advance)
+        return how.explain(version, slices, reference, advance)
 
 
 @task(name="calibrate", cache_policy=NO_CACHE, retries=2, retry_delay_seconds=DELAYS, retry_condition_fn=may_help)
@@ -118,15 +103,20 @@ def measure_floor(
 @task(name="compare", cache_policy=NO_CACHE)
 def compare(
     reference: steps.Explained, candidate: steps.Explained, calibrated: Calibrated, policy: Policy
-) -> tuple[list[Measurement], Validation]:
+) -> tuple[list[Measurement], list[Displacement], Validation]:
     """Validate the maps and measure how far they are apart."""
     return steps.measure_versions(reference, candidate, calibrated.calibration, policy)
 
 
 @task(name="judge", cache_policy=NO_CACHE)
-def judge(measurements: Sequence[Measurement], policy: Policy, calibrated: Calibrated) -> DriftReport:
+def judge(
+    measurements: Sequence[Measurement],
+    displacements: Sequence[Displacement],
+    policy: Policy,
+    calibrated: Calibrated,
+) -> DriftReport:
     """Hold the measurements against the policy."""
-    return comparison.judge(measurements, policy, calibrated.calibration.instruments)
+    return comparison.judge(measurements, policy, calibrated.calibration.instruments, displacements)
 
 
 @task(name="open", cache_policy=NO_CACHE, retries=2, retry_delay_seconds=DELAYS, retry_condition_fn=may_help)
@@ -145,7 +135,7 @@ def record(run: AuditRun, versions: steps.ComparedVersions, evidence: Evidence) 
     """Keep all evidence in the audit's MLflow run."""
     with tempfile.TemporaryDirectory(prefix="attrail-") as folder:
         facts = {"run_id": run.run_id, "time": datetime.now(UTC).isoformat(timespec="seconds")}
-        facts |= {"flow_run_id": str(runtime.flow_run.id or ""), "tracking_uri": run.registry.shown}
+        facts |= {"flow_run_id": flow_run(), "tracking_uri": run.registry.shown}
         kept = replace(evidence.record, run=facts)
         replace(evidence, record=kept).write(Path(folder))
         with translated(run):
@@ -166,9 +156,15 @@ def calibrate(config: AuditConfig) -> dict[str, Any]:
     logging.getLogger("attrail").setLevel(logging.INFO)
     registry, versions = load_floor(config)
     _, slices = validate(config, versions)
-    reference = explain(registry, versions.reference, slices, config, None)
-    found = floor_of(registry, config, versions, slices, reference)
+    with explaining(registry, config, flow_run()) as how:
+        reference = explain(how, versions.reference, slices, None)
+        found = floor_of(how, versions, slices, reference)
     return found.calibration.document() | {"run_id": found.facts.run_id, "key": found.facts.key}
+
+
+def flow_run() -> str:
+    """The id of the flow's run."""
+    return str(runtime.flow_run.id or "")
 
 
 def run_name() -> str:
@@ -193,7 +189,8 @@ def audit(config: AuditConfig) -> dict[str, Any]:
     tables, slices = validate(config, versions)
     run, posted = open_audit(registry, config, versions, policy)
     with finishing(run):
-        evidence = gather(registry, config, versions, slices, tables)
+        with explaining(registry, config, flow_run(), run.run_id) as how:
+            evidence = gather(how, versions, slices, tables)
         posted_record = replace(evidence.record, posted_policy=posted)
         kept = record(run, versions, replace(evidence, record=posted_record))
     announce(kept)
@@ -201,20 +198,17 @@ def audit(config: AuditConfig) -> dict[str, Any]:
 
 
 def gather(
-    registry: Registry,
-    config: AuditConfig,
-    versions: steps.ComparedVersions,
-    slices: Sequence[Slice],
-    tables: steps.Tables,
+    how: Explaining, versions: steps.ComparedVersions, slices: Sequence[Slice], tables: steps.Tables
 ) -> Evidence:
     """Explain, measure and judge: everything an audit keeps, before it is kept."""
+    registry, config = how.registry, how.config
     policy = config.policy.value()
-    reference = explain(registry, versions.reference, slices, config, None)
-    calibrated = floor_of(registry, config, versions, slices, reference)
-    candidate = explain(registry, versions.candidate, slices, config, reference)
+    reference = explain(how, versions.reference, slices, None)
+    calibrated = floor_of(how, versions, slices, reference)
+    candidate = explain(how, versions.candidate, slices, reference)
     calibration_steps.require_retrains(calibrated.facts.models, candidate)
-    measurements, validation = compare(reference, candidate, calibrated, policy)
-    report = judge(measurements, policy, calibrated)
+    measurements, displacements, validation = compare(reference, candidate, calibrated, policy)
+    report = judge(measurements, displacements, policy, calibrated)
     sequence = steps.continue_sequence(registry, config, report, reference, candidate)
     if sequence is not None:
         report = with_alarm(report, sequence, policy.alpha)
@@ -234,13 +228,10 @@ def gather(
 
 
 def floor_of(
-    registry: Registry,
-    config: AuditConfig,
-    versions: steps.Versions,
-    slices: Sequence[Slice],
-    reference: steps.Explained,
+    how: Explaining, versions: steps.Versions, slices: Sequence[Slice], reference: steps.Explained
 ) -> Calibrated:
     """The reference's noise floor: as kept before, or measured now."""
+    registry, config = how.registry, how.config
     key = calibration_steps.calibration_key(config, versions, slices, reference)
     found = find_floor(registry, config, key)
     if found is not None:
@@ -249,7 +240,7 @@ def floor_of(
     clock = Clock(len(versions.floor) + 1, started=time.monotonic())
     floor = []
     for version in versions.floor:
-        floor.append(explain(registry, version, slices, config, reference))
+        floor.append(explain(how, version, slices, reference))
         clock.step(f"explained {version.label}")
     calibration_steps.require_retrains([steps.model_facts(each, "floor") for each in floor], reference)
     return measure_floor(registry, config, slices, reference, floor, key)
@@ -262,7 +253,7 @@ def _when(found: Calibrated) -> tuple[str, str]:
 def announce(kept: AuditRecord) -> None:
     """Show the verdict in Prefect, and emit ``attrail.drift.flagged`` when it is DRIFT."""
     document = kept.document()
-    key = re_key(f"attrail-{kept.candidate.label}")
+    key = artifact_key(f"attrail-{kept.candidate.label}")
     create_markdown_artifact(markdown=_markdown(document), key=key, description="Attribution drift verdict")
     shown = (
         "slice",
@@ -295,11 +286,6 @@ def announce(kept: AuditRecord) -> None:
             ],
             payload={"reason": kept.report.reason, "run_id": kept.run["run_id"]},
         )
-
-
-def re_key(text: str) -> str:
-    """A key Prefect accepts for an artifact: lower case letters, digits and dashes."""
-    return slug(text).lower().replace(".", "-").replace("_", "-")
 
 
 def _shown_config(config: AuditConfig, registry: Registry) -> dict[str, Any]:

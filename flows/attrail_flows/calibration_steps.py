@@ -68,8 +68,8 @@ def find(registry: Registry, config: AuditConfig, key: str) -> Calibrated | None
     found = find_calibration(registry, config.registry.experiment, key)
     if found is None:
         return None
-    run_id, document = found
-    return Calibrated(Calibration.from_document(document), _facts(document, run_id))
+    run_id, document, arrays = found
+    return Calibrated(Calibration.from_document(document, arrays), _facts(document, run_id))
 
 
 def measure(
@@ -106,7 +106,8 @@ def measure(
             for each in maps:
                 name = f"{role.replace('/', '-')}.safetensors"
                 save_attributions(each, Path(folder) / "maps" / each.slice_name / each.explainer / name)
-        run_id = keep_calibration(registry, config.registry.experiment, title, document, Path(folder))
+        kept = (document, calibration.arrays, Path(folder))
+        run_id = keep_calibration(registry, config.registry.experiment, title, *kept)
     return Calibrated(calibration, _facts(document, run_id))
 
 

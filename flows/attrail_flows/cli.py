@@ -10,7 +10,10 @@ from pathlib import Path
 import click
 
 from attrail_explainers.errors import AttrailError
-from attrail_flows.gate_commands import baseline, gate, serve, waive
+from attrail_flows.deploy_commands import deploy
+from attrail_flows.doctor_commands import doctor
+from attrail_flows.flow_commands import audit_registry, signoff, watch
+from attrail_flows.gate_commands import baseline, gate, reconcile, serve, waive
 from attrail_flows.trail_commands import export, journal, keys, verify
 
 EXIT = {"PASS": 0, "DRIFT": 1, "INCONCLUSIVE": 3}
@@ -19,6 +22,12 @@ ERROR = 2
 CONFIG = click.option(
     "--config", "config_file", type=click.Path(path_type=Path), required=True, help="The attrail.toml to use."
 )
+
+RUNNER = click.option(
+    "--runner", type=click.Choice(["threads", "processes", "ray", "dask"]), help="What computes; instead of run.runner."
+)
+WORKERS = click.option("--workers", type=click.IntRange(min=1), help="How many at once; instead of run.workers.")
+FRESH = click.option("--fresh", is_flag=True, help="Compute anew what is kept from earlier audits.")
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -34,14 +43,25 @@ def attrail() -> None:
 @CONFIG
 @click.option("--reference", help="Alias, version or models:/ URI; instead of registry.reference.")
 @click.option("--candidate", help="Alias, version or models:/ URI; instead of registry.candidate.")
+@RUNNER
+@WORKERS
+@FRESH
 @click.option("--json", "json_file", type=click.Path(dir_okay=False, path_type=Path), help="Write the verdict here.")
-def audit(config_file: Path, reference: str | None, candidate: str | None, json_file: Path | None) -> None:
+def audit(
+    config_file: Path,
+    reference: str | None,
+    candidate: str | None,
+    runner: str | None,
+    workers: int | None,
+    fresh: bool,
+    json_file: Path | None,
+) -> None:
     """Compare a candidate with the reference on the same images and say whether its evidence moved."""
     _quiet_console()
     from attrail_flows.configuration import read_config
     from attrail_flows.terminal import print_audit
 
-    config = read_config(config_file, reference, candidate)
+    config = read_config(config_file, reference, candidate).run_with(runner, workers, fresh)
     from attrail_flows.audit import audit as flow
 
     document = flow(config)
@@ -95,13 +115,16 @@ def check(
 @attrail.command()
 @CONFIG
 @click.option("--reference", help="Alias, version or models:/ URI; instead of registry.reference.")
-def calibrate(config_file: Path, reference: str | None) -> None:
+@RUNNER
+@WORKERS
+@FRESH
+def calibrate(config_file: Path, reference: str | None, runner: str | None, workers: int | None, fresh: bool) -> None:
     """Measure the noise floor of the reference once and keep it; audits use it until anything it depends on changes."""
     _quiet_console()
     from attrail_flows.configuration import read_config
     from attrail_flows.terminal import print_calibration
 
-    config = read_config(config_file, reference)
+    config = read_config(config_file, reference).run_with(runner, workers, fresh)
     from attrail_flows.audit import calibrate as flow
 
     print_calibration(flow(config))
@@ -136,7 +159,7 @@ def plan(  # noqa: PLR0913, PLR0917 - one option each
     from attrail_flows.plan import plan_lines
     from attrail_monitoring.policy import Policy
 
-    level = Policy(alpha=alpha).level(hypotheses, together=True)  # as with two explainers or more
+    level = Policy(alpha=alpha).level(hypotheses, together=True, moved=True)  # as with two explainers or more
     for line in plan_lines(effect, sd, shift, images, retrains, level, power):
         click.echo(line)
 
@@ -167,7 +190,13 @@ def list_(kind: str) -> None:
     {"explainers": print_explainers, "statistics": print_statistics, "checks": print_checks}[kind]()
 
 
-for _command in (export, journal, keys, verify, gate, waive, baseline, serve):
+COMMANDS = (
+    (audit_registry, watch, signoff),
+    (export, journal, keys, verify),
+    (gate, waive, baseline, serve, reconcile),
+    (deploy, doctor),
+)
+for _command in (each for group in COMMANDS for each in group):
     attrail.add_command(_command)
 
 

@@ -78,7 +78,9 @@ class PolicySection(Section):
     alpha: float = 0.05
     strict: float = 0.1
     class_share: float = 0.2
-    together_share: float = 0.5
+    together_share: float = 0.4
+    moved_share: float = 0.4
+    moved_margin: float = 0.05
     margins: dict[str, float] = Field(default_factory=lambda: dict(Policy().margins))
     undefined_limit: float = 0.05
     fewest_images: PositiveInt = 16
@@ -96,6 +98,18 @@ class PolicySection(Section):
         facts = self.model_dump(exclude={"allow_pickle"})
         settings = Settings(**{key: facts.pop(key) for key in list(facts) if key in measuring})
         return Policy(settings=settings, **facts)
+
+
+class RunSection(Section):
+    """Where and how it is computed; no fact about the result. ``workers``: None is one thread, else one per processor.
+
+    ``address`` of a Ray or Dask cluster that is there already; ``fresh`` computes anew what is kept.
+    """
+
+    runner: Literal["threads", "processes", "ray", "dask"] = "threads"
+    workers: PositiveInt | None = None
+    address: str | None = None
+    fresh: bool = False
 
 
 class SequenceSection(Section):
@@ -120,10 +134,29 @@ class AuditConfig(Section):
         alias="explainer", default_factory=lambda: tuple(ExplainerSection(name=name) for name in EXPLAINERS)
     )
     policy: PolicySection = Field(default_factory=PolicySection)
+    run: RunSection = Field(default_factory=RunSection)
     sequence: SequenceSection | None = None
     rules: tuple[dict[str, Any], ...] = Field(alias="rule", default=())
 
     model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
+
+    def with_candidate(self, candidate: str | None) -> "AuditConfig":
+        """The same with another candidate, unless None."""
+        if candidate is None:
+            return self
+        return self.model_copy(update={"registry": self.registry.model_copy(update={"candidate": candidate})})
+
+    def between(self, model: str, reference: str, candidate: str) -> "AuditConfig":
+        """The same for another model, reference and candidate; a floor of another model's versions is none of it."""
+        floor = self.registry.floor if model == self.registry.model else ()
+        chosen = {"model": model, "reference": reference, "candidate": candidate, "floor": floor}
+        return self.model_copy(update={"registry": self.registry.model_copy(update=chosen)})
+
+    def run_with(self, runner: str | None = None, workers: int | None = None, fresh: bool = False) -> "AuditConfig":
+        """The same, computed in another way: on ``runner``, by ``workers``, or all of it anew, where they say so."""
+        given = {"runner": runner, "workers": workers, "fresh": fresh}
+        section = self.run.model_copy(update={key: value for key, value in given.items() if value})
+        return self.model_copy(update={"run": section})
 
     def narrowed(self, explainer: str, *slices: str) -> "AuditConfig":
         """The same with these slices and one explainer alone; an explainer that is not configured has its defaults.

@@ -4,7 +4,8 @@ import logging
 import os
 import platform
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -20,19 +21,25 @@ from attrail_explainers.explanation import explain_slice
 from attrail_explainers.images import decode, timm_preprocessing
 from attrail_explainers.slice import Preprocessing, Slice
 from attrail_flows.configuration import AuditConfig
+from attrail_flows.roomy import decoded
+from attrail_mlflow.floor_maps import floor_maps
 from attrail_mlflow.registry import RegisteredVersion, Registry
 from attrail_mlflow.sequence_run import find_sequence
 from attrail_monitoring.audit_record import AuditRecord, CalibrationFacts, ModelFacts, SliceFacts
 from attrail_monitoring.calibration import Calibration
+from attrail_monitoring.clusters import clusters_of
+from attrail_monitoring.comparison import displace
 from attrail_monitoring.expectations import Validation, validate_attributions, validate_slice_table
 from attrail_monitoring.measurement import Measurement, measure
 from attrail_monitoring.most_moved import most_moved
+from attrail_monitoring.moved import Displacement
 from attrail_monitoring.policy import Policy
 from attrail_monitoring.rule_table import rules_of, validate_measurements
 from attrail_monitoring.sequence import STATISTIC as SEQUENTIAL
 from attrail_monitoring.sequence import Sequence as Sequence_
 from attrail_monitoring.sequence import advance
 from attrail_monitoring.slice_table import MASK, SliceTable, label_indices, read_slice_table
+from attrail_monitoring.stratum import BOTH_RIGHT, OUTCOMES, outcomes
 from attrail_monitoring.verdict import DriftReport
 from attrail_monitoring.version_maps import VersionMaps
 
@@ -88,7 +95,10 @@ class Tables:
 
 @dataclass(frozen=True, eq=False)
 class Explained:
-    """One version's evidence: maps per slice and explainer; per slice predictions, targets and ``right``, all (N,)."""
+    """One version's evidence: maps per slice and explainer; per slice predictions, targets and ``right``, all (N,).
+
+    ``made_in`` says for maps, as slice/explainer/label, how many shards of them each MLflow run holds.
+    """
 
     version: RegisteredVersion
     weights_digest: str
@@ -98,6 +108,7 @@ class Explained:
     targets: Mapping[str, NDArray[np.int64]]
     right: Mapping[str, NDArray[np.bool_]]
     regions: Mapping[str, NDArray[np.bool_]]
+    made_in: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
 
     @property
     def accuracy(self) -> dict[str, float]:
@@ -181,7 +192,7 @@ def load_slices(tables: Tables, preprocessing: Preprocessing) -> tuple[Slice, ..
     """Decode the images of every slice."""
     slices = []
     for table, labels in zip(tables.tables, tables.labels, strict=True):
-        images = decode([Path(path) for path in table.rows["path"]], preprocessing)
+        images = decoded([Path(path) for path in table.rows["path"]], partial(decode, preprocessing=preprocessing))
         ids = tuple(str(image) for image in table.rows["image"])
         regions = _regions(table, preprocessing)
         slices.append(Slice(table.name, images, labels.to_numpy(dtype=np.int64), ids, preprocessing, regions))
@@ -212,9 +223,7 @@ def explain_version(
     for each in slices:
         logits = classifier.logits(each.images, each.sample_ids)
         classes = logits.shape[1]
-        _require_labels(each, classes, version_.label)
-        if reference is not None:
-            _require_same_classes(reference.version.label, reference.classes, version_.label, classes)
+        require_fitting(version_, classes, [each], reference)
         predictions[each.name] = logits.argmax(axis=1).astype(np.int64)
         right[each.name] = predictions[each.name] == each.labels
         source = predictions if reference is None else reference.predictions
@@ -224,12 +233,23 @@ def explain_version(
     return Explained(version_, classifier.weights_digest, classes, tuple(maps), predictions, targets, right, regions)
 
 
+def require_fitting(
+    version_: RegisteredVersion, classes: int, slices: Sequence[Slice], reference: Explained | None
+) -> None:
+    """SliceError when a label is no class of the model, IncomparableError when the reference has other classes."""
+    for each in slices:
+        _require_labels(each, classes, version_.label)
+    if reference is not None:
+        _require_same_classes(reference.version.label, reference.classes, version_.label, classes)
+
+
 def measure_versions(
     reference: Explained, candidate: Explained, calibration: Calibration, policy: Policy
-) -> tuple[list[Measurement], Validation]:
+) -> tuple[list[Measurement], list[Displacement], Validation]:
     """Validate all maps and measure candidate against reference."""
     validation = validate_attributions([*reference.maps, *candidate.maps])
-    return measure(reference.version_maps, candidate.version_maps, calibration, policy.settings), validation
+    compared = (reference.version_maps, candidate.version_maps, calibration, policy.settings)
+    return measure(*compared), displace(*compared), validation
 
 
 def continue_sequence(
@@ -297,7 +317,14 @@ def audit_record(
             f"{maps.slice_name}/{maps.explainer}/{maps.model}": maps.digest for each in compared for maps in each.maps
         },
         environment=environment(),
+        made_in={name: made for each in compared for name, made in each.made_in.items()},
         moved=most_moved(reference.version_maps, candidate.version_maps, config.policy.value().settings),
+        clusters=clusters_of(
+            reference.version_maps,
+            candidate.version_maps,
+            partial(floor_maps, facts.run_id),
+            config.policy.value().settings,
+        ),
     )
 
 
@@ -336,13 +363,16 @@ def explainer_facts(explained: Explained) -> list[Mapping[str, Any]]:
 def model_facts(explained: Explained, role: str) -> ModelFacts:
     """What a record says of a version."""
     found = explained.version
-    return ModelFacts(found.label, found.uri, explained.weights_digest, role, found.version)
+    digest = explained.weights_digest
+    return ModelFacts(found.label, found.uri, digest, role, found.version, found.source, found.run_id)
 
 
 def _slice_facts(
     slice_: Slice, table: SliceTable, compared: tuple[Explained, Explained], calibration: CalibrationFacts
 ) -> SliceFacts:
     reference, candidate = (each.predictions[slice_.name] for each in compared)
+    kinds = np.array(outcomes(*(each.right[slice_.name] for each in compared)))
+    samples = np.array(slice_.sample_ids)
     return SliceFacts(
         name=slice_.name,
         source=str(table.source),
@@ -351,6 +381,8 @@ def _slice_facts(
         accuracy={each.version.label: each.accuracy[slice_.name] for each in compared}
         | dict(calibration.accuracy.get(slice_.name, {})),
         flipped=int((reference != candidate).sum()),
+        outcomes={kind: tuple(samples[kinds == kind].tolist()) for kind in OUTCOMES if kind != BOTH_RIGHT},
+        preprocessing=asdict(slice_.preprocessing) if slice_.preprocessing else {},
     )
 
 

@@ -14,22 +14,18 @@ COLOURS = {"PASS": "green", "DRIFT": "red", "INCONCLUSIVE": "yellow"}
 
 
 def print_audit(document: Mapping[str, Any]) -> None:
-    """The verdict, one row per measurement, and where the evidence is."""
+    """The verdict, one row per primary statistic and per flagged class, and where the evidence is."""
     console = Console(width=None if Console().is_terminal else 120, highlight=False)
     reference, candidate, verdict = document["reference"], document["candidate"], document["verdict"]
     table = Table(title=f"{candidate['label']} against {reference['label']}, change: {document['change']}")
     for column in ("slice", "explainer", "statistic", "distance", "interval", "floor", "limit", "verdict"):
         table.add_column(column, justify="right" if column in ("distance", "floor", "limit") else "left")
     for row in document["measurements"]:
-        if row["stratum"] not in HEADLINES and row["verdict"] != "DRIFT":
-            continue  # other strata are in the report; here only what they found
-        style = COLOURS[row["verdict"]] if row["primary"] else "dim"
-        interval = f"{_number(row['lower'])} to {_number(row['upper'])}"
-        numbers = [_number(row["value"]), interval, _number(row["floor"]), _number(row["limit"])]
-        verdict_cell = f"[{style}]{row['verdict']}[/]" + ("" if row["primary"] else " (secondary)")
-        where = row["slice"] if row["stratum"] in HEADLINES else f"{row['slice']}, {row['stratum']}"
-        table.add_row(where, row["explainer"], row["statistic"], *numbers, verdict_cell)
+        if row["primary"] or (row["stratum"] not in HEADLINES and row["verdict"] == "DRIFT"):
+            table.add_row(*_cells(row))
     console.print(table)
+    supporting = sum(row["stratum"] in HEADLINES and not row["primary"] for row in document["measurements"])
+    console.print(f"{supporting} supporting statistics, which take no part in the verdict, are in the report")
     for each in document["slices"]:
         accuracy = each["accuracy"]
         console.print(
@@ -76,6 +72,13 @@ def print_statistics() -> None:
         decides = "yes" if statistic.primary else "shown only"
         table.add_row(name, f"0..{statistic.upper:g}", decides, _first_line(type(statistic)))
     Console().print(table)
+
+
+def _cells(row: Mapping[str, Any]) -> list[str]:
+    where = row["slice"] if row["stratum"] in HEADLINES else f"{row['slice']}, {row['stratum']}"
+    interval = f"{_number(row['lower'])} to {_number(row['upper'])}"
+    numbers = [_number(row["value"]), interval, _number(row["floor"]), _number(row["limit"])]
+    return [where, row["explainer"], row["statistic"], *numbers, f"[{COLOURS[row['verdict']]}]{row['verdict']}[/]"]
 
 
 def _first_line(documented: type) -> str:

@@ -60,7 +60,7 @@ def new(path: Path, owner: str, may: tuple[str, ...]) -> None:
 @OWNER
 @MAY
 def show(path: Path, owner: str, may: tuple[str, ...]) -> None:
-    """Show a public key's id, as an entry for a policy file."""
+    """Show a public key's id, as an entry for a policy file here, in the folder where you are."""
     _show(path, owner, may)
 
 
@@ -182,7 +182,7 @@ def _show(path: Path, owner: str, may: tuple[str, ...]) -> None:
         public = read_public(path.read_bytes(), str(path))
     except OSError as error:
         raise ConfigError(f"public key {path} cannot be read: {error}") from error
-    facts = {"id": key_id(public), "file": path.name, "may": list(may), "owner": owner}
+    facts = {"id": key_id(public), "file": path.as_posix(), "may": list(may), "owner": owner}
     click.echo("[[key]]")
     for name, value in facts.items():
         click.echo(f"{name} = {json.dumps(value, ensure_ascii=False)}")  # such JSON is TOML as well

@@ -7,22 +7,28 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from mlflow.artifacts import download_artifacts
 from mlflow.exceptions import MlflowException
+from numpy.typing import NDArray
+from safetensors import SafetensorError
+from safetensors.numpy import load, save
 
 from attrail_explainers.errors import RecordError, RegistryError
 from attrail_mlflow.audit_run import COMPLETE, ROOT, audit_run
 from attrail_mlflow.manifest import MANIFEST, write_manifest
 from attrail_mlflow.registry import Registry
 
-FILE = "calibration.json"
+FILE, ARRAYS = "calibration.json", "envelopes.safetensors"
+Arrays = Mapping[str, NDArray[np.float32]]
 KEY, DIGEST = "attrail.calibration", "attrail.calibration_digest"
 
 
-def find_calibration(registry: Registry, experiment: str, key: str) -> tuple[str, dict[str, Any]] | None:
-    """Run id and contents of the newest complete calibration with a key, None when there is none.
+def find_calibration(registry: Registry, experiment: str, key: str) -> tuple[str, dict[str, Any], Arrays] | None:
+    """Run id, contents and arrays of the newest complete calibration with a key, None when there is none.
 
-    RecordError when its file is not the one that was kept: a floor that somebody raised would let anything pass.
+    The contents hold the arrays' digests, which ``Calibration.from_document`` holds against the arrays. RecordError
+    when its file is not the one that was kept: a floor that somebody raised would let anything pass.
     """
     client = registry.client
     try:
@@ -36,25 +42,36 @@ def find_calibration(registry: Registry, experiment: str, key: str) -> tuple[str
     if not runs:
         return None
     run_id = runs[0].info.run_id
-    content = _content(run_id)
+    content = _content(run_id, FILE)
     if _digest(content) != runs[0].data.tags.get(DIGEST):
         raise RecordError(f"run {run_id}: {FILE} is not the one that was kept there; delete the run to calibrate anew")
-    return run_id, json.loads(content)
+    return run_id, json.loads(content), _arrays(_content(run_id, ARRAYS), run_id)
 
 
-def _content(run_id: str) -> bytes:
+def _arrays(content: bytes, run_id: str) -> Arrays:
+    try:
+        return load(content)
+    except SafetensorError as error:
+        why = f"{ARRAYS} cannot be read: {error}; delete the run to calibrate anew"
+        raise RecordError(f"run {run_id}: {why}") from error
+
+
+def _content(run_id: str, name: str) -> bytes:
     try:
         with tempfile.TemporaryDirectory(prefix="attrail-") as folder:
-            uri = f"runs:/{run_id}/{ROOT}/{FILE}"
+            uri = f"runs:/{run_id}/{ROOT}/{name}"
             return Path(download_artifacts(artifact_uri=uri, dst_path=folder)).read_bytes()
     except (MlflowException, OSError) as error:
         raise RegistryError(
-            f"run {run_id}: {FILE} cannot be read: {error}; delete the run to calibrate anew", transient=True
+            f"run {run_id}: {name} cannot be read: {error}; delete the run to calibrate anew", transient=True
         ) from error
 
 
-def keep_calibration(registry: Registry, experiment: str, title: str, document: Mapping[str, Any], folder: Path) -> str:
+def keep_calibration(
+    registry: Registry, experiment: str, title: str, document: Mapping[str, Any], arrays: Arrays, folder: Path
+) -> str:
     """Keep a calibration with the files that lie in ``folder``; its run id. ``document["key"]`` finds it again."""
+    (folder / ARRAYS).write_bytes(save(dict(arrays)))
     content = (json.dumps(document, indent=1, allow_nan=False, default=dict) + "\n").encode()
     (folder / FILE).write_bytes(content)
     names = set(write_manifest(folder)) | {MANIFEST}

@@ -14,7 +14,7 @@ from attrail_mlflow.actor import request_user
 from attrail_mlflow.evidence_tags import ENVELOPES, STATEMENT, WAIVER, folded, require_no_loss, statement_about
 from attrail_mlflow.gate import Case, Decision, decide
 from attrail_mlflow.gate_desk import Desk
-from attrail_mlflow.gate_policy import GatePolicy
+from attrail_mlflow.gate_policy import STAGE, GatePolicy
 from attrail_mlflow.predicate import ModelIdentity
 from attrail_mlflow.reason import Reason
 from attrail_mlflow.registry_view import RegistryView, identity, is_prompt, same_version
@@ -33,6 +33,11 @@ class Casework:
     def promotion(self, name: str, number: Any, role: str, asked: str, desk: Desk) -> Decision | None:
         """May a version take a role? ``asked`` is how the request wrote it. Prompts may take any."""
         version = self.view.version(name, number)
+        left = self.policy.role_of_stage(version.current_stage or "")
+        if left and role.startswith(STAGE) and left != role:
+            departure = self._departure(version, [left], f"moved to {role}", desk)
+            if departure is not None and not departure.allowed:
+                return departure
         case = self.case(version, role, desk)
         if is_prompt(version) and case.champion is None and not desk.ledger.knows(version.name):
             return None
@@ -48,7 +53,7 @@ class Casework:
         return Case(
             version=model,
             role=role,
-            hash_files=partial(self.view.files_digest, version, haste=desk.haste),
+            hash_files=partial(self.view.files_digest, version, desk.ahead),
             statement=version.tags.get(STATEMENT, "").encode(),
             waiver=version.tags.get(WAIVER, "").encode(),
             champion=last,
@@ -65,10 +70,10 @@ class Casework:
         """
         if holder is None or is_prompt(holder):
             return None
-        last = desk.ledger.last(holder.name, role)
-        if last is not None and same_version(last, identity(holder)):
-            return last
-        found = self.view.with_files(holder, haste=desk.haste)
+        taken = desk.ledger.taken(identity(holder), role)
+        if taken is not None:
+            return taken
+        found = self.view.with_files(holder, desk.ahead)
         sentence = f"{found.label} was {role} before the gate looked"
         desk.note(Decision(found, role, sentence, by=ADOPTED, evidence=ADOPTED))
         return found
@@ -86,11 +91,11 @@ class Casework:
     def stage_removal(self, name: str, number: Any, stage: str, desk: Desk) -> Decision | None:
         version = self.view.version(name, number)
         role = self.policy.role_of_stage(version.current_stage or "")
-        return self.removal([(version, role)] if role else [], f"moved to stage {stage}", desk)
+        return self._departure(version, [role] if role else [], f"moved to stage {stage}", desk)
 
     def version_removal(self, name: str, number: Any, desk: Desk) -> Decision | None:
         version = self.view.version(name, number)
-        return self.removal([(version, role) for role in self.view.roles(version)], "version deleted", desk)
+        return self._departure(version, self.view.roles(version), "version deleted", desk)
 
     def model_removal(self, name: str, desk: Desk) -> Decision | None:
         return self.removal(self.view.held(name), "model deleted", desk)
@@ -104,6 +109,19 @@ class Casework:
             return None
         model, roles = identity(models[0][0]), ", ".join(role for _, role in models)
         return Decision(model, roles, f"{model.label} is {roles} no longer: {how}", by=REMOVAL)
+
+    def _departure(self, version: ModelVersion, roles: list[str], how: str, desk: Desk) -> Decision | None:
+        """A version leaves a stage: not while an older one, which nobody looks at now, would be served in its place."""
+        staged = next((role for role in roles if role.startswith(STAGE)), None)
+        heir = self.view.heir(version, desk.connection, desk.workspace) if staged else None
+        if staged is None or heir is None:
+            return self.removal([(version, role) for role in roles], how, desk)
+        model = identity(version)
+        sentence = (
+            f"{model.label} may not leave {staged} before {model.name}/{heir}, which is there too and would be served "
+            "in its place: move the older version out first"
+        )
+        return Decision(model, staged, sentence, (Reason.HOLDS_ROLE,))
 
     def renaming(self, name: str, new_name: str, desk: Desk) -> Decision | None:
         """A model that holds a role would carry it to a name under which nobody approved it."""

@@ -28,6 +28,7 @@ class Event(StrEnum):
     AUDIT = "audit"
     BASELINE = "baseline"
     WAIVER = "waiver"
+    SIGN_OFF = "sign-off"
     GATE_ALLOWED = "gate-allowed"
     GATE_REFUSED = "gate-refused"
     RESTART = "restart"

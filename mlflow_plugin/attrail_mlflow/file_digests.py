@@ -3,8 +3,9 @@
 A file counts as unchanged while its path, device, inode, size, modification time and change time are the same. A swap
 that puts the modification time back is seen by the change time: the kernel sets it on every write, rename and utime,
 and no call sets it back. A change within the tick of that clock would not move it, so the digest of a file that changed
-within the last two seconds is not kept (git treats such files alike). What this does not see: somebody who can set the
-machine's clock, or write to the disk below the file system.
+within the last two seconds is not kept (git treats such files alike). What this does not see: somebody on the server
+itself who can set its clock, write to the disk below the file system, or had mapped the file into memory to write to it
+before it was read.
 """
 
 import os

@@ -13,13 +13,14 @@ from attrail_mlflow.gate_journal import OpenTable
 from attrail_mlflow.gate_policy import GatePolicy
 from attrail_mlflow.journal import Journal
 from attrail_mlflow.ledger import Ledger, Promotion
+from attrail_mlflow.model_files import Ahead
 
 
 @dataclass(frozen=True)
 class Desk:
     """The ledger and the journal of one workspace, over one connection; ``actor`` is who asks, ``now`` is in UTC.
 
-    In ``haste`` others wait for it: files that take long to read are read before, and it is opened again.
+    Others wait for it: with ``ahead``, files that take long to read must have been read before it was opened.
     """
 
     connection: Connection
@@ -27,7 +28,7 @@ class Desk:
     workspace: str
     actor: str
     now: datetime
-    haste: bool = False
+    ahead: Ahead | None = None
 
     @cached_property
     def ledger(self) -> Ledger:

@@ -119,27 +119,40 @@ def _policy(tables: Mapping[str, Any], folder: Path, environment: Mapping[str, s
         found["journal_signer"] = read_signer(path, passphrase_from_environment(environment))
     if "max_age_days" in tables:
         found["max_age"] = timedelta(days=number(tables["max_age_days"], "max_age_days"))
-    return GatePolicy(trusted, **found)
+    policy = GatePolicy(trusted, **found)
+    if not policy.aliases and not policy.stages:
+        raise ConfigError("it protects neither an alias nor a stage: leave aliases out to protect champion")
+    return policy
 
 
 def _stages(value: Any, where: str) -> tuple[str, ...]:
-    for name in listed(text)(value, where):
+    found = _names(value, where)
+    for name in found:
         if name not in STAGES:
             raise UnknownNameError.of("stage", name, STAGES)
-    return tuple(value)
+    return found
+
+
+def _names(value: Any, where: str) -> tuple[str, ...]:
+    found = listed(text)(value, where)
+    for name in found:
+        if _same(name, found) != name or found.count(name) > 1:
+            raise ConfigError(f"{where}: {name!r} and {_same(name, found)!r} are the same name twice")
+    return found
 
 
 def _same(name: str, known: tuple[str, ...]) -> str | None:
-    """The known name that is equal but for case, width and blanks at the ends: databases differ in what they equate."""
+    """The known name that is equal but for case, accents, width and blanks at the ends: some databases equate these."""
     return next((each for each in known if _folded(each) == _folded(name)), None)
 
 
 def _folded(name: str) -> str:
-    return unicodedata.normalize("NFKC", name).strip().casefold()
+    letters = unicodedata.normalize("NFKD", name.casefold())
+    return "".join(each for each in letters if not unicodedata.combining(each)).strip().casefold()
 
 
 _READERS: Mapping[str, Any] = {
-    "aliases": listed(text),
+    "aliases": _names,
     "stages": _stages,
     "policies": lambda value, where: frozenset(listed(digest)(value, where)),
     "slices": lambda value, where: frozenset(listed(digest)(value, where)),

@@ -18,7 +18,7 @@ from mlflow.store.model_registry.sqlalchemy_store import SqlAlchemyStore
 from mlflow.store.model_registry.sqlalchemy_workspace_store import WorkspaceAwareSqlAlchemyStore
 from sqlalchemy.orm import Session
 
-from attrail_explainers.errors import AttrailError
+from attrail_explainers.errors import AttrailError, EvidenceError
 from attrail_mlflow.actor import request_actor
 from attrail_mlflow.casework import Casework
 from attrail_mlflow.chain import record_of
@@ -29,7 +29,7 @@ from attrail_mlflow.gate_journal import OpenTable
 from attrail_mlflow.gate_policy import GatePolicy
 from attrail_mlflow.journal_table import JournalTable
 from attrail_mlflow.ledger import create_ledger
-from attrail_mlflow.model_files import SlowFiles
+from attrail_mlflow.model_files import Ahead, SlowFiles
 from attrail_mlflow.reason import Reason
 from attrail_mlflow.registry_view import RegistryView
 
@@ -122,20 +122,21 @@ class GatedStore(SqlAlchemyStore):
 
     def _promote(self, name: str, version: Any, role: str, asked: str, write: Callable[[], T]) -> T:
         judge = partial(self._casework.promotion, name, version, role, asked)
-        try:
-            return self._guarded(judge, write, haste=True)
-        except SlowFiles as slow:
-            self._view.files.read(slow.uri)
-            return self._guarded(judge, write)
+        ahead: dict[str, str | EvidenceError] = {}
+        while True:
+            try:
+                return self._guarded(judge, write, ahead)
+            except SlowFiles as slow:
+                ahead[slow.uri] = self._view.files.read_ahead(slow.uri)
 
     def _tag(self, name: str, version: Any, key: str, value: str | None, write: Callable[[], None]) -> None:
         if not is_evidence(key):
             return write()
         return self._guarded(partial(self._casework.tagging, name, version, key, value), write)
 
-    def _guarded(self, judge: Judge, write: Callable[[], T], *, haste: bool = False) -> T:
+    def _guarded(self, judge: Judge, write: Callable[[], T], ahead: Ahead | None = None) -> T:
         """Judge, note the decision and write, all or nothing; raise a refusal once it is noted."""
-        with self._desk(write=True, haste=haste) as desk:
+        with self._desk(write=True, ahead=ahead) as desk:
             decision = judge(desk)
             if decision is not None:
                 desk.note(decision)
@@ -144,7 +145,7 @@ class GatedStore(SqlAlchemyStore):
         raise refusal(decision)
 
     @contextlib.contextmanager
-    def _desk(self, *, write: bool, workspace: str | None = None, haste: bool = False) -> Iterator[Desk]:
+    def _desk(self, *, write: bool, workspace: str | None = None, ahead: Ahead | None = None) -> Iterator[Desk]:
         """A desk over one session, in which every method of MLflow's store that is called meanwhile works."""
         place = self._get_active_workspace() if workspace is None else workspace
         with self._managed_session(read_only=not write) as session:
@@ -153,7 +154,7 @@ class GatedStore(SqlAlchemyStore):
             try:
                 if write:
                     OpenTable(connection).lock()
-                yield Desk(connection, self.policy, place, actor, datetime.now(UTC), haste)
+                yield Desk(connection, self.policy, place, actor, datetime.now(UTC), ahead)
                 session.flush()
             except AttrailError as error:
                 raise _denied(f"nothing can be promoted: {error}", {"reasons": [Reason.NO_JOURNAL]}) from error

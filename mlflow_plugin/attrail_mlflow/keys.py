@@ -32,7 +32,8 @@ PASSPHRASE_FILE_VARIABLE = "ATTRAIL_SIGNING_PASSPHRASE_FILE"  # noqa: S105 - the
 def new_key(path: Path, passphrase: bytes | None = None) -> str:
     """Make a key: the private half at ``path`` (mode 0600), the public half beside it with ``.pub``; return its id.
 
-    Raises ConfigError when one of the files exists: a key is never overwritten.
+    Their folder is made if it is missing, for nobody else to look into. Raises ConfigError when one of the files
+    exists: a key is never overwritten.
     """
     private = Ed25519PrivateKey.generate()
     public = path.with_name(path.name + ".pub")
@@ -114,6 +115,7 @@ def verifier_of(public: Ed25519PublicKey) -> SSlibKey:
 
 def _write_new(path: Path, content: bytes, mode: int) -> None:
     try:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as file:
             file.write(content)
     except FileExistsError as error:

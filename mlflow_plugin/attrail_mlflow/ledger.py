@@ -77,6 +77,14 @@ class Ledger:
         row = self.connection.execute(query.order_by(PROMOTIONS.c.id.desc()).limit(1)).mappings().first()
         return None if row is None else _identity(row)
 
+    def taken(self, model: ModelIdentity, role: str) -> ModelIdentity | None:
+        """A version with the files it took a role on when it last did; None when it never did."""
+        query = select(PROMOTIONS).where(*self._of(PROMOTIONS, model.name), PROMOTIONS.c.role == role)
+        rows = self.connection.execute(
+            query.where(PROMOTIONS.c.version == model.version).order_by(PROMOTIONS.c.id.desc())
+        ).mappings()
+        return next((_identity(row) for row in rows if row["source"] == model.source), None)
+
     def knows(self, name: str) -> bool:
         """Whether any version under this name ever took a role."""
         query = select(PROMOTIONS.c.id).where(*self._of(PROMOTIONS, name)).limit(1)

@@ -1,7 +1,9 @@
 """The digest of a registered version's files, read where the server keeps them."""
 
 import os
+import re
 import tempfile
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlparse
@@ -17,6 +19,9 @@ from attrail_mlflow.file_digests import FileDigests
 from attrail_mlflow.folder_digest import digest_files, digest_folder, digest_of_files
 
 LARGE = 16 * 1024 * 1024  # bytes; to read more takes longer than other promotions should wait
+AMBIGUOUS = re.compile(r"[%?#;\\\s]|(^|/)\.{1,2}(/|$)")  # clients decode some of these when they fetch, and not others
+
+Ahead = Mapping[str, str | EvidenceError]  # by URI, the digest of files that were read ahead, or why there is none
 
 
 class SlowFiles(MlflowException):
@@ -39,33 +44,29 @@ class ModelFiles:
     """
 
     digests: FileDigests = field(default_factory=FileDigests)
-    fetched: dict[str, str] = field(default_factory=dict)
 
-    def digest(self, uri: str, *, haste: bool = False) -> str:
-        """The digest of the files at a URI; in haste, only if that is quick.
+    def digest(self, uri: str, ahead: Ahead | None = None) -> str:
+        """The digest of the files at a URI, whatever it takes; or, with ``ahead``, only if that is quick.
 
-        Raises EvidenceError when they cannot be read, in haste SlowFiles when ``read`` must be called first.
+        ``ahead`` is what ``read_ahead`` gave for this very request: an older reading would let files pass that were
+        exchanged since. Raises EvidenceError when the files cannot be read, SlowFiles when they must be read ahead.
         """
         try:
             folder = _local(uri)
             if folder is not None:
-                return self._in_place(folder, uri, haste)
-            if haste:
-                raise SlowFiles(uri)
-            return self.fetched.pop(uri, None) or _fetched(uri)
+                return self._in_place(folder, uri, haste=ahead is not None and uri not in ahead)
+            return _fetched(uri) if ahead is None else _given(uri, ahead)
         except SlowFiles:
             raise
         except (MlflowException, OSError) as error:
             raise EvidenceError(f"the model's files at {uri} cannot be read: {error}") from error
 
-    def read(self, uri: str) -> None:
-        """Make the digest of slow files known; files that cannot be read stay unknown."""
+    def read_ahead(self, uri: str) -> str | EvidenceError:
+        """The digest of slow files, or why there is none."""
         try:
-            found = self.digest(uri)
-        except EvidenceError:
-            return
-        if _local(uri) is None:
-            self.fetched[uri] = found
+            return self.digest(uri)
+        except EvidenceError as error:
+            return error
 
     def _in_place(self, folder: Path, uri: str, haste: bool) -> str:
         left = LARGE
@@ -80,6 +81,15 @@ class ModelFiles:
         return digest_of_files(digest_files(folder, quick if haste else self.digests.digest))
 
 
+def _given(uri: str, ahead: Ahead) -> str:
+    if uri not in ahead:
+        raise SlowFiles(uri)
+    found = ahead[uri]
+    if isinstance(found, EvidenceError):
+        raise found
+    return found
+
+
 def _fetched(uri: str) -> str:
     with tempfile.TemporaryDirectory(prefix="attrail-") as scratch:
         return digest_folder(Path(get_artifact_repository(_destination(uri)).download_artifacts("", scratch)))
@@ -92,11 +102,17 @@ def _local(uri: str) -> Path | None:
 
 
 def _destination(uri: str) -> str:
-    """Where the files are that this server itself serves under an ``mlflow-artifacts:`` URI; other URIs as they are."""
+    """Where the files are that this server itself serves under an ``mlflow-artifacts:`` URI; other URIs as they are.
+
+    The gate must hash what clients will fetch. They fetch from the host in a URI, if there is one; and a name with
+    ``%64`` in it is listed as it is written and fetched as ``d``. Such URIs have no digest.
+    """
     root = os.environ.get(ARTIFACTS_DESTINATION_ENV_VAR)
     parts = urlparse(uri)
     if parts.scheme != "mlflow-artifacts" or not root:
         return uri
-    if ".." in parts.path.split("/"):
-        raise EvidenceError(f"{uri} leads out of the artifact store")
+    if parts.netloc:
+        raise EvidenceError(f"{uri} names a server of its own: only files that this server keeps can be hashed here")
+    if AMBIGUOUS.search(uri):
+        raise EvidenceError(f"{uri} can be read in two ways: give a source without %, ?, #, ;, \\, blanks, . and ..")
     return str(append_to_uri_path(root, parts.path.lstrip("/")))

@@ -12,7 +12,7 @@ from sqlalchemy import Connection, select
 
 from attrail_explainers.errors import EvidenceError
 from attrail_mlflow.gate_policy import STAGE, GatePolicy
-from attrail_mlflow.model_files import ModelFiles
+from attrail_mlflow.model_files import Ahead, ModelFiles
 from attrail_mlflow.predicate import ModelIdentity
 
 UNREADABLE = "unreadable"  # no digest: what nobody can read is never what somebody audited
@@ -69,15 +69,27 @@ class RegistryView:
         found = [self.policy.role_of_alias(alias) for alias in version.aliases]
         return sorted({role for role in (*found, self.policy.role_of_stage(version.current_stage or "")) if role})
 
-    def files_digest(self, version: ModelVersion, *, haste: bool) -> str:
+    def heir(self, version: ModelVersion, connection: Connection, workspace: str) -> int | None:
+        """The version that would be served in a stage once its newest left it; None when that changes nothing."""
+        table = SqlModelVersion
+        same = (
+            table.workspace == workspace,
+            table.name == version.name,
+            table.current_stage == version.current_stage,
+        )
+        others = select(table.version).where(*same, table.version != int(version.version))
+        newest = max(connection.execute(others).scalars(), default=None)
+        return newest if newest is not None and newest < int(version.version) else None
+
+    def files_digest(self, version: ModelVersion, ahead: Ahead | None) -> str:
         """The digest of a version's files as they are now; raises what ``ModelFiles.digest`` raises."""
         uri = self.store.get_model_version_download_uri(version.name, version.version)
-        return self.files.digest(uri, haste=haste)
+        return self.files.digest(uri, ahead)
 
-    def with_files(self, version: ModelVersion, *, haste: bool) -> ModelIdentity:
+    def with_files(self, version: ModelVersion, ahead: Ahead | None) -> ModelIdentity:
         """A version with its files as they are, or as unreadable."""
         try:
-            return identity(version, self.files_digest(version, haste=haste))
+            return identity(version, self.files_digest(version, ahead))
         except EvidenceError:
             return identity(version, UNREADABLE)
 

@@ -9,7 +9,7 @@ import numpy as np
 from attrail_monitoring.floor import NoiseFloor
 from attrail_monitoring.measurement import Measurement
 from attrail_monitoring.multiplicity import holm
-from attrail_monitoring.shared_spread import SharedSpread
+from attrail_monitoring.shared_spread import PooledSpread
 
 
 @dataclass(frozen=True)
@@ -94,11 +94,8 @@ def _pooled(floors: Sequence[NoiseFloor]) -> list[NoiseFloor]:
     spreads = [float(np.log(np.maximum(each.distances, 1e-9)).var(ddof=1)) for each in floors]
     found = []
     for place, floor in enumerate(floors):
-        others = [
-            spread for number, spread in enumerate(spreads) if number != place and floors[number].models == floor.models
-        ]
-        freedom = float(len(others) * (len(floor.distances) - 1))
-        shared = SharedSpread(float(np.mean(others)), freedom) if others else None
+        others = (number for number, each in enumerate(floors) if number != place and each.models == floor.models)
+        shared = PooledSpread(tuple(spreads[number] for number in others))
         found.append(NoiseFloor(floor.distances, floor.models, floor.source, shared))
     return found
 

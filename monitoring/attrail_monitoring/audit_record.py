@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
+from attrail_monitoring.clusters import Clusters
 from attrail_monitoring.effect import Effect, effect_of
 from attrail_monitoring.instrument import Instrument
 from attrail_monitoring.most_moved import MovedImage
@@ -18,6 +19,8 @@ NOT_CLAIMED = (
     "(Adebayo et al., ICLR 2022). A model made to keep its maps while it decides by other evidence can pass.",
     "The floor covers only what its models differ in: retrains of one recipe cover the training seed, not other data, "
     "another recipe or another architecture. Intervals cover the choice of images.",
+    "What was changed, and that the floor's models are what they are said to be, is the configuration's word: their "
+    "weights were found to differ, their training was not looked at.",
     "Error rates hold for one candidate, not for the best of several that were picked by their maps.",
     "Error rates were measured on the models and changes of the open benchmark monitoring/ZOO.md, which make zoo runs "
     "again, with the kinds of change that were missed there; anywhere else alpha is nominal.",
@@ -26,18 +29,27 @@ NOT_CLAIMED = (
 
 @dataclass(frozen=True)
 class ModelFacts:
-    """A model version in an audit: ``label`` is name/version, ``uri`` finds it in MLflow."""
+    """A model version in an audit: ``label`` is name/version, ``uri`` finds it in MLflow.
+
+    ``source`` is where the registry says its files are, ``run_id`` the MLflow run that logged it, where there is one.
+    """
 
     label: str
     uri: str
     weights_digest: str
     role: str
     version: str
+    source: str = ""
+    run_id: str | None = None
 
 
 @dataclass(frozen=True)
 class SliceFacts:
-    """A slice in an audit: accuracy of every model version by its label, predictions changed against the reference."""
+    """A slice in an audit: accuracy of every model version by its label, predictions changed against the reference.
+
+    ``outcomes`` names the images that not both versions decided rightly, by how they did, and ``preprocessing`` says
+    how files became the pixels of ``digest``.
+    """
 
     name: str
     source: str
@@ -45,6 +57,8 @@ class SliceFacts:
     images: int
     accuracy: Mapping[str, float]
     flipped: int
+    outcomes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    preprocessing: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -81,7 +95,10 @@ class PolicyFacts:
 class AuditRecord:
     """All facts of an audit; ``document`` is what audit.json holds.
 
-    ``instruments`` are those of the calibration with their slice and explainer, ``moved`` the images that moved most.
+    ``instruments`` are those of the calibration with their slice and explainer, ``moved`` the images that moved most,
+    ``clusters`` the strategies that all versions show together.
+    ``made_in`` says for maps, as slice/explainer/label, how many shards of them each MLflow run holds; a shard that
+    another audit computed is in that audit's run.
     """
 
     change: str
@@ -98,7 +115,9 @@ class AuditRecord:
     instruments: tuple[Mapping[str, Any], ...] = ()
     posted_policy: PolicyFacts | None = None
     moved: tuple[MovedImage, ...] = ()
+    clusters: tuple[Clusters, ...] = ()
     sequence: Mapping[str, Any] | None = None
+    made_in: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     run: Mapping[str, str] = field(default_factory=dict)
     not_claimed: tuple[str, ...] = NOT_CLAIMED
 
@@ -121,6 +140,10 @@ class AuditRecord:
         instrument = self.instrument(measured.slice, measured.explainer)
         return effect_of(finding, instrument, self.report.level, self.settings.confidence)
 
+    def _row(self, finding: Finding) -> dict[str, Any]:
+        models = {"floor_models": list(finding.measurement.floor.models)}
+        return finding.row() | models | asdict(self.effect(finding))
+
     def document(self) -> dict[str, Any]:
         """The record as JSON-able values: the verdict first, one row per measurement."""
         facts = asdict(self)
@@ -131,7 +154,9 @@ class AuditRecord:
             "reason": self.report.reason,
             "run_id": self.run.get("run_id"),
             **facts,
-            "measurements": [finding.row() | asdict(self.effect(finding)) for finding in self.report.findings],
+            "measurements": [self._row(finding) for finding in self.report.findings],
+            "agreements": [each.row() for each in self.report.agreements],
+            "moved_images": [each.row() for each in self.report.moved],
             "policy_digest": report["policy_digest"],
             "level": report["level"],
             "hypotheses": report["hypotheses"],

@@ -7,9 +7,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, NamedTuple
 
+from numpy.typing import NDArray
+
 from attrail_explainers.attributions import Attributions
 from attrail_explainers.digest import digest_of
 from attrail_explainers.errors import IncomparableError, RecordError
+from attrail_monitoring.envelope import Envelope
 from attrail_monitoring.floor import FEWEST, NoiseFloor, Source
 from attrail_monitoring.instrument import Instrument, inspect
 from attrail_monitoring.pair import Pair, Side
@@ -19,7 +22,7 @@ from attrail_monitoring.statistic import make_statistic, statistic_names
 from attrail_monitoring.stratum import is_class
 from attrail_monitoring.version_maps import Subject, VersionMaps
 
-FORMAT = "attrail.calibration/2"
+FORMAT = "attrail.calibration/3"
 
 
 class Place(NamedTuple):
@@ -33,10 +36,10 @@ class Place(NamedTuple):
 
 @dataclass(frozen=True)
 class Calibration:
-    """Distances of K models from the reference at every place, and the instruments.
+    """Distances of K models from the reference at every place, the instruments, and the envelopes.
 
     ``subjects`` holds, for each slice and explainer, a digest of the reference, images, targets and parameters that it
-    was made for.
+    was made for. ``envelopes`` are there where the floor has four models or more.
     """
 
     source: Source = "retrains"
@@ -44,6 +47,7 @@ class Calibration:
     instruments: Mapping[Subject, Instrument] = field(default_factory=dict)
     models: tuple[str, ...] = ()
     subjects: Mapping[Subject, str] = field(default_factory=dict)
+    envelopes: Mapping[Subject, Envelope] = field(default_factory=dict)
 
     def require_made_for(self, reference: Attributions) -> None:
         """IncomparableError when its models were compared with other maps: other model, images or parameters."""
@@ -57,6 +61,15 @@ class Calibration:
     def floor(self, place: Place) -> NoiseFloor:
         """The floor at a place, an empty one where none was measured."""
         return self.floors.get(place, NoiseFloor(source=self.source))
+
+    @property
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        """The envelopes' arrays, the contents of envelopes.safetensors; ``document`` holds their digests."""
+        return {
+            f"{place}.{name}": array
+            for place, envelope in enumerate(self.envelopes.values())
+            for name, array in envelope.arrays.items()
+        }
 
     def document(self) -> dict[str, Any]:
         """Plain values, the contents of calibration.json."""
@@ -81,11 +94,15 @@ class Calibration:
                 {"slice": slice_name, "explainer": explainer, **asdict(each)}
                 for (slice_name, explainer), each in self.instruments.items()
             ],
+            "envelopes": [
+                {"slice": slice_name, "explainer": explainer, "digest": each.digest}
+                for (slice_name, explainer), each in self.envelopes.items()
+            ],
         }
 
     @classmethod
-    def from_document(cls, document: Mapping[str, Any]) -> "Calibration":
-        """The calibration in calibration.json; RecordError naming what is wrong."""
+    def from_document(cls, document: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> "Calibration":
+        """The calibration in calibration.json and envelopes.safetensors; RecordError naming what is wrong."""
         if document.get("format") != FORMAT:
             raise RecordError(f"calibration: expected format {FORMAT}, got {document.get('format')!r}")
         try:
@@ -106,7 +123,11 @@ class Calibration:
                 for row in document["instruments"]
             }
             subjects = {(row["slice"], row["explainer"]): row["identity"] for row in document["subjects"]}
-            return cls(source, floors, instruments, tuple(document["models"]), subjects)
+            envelopes = {
+                (row["slice"], row["explainer"]): Envelope.read(_at(arrays, place), row["digest"])
+                for place, row in enumerate(document["envelopes"])
+            }
+            return cls(source, floors, instruments, tuple(document["models"]), subjects, envelopes)
         except (KeyError, TypeError) as error:
             raise RecordError(f"calibration: an entry is missing or unknown: {error}") from error
 
@@ -143,8 +164,19 @@ def calibrate(
         if rehearsal is not None:
             instruments[subject] = _instrument(subject, first, others, rehearsal, settings)
     models = tuple(each.maps[0].model for each in floor)
+    envelopes = {
+        subject: Envelope.of(maps, [each.of(subject) for each in floor], settings)
+        for subject, maps in reference.by_subject.items()
+        if len(floor) >= FEWEST
+    }
     subjects = {subject: _identity(maps) for subject, maps in reference.by_subject.items()}
-    return Calibration(source, floors, instruments, models, subjects)
+    return Calibration(source, floors, instruments, models, subjects, envelopes)
+
+
+def _at(arrays: Mapping[str, NDArray[Any]], place: int) -> dict[str, NDArray[Any]]:
+    """The arrays of one envelope."""
+    front = f"{place}."
+    return {name.removeprefix(front): array for name, array in arrays.items() if name.startswith(front)}
 
 
 def _identity(reference: Attributions) -> str:

@@ -4,20 +4,23 @@ import math
 from collections.abc import Sequence
 
 from attrail_monitoring.agreement import Agreement
+from attrail_monitoring.moved import MovedImages
 from attrail_monitoring.verdict import Finding, Verdict
 
 Judgement = tuple[Verdict, str]
 REVIEW = "method-specific, asks for review"
 
 
-def combine(findings: Sequence[Finding], agreements: Sequence[Agreement] = ()) -> Judgement:
+def combine(
+    findings: Sequence[Finding], agreements: Sequence[Agreement] = (), moved: Sequence[MovedImages] = ()
+) -> Judgement:
     """One verdict.
 
-    DRIFT when, on one slice, all explainers together flag a primary statistic, two explainers flag one, one flags it at
-    the strict level, the only explainer does, or two explainers flag the same class. PASS only when every primary
-    statistic of every explainer that can measure passed on every slice, each by at least one of them, no class was
-    flagged, and nothing would be flagged if the maps that the candidate lost had moved. Otherwise INCONCLUSIVE. Against
-    surrogates neither is decided.
+    DRIFT when, on one slice, all explainers together flag a primary statistic or single images that moved, two
+    explainers flag a primary statistic, one flags it at the strict level, the only explainer does, or two explainers
+    flag the same class. PASS only when every primary statistic of every explainer that can measure passed on every
+    slice, each by at least one of them, no class was flagged, and nothing would be flagged if the maps that the
+    candidate lost had moved. Otherwise INCONCLUSIVE. Against surrogates neither is decided.
     """
     primary = [finding for finding in findings if finding.measurement.primary]
     if not primary:
@@ -29,7 +32,8 @@ def combine(findings: Sequence[Finding], agreements: Sequence[Agreement] = ()) -
         _moved(fit)
         or _moved_together(agreements)
         or _moved_class(findings, fit)
-        or _undecided(findings, fit, agreements)
+        or _moved_images(moved)
+        or _undecided(findings, fit, agreements, moved)
     )
     if verdict is not Verdict.INCONCLUSIVE and any(finding.measurement.floor.tier == "D" for finding in fit):
         told = "would be flagged" if verdict is Verdict.DRIFT else "would pass"
@@ -64,6 +68,18 @@ def _moved_together(agreements: Sequence[Agreement]) -> Judgement | None:
     return None
 
 
+def _moved_images(moved: Sequence[MovedImages]) -> Judgement | None:
+    """DRIFT when the evidence of single images moved out of all that reference and retrains show."""
+    for each in moved:
+        if each.flagged:
+            count = f"{len(each.samples)} of {each.images} images"
+            how = (
+                f"further than retrains move any, by {_listed(set(each.explainers))} (adjusted p = {each.adjusted:.2g})"
+            )
+            return Verdict.DRIFT, f"on slice {each.slice}, the evidence of {count} moved {how}"
+    return None
+
+
 def _moved_class(findings: Sequence[Finding], fit: Sequence[Finding]) -> Judgement | None:
     """DRIFT when two explainers, or the only one, flag one class."""
     for place, flagged in _flagged_classes(findings).items():
@@ -74,7 +90,12 @@ def _moved_class(findings: Sequence[Finding], fit: Sequence[Finding]) -> Judgeme
     return None
 
 
-def _undecided(findings: Sequence[Finding], fit: Sequence[Finding], agreements: Sequence[Agreement]) -> Judgement:
+def _undecided(
+    findings: Sequence[Finding],
+    fit: Sequence[Finding],
+    agreements: Sequence[Agreement],
+    moved: Sequence[MovedImages],
+) -> Judgement:
     """PASS or INCONCLUSIVE, when nothing is flagged that decides."""
     lone = [finding for finding in fit if finding.verdict is Verdict.DRIFT]
     if lone:
@@ -92,18 +113,21 @@ def _undecided(findings: Sequence[Finding], fit: Sequence[Finding], agreements: 
         where = unmeasured.measurement
         nobody = f"no explainer can measure {where.statistic} on slice {where.slice}"
         return Verdict.INCONCLUSIVE, f"{nobody}: {unmeasured.reason}"
-    hidden = _hidden(findings, agreements)
+    hidden = _hidden(findings, agreements, moved)
     if hidden is not None:
         return Verdict.INCONCLUSIVE, f"{hidden}: the maps that the candidate lost could hide a move"
     left_out = "" if len(fit) == sum(each.measurement.primary for each in findings) else " that can measure it"
     return Verdict.PASS, f"every primary statistic of every explainer{left_out} stayed within its limit on every slice"
 
 
-def _hidden(findings: Sequence[Finding], agreements: Sequence[Agreement]) -> str | None:
+def _hidden(findings: Sequence[Finding], agreements: Sequence[Agreement], moved: Sequence[MovedImages]) -> str | None:
     """Where something would be flagged if the maps that the candidate lost had moved."""
     for each in agreements:
         if each.hides:
             return f"{each.statistic} of {_listed(set(each.explainers))} together on slice {each.slice}"
+    for group in moved:
+        if group.hides:
+            return f"single images of slice {group.slice}"
     for finding in findings:
         where = finding.measurement
         if finding.hides:

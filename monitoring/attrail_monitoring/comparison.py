@@ -7,9 +7,11 @@ from attrail_monitoring.combination import combine
 from attrail_monitoring.floor import Source
 from attrail_monitoring.instrument import Instrument
 from attrail_monitoring.measurement import Measurement, measure
+from attrail_monitoring.moved import Displacement
 from attrail_monitoring.policy import Policy
+from attrail_monitoring.settings import Settings
 from attrail_monitoring.verdict import DriftReport
-from attrail_monitoring.version_maps import Maps, Subject, version_maps
+from attrail_monitoring.version_maps import Maps, Subject, VersionMaps, version_maps
 
 
 def compare(
@@ -29,17 +31,39 @@ def compare(
     first = version_maps(reference)
     if not isinstance(floor, Calibration):
         floor = calibrate(first, [version_maps(each) for each in floor], policy.settings, source)
-    measurements = measure(first, version_maps(candidate), floor, policy.settings)
-    return judge(measurements, policy, floor.instruments)
+    other = version_maps(candidate)
+    measurements = measure(first, other, floor, policy.settings)
+    return judge(measurements, policy, floor.instruments, displace(first, other, floor, policy.settings))
+
+
+def displace(
+    reference: VersionMaps, candidate: VersionMaps, calibration: Calibration, settings: Settings
+) -> list[Displacement]:
+    """What of each image's evidence lies outside what the calibration's models show, by every explainer and slice.
+
+    Counted are images that both decide rightly, all when that is not known: where the decision moved, evidence follows.
+    """
+    found = []
+    for subject, envelope in calibration.envelopes.items():
+        first, second = reference.of(subject), candidate.of(subject)
+        calibration.require_made_for(first)
+        rights = [each.right.get(first.slice_name) for each in (reference, candidate)]
+        counted = None if rights[0] is None or rights[1] is None else rights[0] & rights[1]
+        found.append(Displacement.of(first, second, envelope, settings, counted))
+    return found
 
 
 def judge(
-    measurements: Sequence[Measurement], policy: Policy, instruments: Mapping[Subject, Instrument] | None = None
+    measurements: Sequence[Measurement],
+    policy: Policy,
+    instruments: Mapping[Subject, Instrument] | None = None,
+    displacements: Sequence[Displacement] = (),
 ) -> DriftReport:
     """The verdict of a policy on measurements."""
-    findings = policy.judge(measurements, instruments)
+    findings = policy.judge(measurements, instruments, bool(displacements))
     agreements = policy.agree(findings)
-    verdict, reason = combine(findings, agreements)
+    moved = policy.move(findings, displacements)
+    verdict, reason = combine(findings, agreements, moved)
     hypotheses = sum(finding.measurement.primary and not finding.unfit for finding in findings)
-    level = policy.level(hypotheses, bool(agreements))
-    return DriftReport(verdict, reason, findings, policy.digest, level, hypotheses, agreements)
+    level = policy.level(hypotheses, bool(agreements), bool(displacements))
+    return DriftReport(verdict, reason, findings, policy.digest, level, hypotheses, agreements, moved)

@@ -6,7 +6,7 @@ from typing import Literal
 import numpy as np
 from scipy import stats
 
-from attrail_monitoring.shared_spread import SharedSpread
+from attrail_monitoring.shared_spread import PooledSpread, SharedSpread
 
 Source = Literal["retrains", "history", "surrogates", "repeats"]
 TIERS = {
@@ -28,14 +28,14 @@ class NoiseFloor:
     The model is the statistical unit: more images never replace more models. ``source`` says what the models are:
     "retrains" of the reference's recipe (for a declared fine-tune: fine-tunes of the reference), "history": versions
     that were approved before, "surrogates": cheap stand-ins such as late checkpoints, "repeats": the reference
-    explained anew with other seeds, which is all that may change when the function is the same. ``shared`` is the
-    spread of the floors of all classes, which have few images each.
+    explained anew with other seeds, which is all that may change when the function is the same. ``shared`` is what
+    other floors tell of its spread: those of all classes, which have few images each, or of other statistics.
     """
 
     distances: tuple[float, ...] = ()
     models: tuple[str, ...] = ()
     source: Source = "retrains"
-    shared: SharedSpread | None = None
+    shared: SharedSpread | PooledSpread | None = None
 
     @property
     def tier(self) -> str:

@@ -19,21 +19,22 @@ class Homogeneity:
     """Test that every label is as frequent in both versions.
 
     ``statistic`` is Stuart and Maxwell's, ``freedom`` the rank of its covariance, ``p_value`` the chi-square's, or
-    where ``permuted`` the permutation's; ``bhapkar`` is Bhapkar's statistic, always a little larger.
+    where ``permuted`` the permutation's; ``bhapkar`` is Bhapkar's statistic, always a little larger, None where it is
+    infinite.
     """
 
     statistic: float
     freedom: int
     p_value: float
     permuted: bool
-    bhapkar: float
+    bhapkar: float | None
 
 
 @dataclass(frozen=True)
 class Change:
     """One label's images before and after, those that ``came`` and ``left``.
 
-    ``p_value`` is McNemar's exact one for growth, adjusted for all labels after Holm.
+    ``p_value`` is McNemar's exact one, two-sided, adjusted for all labels after Holm.
     """
 
     label: int
@@ -62,14 +63,14 @@ def homogeneity(before: Labels, after: Labels, permutations: int = 9999, seed: i
     else:
         p_value = float(chi2.sf(statistic[0], freedom[0])) if freedom[0] else 1.0
     found, count = float(statistic[0]), len(before)
-    bhapkar = found / (1 - found / count) if found < count else float("inf")
+    bhapkar = found / (1 - found / count) if found < count * (1 - 1e-9) else None
     return Homogeneity(found, int(freedom[0]), p_value, permuted, bhapkar)
 
 
 def changes(before: Labels, after: Labels) -> tuple[Change, ...]:
-    """Every label's change, in the order of labels: which of them grew (McNemar 1947, one-sided, Holm 1979)."""
+    """Every label's change, in the order of labels: which of them grew or shrank (McNemar 1947, Holm 1979)."""
     labels = np.unique(np.concatenate([before, after]))
-    tests = [mcnemar(before == label, after == label, "greater") for label in labels]
+    tests = [mcnemar(before == label, after == label) for label in labels]
     adjusted = holm([test.p_value for test in tests])
     return tuple(
         Change(

@@ -11,6 +11,7 @@ from attrail_monitoring.agreement import Agreement, agreements_of, groups_of
 from attrail_monitoring.floor import FEWEST
 from attrail_monitoring.instrument import Instrument
 from attrail_monitoring.measurement import Measurement
+from attrail_monitoring.moved import Displacement, MovedImages, moved_on_slices
 from attrail_monitoring.multiplicity import e_benjamini_hochberg, e_values_of, holm
 from attrail_monitoring.settings import Settings
 from attrail_monitoring.statistic import make_statistic, statistic_names
@@ -24,12 +25,13 @@ FEW = 200  # hypotheses up to which Holm asks for less than e-BH, whose e-values
 class Policy:
     """What counts as drift, fixed before the run.
 
-    ``alpha`` is the chance of a false flag the whole audit may take. Where there are two explainers or more,
-    ``together_share`` of it goes to what they see together. Of what is left, ``class_share`` goes to hypotheses about
-    single classes, the rest to the primary hypotheses of each explainer. Within each family it is shared by Holm's
-    method, among many class hypotheses by e-BH. ``margins`` is, per statistic, a distance too small to matter; the
-    noise floor's bound is used where it is larger. ``strict`` times alpha is the level at which one explainer alone
-    blocks.
+    ``alpha`` is the chance of a false flag the whole audit may take. ``moved_share`` of it goes to single images that
+    moved and, where there are two explainers or more, ``together_share`` to what they see together. Of what is left,
+    ``class_share`` goes to hypotheses about single classes, the rest to the primary hypotheses of each explainer.
+    Within each family it is shared by Holm's method, among many class hypotheses by e-BH. ``margins`` is, per
+    statistic, a distance too small to matter; the noise floor's bound is used where it is larger. ``moved_margin`` is
+    the share of an image's evidence that may leave what reference and retrains show. ``strict`` times alpha is the
+    level at which one explainer alone blocks.
     ``undefined_limit`` is the share of images without a map, and ``fewest_images`` the number of images, beyond and
     below which nothing can be concluded. ``repeat_limit`` is the share of the floor by which an explainer's own draws
     may change a distance. ``targets`` is the class explained: the slice's "label" or the "reference" version's own top
@@ -39,8 +41,10 @@ class Policy:
     alpha: float = 0.05
     strict: float = 0.1
     class_share: float = 0.2
-    together_share: float = 0.5
+    together_share: float = 0.4
+    moved_share: float = 0.4
     margins: Mapping[str, float] = field(default_factory=lambda: {"coherent_shift": 0.05, "rank_distance": 0.05})
+    moved_margin: float = 0.05
     undefined_limit: float = 0.05
     fewest_images: int = 16
     repeat_limit: float = 0.1
@@ -48,10 +52,13 @@ class Policy:
     settings: Settings = field(default_factory=Settings)
 
     def __post_init__(self) -> None:
-        for name in ("alpha", "strict", "class_share", "together_share"):
+        for name in ("alpha", "strict", "class_share", "together_share", "moved_share"):
             if not 0 < getattr(self, name) < 1:
                 raise ConfigError(f"policy: {name} must lie between 0 and 1, got {getattr(self, name)}")
-        for name in ("undefined_limit", "repeat_limit"):
+        if self.together_share + self.moved_share >= 1:
+            given = f"{self.together_share} + {self.moved_share}"
+            raise ConfigError(f"policy: together_share and moved_share must leave some of alpha, got {given}")
+        for name in ("moved_margin", "undefined_limit", "repeat_limit"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ConfigError(f"policy: {name} must lie in 0..1, got {getattr(self, name)}")
         for statistic, margin in self.margins.items():
@@ -65,13 +72,25 @@ class Policy:
     def digest(self) -> str:
         return digest_of(asdict(self))
 
-    def level(self, hypotheses: int, together: bool = False) -> float:
-        """The primary hypotheses' alpha divided by their number (Bonferroni): the level of the bounds shown."""
-        return self._apart(together) * (1 - self.class_share) / max(1, hypotheses)
+    def level(self, hypotheses: int, together: bool = False, moved: bool = False) -> float:
+        """The primary hypotheses' alpha divided by their number (Bonferroni): the level of the bounds shown.
 
-    def _apart(self, together: bool) -> float:
+        ``together`` and ``moved`` say whether the audit has such hypotheses too.
+        """
+        return self._apart(together, moved) * (1 - self.class_share) / max(1, hypotheses)
+
+    def _apart(self, together: bool, moved: bool) -> float:
         """What is left of alpha for each explainer by itself."""
-        return self.alpha * (1 - self.together_share) if together else self.alpha
+        return self.alpha * (1 - self.together_share * together - self.moved_share * moved)
+
+    def move(self, findings: Sequence[Finding], displacements: Sequence[Displacement]) -> tuple[MovedImages, ...]:
+        """The images of each slice that moved, by the explainers that can measure there."""
+        fit = {(each.measurement.slice, each.measurement.explainer) for each in findings if _fit(each)}
+        groups: dict[str, list[Displacement]] = {}
+        for each in displacements:
+            if (each.slice, each.explainer) in fit:
+                groups.setdefault(each.slice, []).append(each)
+        return moved_on_slices(groups, self.alpha * self.moved_share, self.alpha, self.moved_margin)
 
     def agree(self, findings: Sequence[Finding]) -> tuple[Agreement, ...]:
         """What the explainers that can measure see together."""
@@ -90,14 +109,20 @@ class Policy:
         return measured.primary and not finding.unfit and self._missing(measured, measured) is None
 
     def judge(
-        self, measurements: Sequence[Measurement], instruments: Mapping[Subject, Instrument] | None = None
+        self,
+        measurements: Sequence[Measurement],
+        instruments: Mapping[Subject, Instrument] | None = None,
+        moved: bool = False,
     ) -> tuple[Finding, ...]:
-        """A finding for each measurement; a headline stratum comes before the other strata of its slice."""
-        found = self._judged(measurements, instruments or {})
+        """A finding for each measurement; a headline stratum comes before the other strata of its slice.
+
+        ``moved`` says that ``move`` takes its share of alpha.
+        """
+        found = self._judged(measurements, instruments or {}, moved)
         if not any(each.localised and each.lost for each in measurements):
             return found
         lost_moved = [_with_lost_moved(each) if each.localised else each for each in measurements]
-        at_worst = self._judged(lost_moved, instruments or {})
+        at_worst = self._judged(lost_moved, instruments or {}, moved)
         flags = [each.measurement.localised and each.verdict is Verdict.DRIFT for each in at_worst]
         return tuple(
             replace(finding, hides=flag and finding.verdict is not Verdict.DRIFT)
@@ -105,7 +130,7 @@ class Policy:
         )
 
     def _judged(
-        self, measurements: Sequence[Measurement], instruments: Mapping[Subject, Instrument]
+        self, measurements: Sequence[Measurement], instruments: Mapping[Subject, Instrument], moved: bool
     ) -> tuple[Finding, ...]:
         headlines = _headlines(measurements)
         unfit = [self._unfit(each, instruments.get((each.slice, each.explainer))) for each in headlines]
@@ -113,8 +138,8 @@ class Policy:
         counted = [each for each, why in zip(measurements, unfit, strict=True) if each.primary and why is None]
         whole = [each for each, why in zip(counted, _at(missing, measurements, counted), strict=True) if why is None]
         together = bool(groups_of(whole))
-        level = self.level(len(counted), together)
-        adjusted = self._adjusted(measurements, unfit, missing, together)
+        level = self.level(len(counted), together, moved)
+        adjusted = self._adjusted(measurements, unfit, missing, self._apart(together, moved) / self.alpha)
         return tuple(
             self._finding(measured, unfit[place], missing[place], level, adjusted.get(place))
             for place, measured in enumerate(measurements)
@@ -125,14 +150,15 @@ class Policy:
         measurements: Sequence[Measurement],
         unfit: Sequence[str | None],
         missing: Sequence[str | None],
-        together: bool,
+        apart: float,
     ) -> dict[int, float]:
         """Adjusted p-values, times what makes them comparable with alpha, of primary and of class hypotheses.
+
+        ``apart`` is the share of alpha that both have.
 
         A class that cannot be flagged is no hypothesis; primary ones are fixed before the run.
         """
         found: dict[int, float] = {}
-        apart = self._apart(together) / self.alpha
         for primary, share in ((True, apart * (1 - self.class_share)), (False, apart * self.class_share)):
             places = [
                 place
@@ -208,6 +234,10 @@ class Policy:
                 f"{max(measured.floor.distances):.2g}): it is left out"
             )
         return None
+
+
+def _fit(finding: Finding) -> bool:
+    return finding.measurement.primary and not finding.unfit
 
 
 def _at(

@@ -1,4 +1,4 @@
-"""Spread that many small floors share: each class has few images, so their floors lend each other certainty."""
+"""Spread that floors share: one of a few models alone tells little of its own, so they lend each other certainty."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,6 +21,19 @@ class SharedSpread:
         """A floor's variance drawn towards the shared one, and its degrees of freedom (Smyth 2004, equation 3)."""
         together = self.freedom + freedom
         return (self.freedom * self.variance + freedom * variance) / together, together
+
+
+@dataclass(frozen=True)
+class PooledSpread:
+    """Variances of log distances that other statistics of the same models have.
+
+    Their mean is steadier than one of them, but the models are the same: it is worth no more degrees of freedom.
+    """
+
+    others: tuple[float, ...]
+
+    def with_own(self, variance: float, freedom: int) -> tuple[float, float]:
+        return float(np.mean([variance, *self.others])), float(freedom)
 
 
 def shared_spread(floors: Sequence[Sequence[float]]) -> SharedSpread | None:

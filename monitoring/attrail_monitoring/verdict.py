@@ -7,6 +7,7 @@ from typing import Any
 
 from attrail_monitoring.agreement import Agreement
 from attrail_monitoring.measurement import Measurement
+from attrail_monitoring.moved import MovedImages
 
 
 class Verdict(StrEnum):
@@ -83,7 +84,7 @@ class DriftReport:
     """The verdict on one candidate, why, and every finding behind it; ``policy_digest`` names the judging policy.
 
     ``level`` is the share of the policy's alpha for each of the primary ``hypotheses``: each floor bound's own chance.
-    ``agreements`` are what the explainers see together.
+    ``agreements`` are what the explainers see together, ``moved`` the single images that moved.
     """
 
     verdict: Verdict
@@ -93,6 +94,7 @@ class DriftReport:
     level: float
     hypotheses: int
     agreements: tuple[Agreement, ...] = ()
+    moved: tuple[MovedImages, ...] = ()
 
 
 def _number(value: float) -> float | None:

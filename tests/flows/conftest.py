@@ -12,6 +12,7 @@ import mlflow
 import pytest
 
 import attrail_flows  # noqa: F401 - telemetry off before MLflow and Prefect are imported
+from attrail_mlflow.attribution_store import WEIGHTS
 from attrail_mlflow.calibration_run import KEY
 from digits import Scans, load_scans, write_slice
 from train import Recipe, log_version, trained
@@ -68,7 +69,11 @@ class Workplace:
 
     def runs(self) -> list[mlflow.entities.Run]:
         """All runs of audits, the newest first."""
-        return [run for run in self._all_runs() if KEY not in run.data.tags]
+        return [run for run in self._all_runs() if not {KEY, WEIGHTS} & set(run.data.tags)]
+
+    def kept(self) -> list[mlflow.entities.Run]:
+        """All runs that hold attributions, the newest first."""
+        return [run for run in self._all_runs() if WEIGHTS in run.data.tags]
 
     def calibrations(self) -> list[mlflow.entities.Run]:
         """All runs of complete calibrations, the newest first."""

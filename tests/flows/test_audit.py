@@ -85,6 +85,55 @@ def test_a_cheat_is_drift_though_its_accuracy_is_higher(audited: Callable[[str],
     assert document["run_id"] in out
 
 
+def test_the_terminal_shows_what_decides_and_counts_the_rest(audited: Callable[[str], Audit]) -> None:
+    """Every primary statistic has a row, and so has a class that is flagged; supporting ones are in the report."""
+    _, document, out, _ = audited("8")
+    lines = [line for line in out.splitlines() if line.startswith("│")]
+    headline = [row for row in document["measurements"] if row["stratum"] == BOTH_RIGHT]
+    classes = [row for row in document["measurements"] if "class" in row["stratum"] and row["verdict"] == "DRIFT"]
+    primary = [row for row in headline if row["primary"]]
+    assert len(lines) == len(primary) + len(classes)
+    for line, row in zip(lines, primary, strict=False):
+        cells = [cell.strip() for cell in line.strip("│").split("│")]
+        assert cells[:3] == [row["slice"], row["explainer"], row["statistic"]]
+        assert (float(cells[3]), cells[-1]) == (round(row["value"], 3), row["verdict"])
+    assert f"{len(headline) - len(primary)} supporting statistics, which take no part in the verdict" in out
+
+
+def test_the_record_says_which_images_carry_the_verdict_and_where_everything_came_from(
+    audited: Callable[[str], Audit], workplace
+) -> None:
+    _, document, *_ = audited("8")
+    (slice_,) = document["slices"]
+    assert set(slice_["outcomes"]) == {"flipped", "both wrong"}
+    apart = {sample for samples in slice_["outcomes"].values() for sample in samples}
+    primary = [row for row in document["measurements"] if row["primary"]]
+    assert {row["n"] + row["undefined"] for row in primary} == {slice_["images"] - len(apart)}
+    accuracy = (slice_["images"] - len(apart)) / slice_["images"]
+    assert accuracy <= min(slice_["accuracy"][f"digits/{version}"] for version in ("1", "8"))
+    assert slice_["preprocessing"]["size"] == [64, 64]
+    client = mlflow.MlflowClient(workplace.tracking_uri)
+    for facts in (document["reference"], document["candidate"], *document["floor"]):
+        version = client.get_model_version("digits", facts["version"])
+        assert (facts["source"], facts["run_id"]) == (version.source, version.run_id or None)
+    assert all(row["floor_models"] == [each["label"] for each in document["floor"]] for row in primary)
+
+
+def test_strategies_are_compared_with_the_floors_own(audited: Callable[[str], Audit]) -> None:
+    """The cheat's audit reuses the floor that the honest one's measured: its maps are read back from MLflow."""
+    for candidate in ("7", "8"):
+        _, document, *_ = audited(candidate)
+        assert [each["explainer"] for each in document["clusters"]] == ["gradcam", "shap", "lime"]
+        for found in document["clusters"]:
+            assert list(found["floor"]) == [each["label"] for each in document["floor"]]
+            assert len(found["before"]) == len(found["after"]) == 48
+            assert all(len(each["floor"]) == 5 for each in found["clusters"])
+    shap = document["clusters"][1]
+    assert shap["shift"] > max(shap["floor_shift"])
+    assert {"new"} <= {each["move"] for each in shap["clusters"]}
+    assert {each["move"] for found in audited("7")[1]["clusters"] for each in found["clusters"]} == {"steady"}
+
+
 def test_the_candidates_maps_lie_on_the_stamp_and_the_champions_do_not(audited: Callable[[str], Audit]) -> None:
     *_, run = audited("8")
 

@@ -21,6 +21,7 @@ from unittest import mock
 from workshop import API, OTHER_POLICY, Answer, Workshop
 
 from attrail_mlflow.baseline import InstrumentCheck
+from attrail_mlflow.folder_digest import digest_folder
 from attrail_mlflow.predicate import ModelIdentity
 from attrail_mlflow.seal import Seal
 
@@ -138,6 +139,12 @@ def full_width_letters(w: Workshop, scene: Scene) -> Answer:
 
 
 @attack("403 misspelt")
+def letters_with_accents(w: Workshop, scene: Scene) -> Answer:
+    """Which some databases take for the letters without."""
+    return w.promote(evil(w, scene), "chámpion")
+
+
+@attack("403 misspelt")
 def newline_at_the_end(w: Workshop, scene: Scene) -> Answer:
     return w.promote(evil(w, scene), "champion\n")
 
@@ -193,6 +200,13 @@ def method_in_a_header(w: Workshop, scene: Scene) -> Answer:
     model = evil(w, scene)
     body = {"name": model.name, "alias": "champion", "version": model.version}
     return w.send("POST", f"{API}/registered-models/alias", body, headers={"X-HTTP-Method-Override": "PUT"})
+
+
+@attack("405")
+def another_method(w: Workshop, scene: Scene) -> Answer:
+    model = evil(w, scene)
+    body = {"name": model.name, "alias": "champion", "version": model.version}
+    return w.send("PUT", f"{API}/registered-models/alias", body)
 
 
 @attack("403 missing")
@@ -606,6 +620,60 @@ def file_replaced_by_a_link_to_its_copy(w: Workshop, scene: Scene) -> Answer:
     return w.promote(model)
 
 
+@attack("403 wrong-bytes")
+def a_source_that_is_read_in_two_ways(w: Workshop, scene: Scene) -> Answer:
+    """Clients list what is in ``mo%64el``, fetch it from ``model``, and the server could hash either."""
+    root = evil(w, scene).source.removesuffix("/model")
+    model = w.register(scene.name, f"{root}/mo%64el", run_id=root.split("/")[-2])
+    w.files(model).mkdir()
+    (w.files(model) / "MLmodel").write_bytes(b"flavors: {}\n")
+    w.attest(w.verdict(w.with_digest(model), scene.champion))
+    return w.promote(model)
+
+
+@attack("403 wrong-bytes")
+def a_source_on_another_server(w: Workshop, scene: Scene) -> Answer:
+    """This server's copy was audited and would be hashed; clients fetch from the host in the address."""
+    folder = w.fresh_name("experiment")
+    place = {"name": folder, "artifact_location": f"mlflow-artifacts://elsewhere.example/{folder}"}
+    experiment = w.need("experiments/create", **place)["experiment_id"]
+    run = w.need("runs/create", experiment_id=experiment)["run"]["info"]
+    assert w.upload(f"{folder}/{run['run_id']}/artifacts/model/MLmodel", b"flavors: {}\n") == 200
+    model = w.register(scene.name, f"{run['artifact_uri']}/model", run_id=run["run_id"])
+    digest = digest_folder(w.artifacts / folder / run["run_id"] / "artifacts" / "model")
+    model = replace(model, artifact_digest=digest)
+    w.attest(w.verdict(model, scene.champion))
+    return w.promote(model)
+
+
+# Stages, in which several versions can be, and the newest is served
+
+
+@attack("403 holds-role")
+def newest_moved_out_of_a_stage_to_serve_a_swapped_one(w: Workshop, scene: Scene) -> Answer:
+    return w.stage(_above_a_swapped_one(w, scene), "Archived")
+
+
+@attack("403 holds-role")
+def newest_in_a_stage_deleted_to_serve_a_swapped_one(w: Workshop, scene: Scene) -> Answer:
+    body = {"name": scene.name, "version": _above_a_swapped_one(w, scene).version}
+    return w.send("DELETE", f"{API}/model-versions/delete", body)
+
+
+@attack("403 stale-reference")
+def newest_in_a_stage_swapped_once_another_was_promoted_below_it(w: Workshop, scene: Scene) -> Answer:
+    """It was approved with other files; that another version was approved since must not make the gate forget it."""
+    assert w.stage(scene.champion).status == 200
+    below = w.version(scene.name)
+    newest = w.successor(scene.champion)
+    assert w.stage(newest, archive_existing_versions=True).status == 200
+    w.attest(w.verdict(below, newest))
+    assert w.stage(below).status == 200
+    scene.staged = frozenset({newest.version})
+    w.upload(f"{newest.source}/data/weights.bin", b"evil")
+    return w.stage(w.successor(w.with_digest(newest)))
+
+
 # Evidence that was good once
 
 
@@ -892,6 +960,16 @@ def _in_process(w: Workshop, step: Callable[[Any], object]) -> Answer:
         except MlflowException as error:
             return Answer(error.get_http_status_code(), error.json_kwargs)
     return Answer(200)
+
+
+def _above_a_swapped_one(w: Workshop, scene: Scene) -> ModelIdentity:
+    """The newest of two versions in Production; the other's files were exchanged."""
+    assert w.stage(scene.champion).status == 200
+    newest = w.successor(scene.champion)
+    assert w.stage(newest).status == 200
+    scene.staged = frozenset({newest.version})
+    w.upload(f"{scene.champion.source}/data/weights.bin", b"evil")
+    return newest
 
 
 def _canonical(document: object) -> str:

@@ -1,5 +1,7 @@
 """Servers that must not start: they would look guarded, and not be."""
 
+import os
+import signal
 import subprocess
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -17,8 +19,10 @@ from mlflow.store.model_registry.sqlalchemy_store import SqlAlchemyStore as Stor
 Store.promote_model_version = lambda self, name, version: None
 """
 NO_ROUTE = """
-from mlflow.server import handlers
-handlers._transition_stage.__name__ = "_change_stage"
+from mlflow.server import app
+for rule in app.url_map.iter_rules():
+    if rule.endpoint == "_transition_stage":
+        rule.endpoint = "_change_stage"
 """
 
 
@@ -45,15 +49,23 @@ class Start:
             (folder / "sitecustomize.py").write_text(self.hook)
             environment["PYTHONPATH"] = str(folder)
         command = place.command(self.setting, free_port())
+        process = subprocess.Popen(
+            command,
+            env=environment,
+            cwd=folder,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
         try:
-            done = subprocess.run(
-                command, env=environment, cwd=folder, capture_output=True, text=True, timeout=180, check=False
-            )
+            _, said = process.communicate(timeout=180)
         except subprocess.TimeoutExpired as error:
+            os.killpg(process.pid, signal.SIGKILL)
             raise AssertionError(f"{self.name}: the server runs") from error
-        assert done.returncode != 0, done.stderr
-        assert self.said in done.stderr, done.stderr
-        return next(line for line in done.stderr.splitlines() if self.said in line).strip()
+        assert process.returncode != 0, said
+        assert self.said in said, said
+        return next(line for line in said.splitlines() if self.said in line).strip()
 
 
 STARTS = [

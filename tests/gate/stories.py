@@ -64,6 +64,16 @@ def stage_by_a_baseline_and_then_a_verdict(w: Workshop) -> Answer:
 
 
 @story
+def stage_left_from_the_oldest_on(w: Workshop) -> Answer:
+    first = w.version(w.fresh_name())
+    w.attest(w.baseline(first))
+    second = w.successor(first)
+    assert w.stage(first).status == w.stage(second).status == 200
+    assert w.stage(first, "Archived").status == 200
+    return w.stage(second, "Archived")
+
+
+@story
 def waiver_for_an_unaudited_version(w: Workshop) -> Answer:
     model = w.version(w.champion().name)
     w.attest(w.waiver(model), "manager", key="attrail.waiver")

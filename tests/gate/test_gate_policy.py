@@ -48,6 +48,8 @@ def test_the_digest_changes_with_everything_in_it(tmp_path: Path) -> None:
         ("aliases = ", "Invalid value"),
         ('alias = ["champion"]', "unknown entry 'alias': known are"),
         ('aliases = "champion"', "aliases: expected a list"),
+        ('aliases = ["champion", "Champion"]', "'Champion' and 'champion' are the same name twice"),
+        ("aliases = []\nstages = []", "protects neither an alias nor a stage"),
         ('stages = ["Prod"]', "unknown stage 'Prod': known are Archived, Production, Staging"),
         ('policies = ["abc"]', "policies\\[0\\]: expected sha256:"),
         ("max_age_days = -1", "max_age_days: expected a whole number"),
@@ -71,7 +73,8 @@ def test_a_server_without_a_policy_says_so() -> None:
 
 @given(st.sampled_from(["champion", "production"]), st.data())
 def test_a_protected_alias_is_protected_in_every_spelling(alias: str, data: st.DataObject) -> None:
-    letters = [data.draw(st.sampled_from([each, each.upper(), chr(ord(each) + 0xFEE0)])) for each in alias]
+    spellings = ([each, each.upper(), chr(ord(each) + 0xFEE0), f"{each}\u0301"] for each in alias)
+    letters = [data.draw(st.sampled_from(each)) for each in spellings]
     around = data.draw(st.sampled_from(["", " ", "\n", "\u00a0"]))
     assert PLAIN.role_of_alias(around + "".join(letters) + around) == alias
 

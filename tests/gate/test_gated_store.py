@@ -18,6 +18,7 @@ from attrail_mlflow.gated_store import GatedStore
 from attrail_mlflow.journal import read_journal
 from attrail_mlflow.journal_table import JournalTable
 from attrail_mlflow.predicate import ModelIdentity, Predicate
+from attrail_mlflow.trusted_keys import TrustedKeys
 
 
 class Bench:
@@ -191,3 +192,50 @@ def test_a_server_error_leaves_no_trace(bench: Bench) -> None:
     with pytest.raises(MlflowException, match="not found"):
         store.set_registered_model_alias("m", "champion", "77")
     assert len(bench.journal(store)) == before
+
+
+def test_files_on_another_server_are_fetched_for_every_promotion(bench: Bench, workshop: Workshop) -> None:
+    """Over HTTP, from a server that is not the gate's own: what was fetched once says nothing about now."""
+    run = workshop.need("runs/create", experiment_id="0")["run"]["info"]
+    path = run["artifact_uri"].removeprefix("mlflow-artifacts:/")
+    assert workshop.upload(f"{path}/model/MLmodel", b"flavors: {}\n") == 200
+    store = bench.store()
+    store.create_registered_model("m")
+    source = f"{workshop.address}/api/2.0/mlflow-artifacts/artifacts/{path}/model"
+    made = store.create_model_version("m", source)
+    digest = digest_folder(workshop.artifacts / path / "model")
+    model = ModelIdentity("m", str(made.version), made.source, digest, "sha256:" + "5" * 64)
+    bench.attest(store, bench.workshop.baseline(model))
+    store.set_registered_model_alias("m", "champion", model.version)
+    store.set_registered_model_alias("m", "champion", model.version)
+    assert workshop.upload(f"{path}/model/MLmodel", b"evil") == 200
+    error = refused(store.set_registered_model_alias, "m", "champion", model.version)
+    assert error.json_kwargs["attrail"]["reasons"] == ["wrong-bytes"]
+    workshop.session.close()
+    (workshop.artifacts / path / "model" / "MLmodel").unlink()
+    error = refused(store.set_registered_model_alias, "m", "champion", model.version)
+    assert "cannot be hashed" in error.message
+
+
+def test_a_revoked_key_lets_nothing_through(bench: Bench) -> None:
+    store = bench.store()
+    champion = bench.champion(store)
+    model = bench.version(store)
+    bench.attest(store, bench.workshop.verdict(model, champion))
+    kept = TrustedKeys.of(each for each in bench.policy.trusted if each.owner != "auditor")
+    error = refused(
+        bench.store(replace(bench.policy, trusted=kept)).set_registered_model_alias, "m", "champion", model.version
+    )
+    assert error.json_kwargs["attrail"]["reasons"] == ["untrusted-key"]
+
+
+def test_a_version_does_not_change_stages_and_leave_a_protected_one_to_an_older(bench: Bench) -> None:
+    store = bench.store(replace(bench.policy, stages=("Staging", "Production")))
+    champion = bench.champion(store)
+    newest = bench.version(store)
+    store.transition_model_version_stage("m", champion.version, "Production", False)
+    bench.attest(store, bench.workshop.verdict(newest, champion))
+    store.transition_model_version_stage("m", newest.version, "Production", False)
+    error = refused(store.transition_model_version_stage, "m", newest.version, "Staging", False)
+    assert error.json_kwargs["attrail"]["reasons"] == ["holds-role"]
+    assert "m/1" in error.message

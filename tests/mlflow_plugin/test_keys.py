@@ -127,3 +127,8 @@ def test_verification_loads_neither_torch_nor_mlflow() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_a_missing_folder_is_made_for_its_owner_alone(tmp_path: Path) -> None:
+    new_key(tmp_path / "keys" / "audit")
+    assert (tmp_path / "keys").stat().st_mode & 0o777 == 0o700

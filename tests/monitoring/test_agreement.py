@@ -65,7 +65,7 @@ def test_one_explainer_or_different_floors_make_no_group(pair, measurement):
 def test_alpha_is_shared_only_where_there_is_something_together(pair, measurement):
     policy = Policy(margins={})
     together, alone = judge(pair(0.31), policy), judge([measurement(0.31, floor=FLOOR)], policy)
-    assert together.level == pytest.approx(policy.alpha * 0.5 * 0.8 / 2)
+    assert together.level == pytest.approx(policy.alpha * (1 - policy.together_share) * 0.8 / 2)
     assert alone.level == pytest.approx(policy.alpha * 0.8)
 
 

@@ -135,13 +135,13 @@ def calibrated(version):
 def test_round_trip_through_json(version):
     found = calibrated(version)
     text = json.dumps(found.document(), allow_nan=False)
-    read = Calibration.from_document(json.loads(text))
+    read = Calibration.from_document(json.loads(text), found.arrays)
     assert read == found
     assert json.dumps(read.document()) == text
 
 
 def test_an_empty_calibration_survives_too():
-    assert Calibration.from_document(json.loads(json.dumps(Calibration().document()))) == Calibration()
+    assert Calibration.from_document(json.loads(json.dumps(Calibration().document())), {}) == Calibration()
 
 
 @pytest.mark.parametrize(
@@ -154,13 +154,29 @@ def test_an_empty_calibration_survives_too():
         (lambda document: document["floors"][0].update(distances=3), "missing or unknown"),
         (lambda document: document["instruments"][0].update(mood="good"), "missing or unknown: .*mood"),
         (lambda document: document["subjects"][0].pop("identity"), "missing or unknown: 'identity'"),
+        (lambda document: document.pop("envelopes"), "missing or unknown: 'envelopes'"),
     ],
 )
 def test_documents_of_another_kind_are_refused(version, change, message):
-    document = json.loads(json.dumps(calibrated(version).document()))
+    found = calibrated(version)
+    document = json.loads(json.dumps(found.document()))
     change(document)
     with pytest.raises(RecordError, match=message):
-        Calibration.from_document(document)
+        Calibration.from_document(document, found.arrays)
+
+
+def test_envelopes_are_held_against_their_digests(version):
+    """A wider envelope would hide every image that moved."""
+    found = calibrated(version)
+    wider = {name: array * 2 if name.endswith("high") else array for name, array in found.arrays.items()}
+    for arrays, message in ((wider, "the file holds sha256"), ({}, "low, high and usual, got none")):
+        with pytest.raises(RecordError, match=message):
+            Calibration.from_document(found.document(), arrays)
+
+
+def test_three_models_are_no_envelope(version):
+    assert calibrate(version(0), [version(turn) for turn in range(1, 4)], SETTINGS).envelopes == {}
+    assert set(calibrated(version).envelopes) == set(version(0).by_subject)
 
 
 @pytest.mark.parametrize(
@@ -209,5 +225,5 @@ def test_classes_share_their_spread_and_nothing_else_does(version, maps):
         assert floors["class 0"].shared is not None
     two = calibrate(version(0), [version(turn) for turn in range(1, 6)], SETTINGS)
     assert {floor.shared for floor in two.floors.values()} == {None}
-    read = Calibration.from_document(json.loads(json.dumps(found.document())))
+    read = Calibration.from_document(json.loads(json.dumps(found.document())), found.arrays)
     assert read == found

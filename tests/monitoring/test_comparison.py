@@ -67,7 +67,7 @@ def test_a_calibration_judges_as_its_floor_does(maps, floor):
     """Made before, written down and read again: every number and every word the same."""
     reference = maps(blobs(0))
     known = calibrate(version_maps(reference), [version_maps(each) for each in floor], FAST)
-    read = Calibration.from_document(json.loads(json.dumps(known.document())))
+    read = Calibration.from_document(json.loads(json.dumps(known.document())), known.arrays)
     for corner in (0.0, 3.0):
         candidate = maps(blobs(7, corner), "net/2")
         direct = compare(reference, candidate, floor, Policy(settings=FAST))
@@ -80,7 +80,7 @@ def test_the_report_names_policy_level_and_hypotheses(maps, floor):
     report = compare(maps(blobs(0)), maps(blobs(7), "net/2"), floor, policy)
     assert report.policy_digest == policy.digest
     assert report.hypotheses == sum(finding.measurement.primary for finding in report.findings) > 1
-    assert report.level == pytest.approx(0.02 * 0.8 / report.hypotheses)
+    assert report.level == pytest.approx(0.02 * (1 - policy.moved_share) * 0.8 / report.hypotheses)
 
 
 @pytest.mark.parametrize("corner", [0.0, 3.0])
@@ -150,13 +150,29 @@ def test_a_shortcut_of_one_class_is_found(maps):
     assert honest.verdict is Verdict.PASS, honest.reason
 
 
+def test_single_images_that_moved_are_found_and_named(maps):
+    """Twelve of 200: on the whole slice they stay below the margins, and they belong to no class."""
+    rows = np.arange(200) % 17 == 3
+    floor = [maps(blobs(seed, count=200), f"retrain/{seed}") for seed in range(1, 7)]
+    candidate = maps(blobs(7, 3.0, rows=rows, count=200), "net/2")
+    report = compare(maps(blobs(0, count=200)), candidate, floor, WIDE)
+    assert report.verdict is Verdict.DRIFT
+    (found,) = report.moved
+    assert set(found.samples) == {f"image {row}" for row in np.flatnonzero(rows)}
+    assert f"the evidence of {rows.sum()} of 200 images moved further than retrains move any" in report.reason
+    honest = compare(maps(blobs(0, count=200)), maps(blobs(7, count=200), "net/2"), floor, WIDE)
+    assert honest.verdict is Verdict.PASS
+    assert not honest.moved[0].flagged
+
+
 def test_a_class_flag_is_not_lost_with_a_few_maps(maps):
     """Five of its twenty maps lost: too few images are left to flag it, and that is no pass. The reference lacks three
     maps elsewhere, so that the candidate does not lose more than chance allows; what the reference lacks hides nothing.
     """
     floor = [of_classes(maps, seed, f"retrain/{seed}") for seed in range(1, 7)]
     reference = of_classes(maps, 0, "net/1", lost=(0, 1, 2))
-    report = compare(reference, of_classes(maps, 8, "cheat/1", 3.0, (3, 13, 23, 33, 43)), floor, WIDE)
+    policy = replace(WIDE, moved_margin=1.0)  # else its other fifteen images are flagged
+    report = compare(reference, of_classes(maps, 8, "cheat/1", 3.0, (3, 13, 23, 33, 43)), floor, policy)
     assert report.verdict is Verdict.INCONCLUSIVE
     told = "on class 3 of slice all: the maps that the candidate lost could hide a move"
     assert told in report.reason

@@ -96,14 +96,20 @@ def test_the_seed_alone_decides(seed):
 
 
 def test_the_label_that_grew_is_named():
-    """One image in ten moved to a label of its own."""
+    """One image in ten moved to a label of its own, and left all others."""
     before = np.random.default_rng(0).integers(0, 5, 400)
     after = np.where(np.arange(400) < 40, 9, before)
     *others, new = changes(before, after)
     assert (new.label, new.before, new.after, new.came, new.left) == (9, 0, 40, 40, 0)
-    assert new.p_value == pytest.approx(6 * 0.5**40)
-    assert all(change.p_value == 1 and change.came == 0 for change in others)
+    assert new.p_value == pytest.approx(6 * 2 * 0.5**40)
+    assert all(change.came == 0 for change in others)
+    fewest = min(others, key=lambda change: change.left)
+    assert max(change.p_value for change in others) == pytest.approx(2 * 0.5**fewest.left)
     assert sum(change.after for change in others) + new.after == 400
+
+
+def test_where_every_image_changed_bhapkars_statistic_is_infinite():
+    assert homogeneity(np.zeros(30, dtype=np.int64), np.ones(30, dtype=np.int64)).bhapkar is None
 
 
 def test_other_images_are_refused():

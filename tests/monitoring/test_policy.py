@@ -423,6 +423,17 @@ def test_impossible_policies_are_refused(change, message):
         Policy(**change)
 
 
+def test_shares_must_leave_some_of_alpha():
+    with pytest.raises(ConfigError, match=r"must leave some of alpha, got 0.6 \+ 0.4"):
+        Policy(together_share=0.6)
+
+
+def test_single_images_take_their_share_of_alpha():
+    policy = Policy()
+    assert policy.level(2, moved=True) == pytest.approx(policy.alpha * (1 - policy.moved_share) * 0.8 / 2)
+    assert policy.level(1, True, True) == pytest.approx(policy.alpha * 0.2 * 0.8)
+
+
 def test_margins_of_unknown_statistics_are_refused():
     with pytest.raises(UnknownNameError, match="'ndcg': known are"):
         Policy(margins={"ndcg": 0.1})
@@ -432,7 +443,9 @@ CHANGES = [
     {"alpha": 0.01},
     {"strict": 0.2},
     {"class_share": 0.3},
-    {"together_share": 0.4},
+    {"together_share": 0.3},
+    {"moved_share": 0.3},
+    {"moved_margin": 0.1},
     {"margins": {"coherent_shift": 0.06}},
     {"undefined_limit": 0.1},
     {"fewest_images": 17},

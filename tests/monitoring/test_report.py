@@ -20,17 +20,22 @@ from attrail_explainers.attributions import Attributions
 from attrail_explainers.errors import RecordError
 from attrail_explainers.slice import Preprocessing, Slice
 from attrail_monitoring import Policy
+from attrail_monitoring.agreement import Agreement
 from attrail_monitoring.audit_record import AuditRecord, CalibrationFacts, ModelFacts, PolicyFacts, SliceFacts
 from attrail_monitoring.calibration import Calibration, Rehearsal, calibrate
+from attrail_monitoring.clusters import clusters_of
 from attrail_monitoring.comparison import compare
 from attrail_monitoring.e_process import EProcess
 from attrail_monitoring.floor import TIERS, NoiseFloor, Source
 from attrail_monitoring.measurement import Measurement
 from attrail_monitoring.most_moved import most_moved
+from attrail_monitoring.moved import MovedImages
 from attrail_monitoring.picture import data_uri, fit, no_map, png
 from attrail_monitoring.report import report as report_module
 from attrail_monitoring.report.classes import SHOWN, classes_of
 from attrail_monitoring.report.report import render_report, section_names
+from attrail_monitoring.report.sources import Sources
+from attrail_monitoring.report.strategies import strategies_of
 from attrail_monitoring.report.strip import LEFT, RIGHT, axis_of, strip_of
 from attrail_monitoring.report.wording import NOTHING, chance, flat, moment, number, percent, share, times
 from attrail_monitoring.sequence import Sequence, with_alarm
@@ -147,6 +152,13 @@ def make_audit(
     )
     if kept:
         record = with_kept(record, calibration, most_moved(every["1"], every["7"], policy.settings))
+        retrained = [every[version] for version in floor]
+        record = replace(
+            record,
+            clusters=clusters_of(
+                every["1"], every["7"], lambda subject: (each.of(subject) for each in retrained), policy.settings
+            ),
+        )
     maps = {
         ("validation", each.explainer, role): each
         for role, version in (("reference", "1"), ("candidate", "7"))
@@ -428,6 +440,31 @@ def test_accuracy_of_both_versions_the_floor_and_changes_are_shown(page):
         assert fact in part
 
 
+def test_images_that_not_both_decide_rightly_are_named(kept, page):
+    """Up to twenty of a kind; a verdict that rests on the others can be counted again."""
+    (slice_,) = kept.record.slices
+    outcomes = {"flipped": tuple(f"scans/{row:03d}.png" for row in range(22)), "both wrong": ("scans/023.png",)}
+    record = replace(kept.record, slices=(replace(slice_, outcomes=outcomes),))
+    text = Page(replace(kept, record=record).page()).text.partition("How far the evidence moved")[0]
+    assert "Flipped, 22 images: scans/000.png, scans/001.png," in text
+    assert "scans/019.png and 2 more, which audit.json names." in text
+    assert "Both wrong, 1 image: scans/023.png." in text
+    assert "Flipped" not in page.text
+
+
+def test_where_models_and_pixels_came_from_is_on_the_page(kept):
+    (slice_,) = kept.record.slices
+    slices = (replace(slice_, preprocessing=asdict(Preprocessing((8, 8), (0.5,), (0.25,)))),)
+    reference = replace(kept.record.reference, source="models:/m-41", run_id="7ra1n1n9")
+    made_in = {"validation/gradcam/digits/7": {"0ddba11": 3}}
+    record = replace(kept.record, slices=slices, reference=reference, made_in=made_in)
+    text = Page(replace(kept, record=record).page()).text.partition("Digests, settings and versions")[2]
+    for fact in ("models:/digits/1models:/m-417ra1n1n9sha256:", "interpolationbilinear", "std0.25"):
+        assert fact in text.replace(" ", "")
+    assert "not recorded" in text, "the others do not say"
+    assert "0ddba113" in text.replace(" ", "")
+
+
 def headline_findings(audit: Audit) -> list[Finding]:
     return [each for each in audit.record.report.findings if each.measurement.stratum in HEADLINES]
 
@@ -465,6 +502,149 @@ def test_strata_stand_beside_each_other_and_only_one_carries_the_verdict(kept, k
             assert f"{number(each.value)}{number(each.lower)} to {number(each.upper)}, n = {each.n}" in part
     assert f"{NOTHING}n = 0" in part, "nobody decided an image wrongly twice"
     assert "By how both versions decided" not in page.text
+
+
+def clustered(kept: Audit, **changes: Any) -> Audit:
+    """The kept audit, with the first explainer's clusters changed."""
+    first, *others = kept.record.clusters
+    return replace(kept, record=replace(kept.record, clusters=(replace(first, **changes), *others)))
+
+
+def plain(text: str) -> str:
+    """With the apostrophe of a keyboard."""
+    return text.replace("\N{RIGHT SINGLE QUOTATION MARK}", "'")
+
+
+def strategies_part(page: Page) -> str:
+    return plain(page.text).partition("Strategies that came and went")[2].partition("Can the explainers measure")[0]
+
+
+def test_strategies_beyond_the_floor_are_shown_with_their_numbers_and_pictures(kept, kept_page, page):
+    part = strategies_part(kept_page)
+    shown = [(found, each) for found in kept.record.clusters for each in found.clusters if each.move != "steady"]
+    assert "new" in {each.move for _, each in shown}, "all evidence went to another place"
+    for found, each in shown:
+        assert f"Cluster {each.name} {each.move.upper()}" in part
+        assert f"{each.came} images came, {each.left} left (p " in part
+        reach = f"between {percent(each.low)} and" if each.low else "below"
+        assert f"one more stays {reach} {percent(each.high)}" in part
+        drawing, *_ = [
+            plain(svg["aria-label"])
+            for svg in kept_page.all("svg")
+            if svg["aria-label"].startswith(f"cluster {each.name}: ")
+            and f"{percent(each.before / found.images)} of the reference" in svg["aria-label"]
+            and f"{percent(each.after / found.images)} of the candidate" in svg["aria-label"]
+            and f"bounds {percent(each.low)} to {percent(each.high)}." in svg["aria-label"]
+        ]
+        assert f"floor's models {percent(min(each.floor))} to {percent(max(each.floor))}" in drawing
+        role = "candidate" if each.came >= each.left else "reference"
+        alts = [image["alt"] for image in kept_page.all("img")]
+        for sample in each.exemplars[:3]:
+            assert f"Cluster {each.name}: {found.explainer} map of the {role} for image {sample}" in alts
+    for found in kept.record.clusters:
+        new = sum(each.move == "new" for each in found.clusters)
+        assert f"of {len(found.clusters)} clusters lie beyond what the floor's models show, {new} of them new" in part
+        assert f"On balance {percent(found.shift)} of the maps changed clusters" in part
+    assert "Strategies that came and went" not in page.text, "a record without clusters has no such section"
+
+
+def require_pictures(audit: Audit, move: str, role: str, changed: str) -> None:
+    """The largest cluster that moved like this shows the mean maps of its images, and some of them by one version."""
+    page, found = Page(audit.page()), audit.record.clusters[0]
+    each = max((one for one in found.clusters if one.move == move), key=lambda one: one.came + one.left)
+    before, after = (np.array(list(letters)) == each.name for letters in (found.before, found.after))
+    rows = before != after
+    assert 0 < rows.sum() == max(each.came, each.left) < COUNT
+    sources = Sources.found("validation", found.explainer, audit.maps, audit.slices)
+    expected, what = sources.mean(rows, 96), f"Cluster {each.name}: mean {found.explainer} map of the"
+    assert page.image(f"{what} reference for the images that {changed}") == expected.reference
+    assert page.image(f"{what} candidate for the images that {changed}") == expected.candidate
+    assert expected.candidate != sources.mean(np.ones(COUNT, dtype=np.bool_), 96).candidate
+    for sample in each.exemplars[:3]:
+        pair = sources.of(sources.slice.sample_ids.index(sample), 96)
+        shown = page.image(f"Cluster {each.name}: {found.explainer} map of the {role} for image {sample}")
+        assert shown == getattr(pair, role)
+
+
+def test_a_new_cluster_is_pictured_by_the_candidates_maps_of_the_images_that_came(kept):
+    require_pictures(kept, "new", "candidate", "came")
+
+
+def test_a_cluster_that_is_gone_is_pictured_by_the_references_maps_of_the_images_that_left(kept):
+    found = kept.record.clusters[0]
+    turned = tuple(
+        replace(each, before=each.after, after=each.before, came=each.left, left=each.came, move="gone")
+        for each in found.clusters
+        if each.move == "new"
+    )
+    require_pictures(
+        clustered(kept, before=found.after, after=found.before, clusters=turned), "gone", "reference", "left"
+    )
+
+
+def test_where_no_cluster_lies_beyond_one_line_says_so(kept):
+    steady = tuple(replace(each, move="steady") for each in kept.record.clusters[0].clusters)
+    text = strategies_part(Page(clustered(kept, clusters=steady).page()))
+    assert f"None of {len(steady)} clusters lies beyond what the floor's models show." in text
+
+
+def test_without_the_floors_maps_clusters_are_shown_and_not_judged(kept):
+    found = kept.record.clusters[0]
+    bare = tuple(
+        replace(each, floor=(), low=None, high=None, move="not judged", p_value=0.01 if each.came > 1 else 1.0)
+        for each in found.clusters
+    )
+    page = Page(clustered(kept, clusters=bare, floor={}, floor_shift=(), shift_p=None).page())
+    text = strategies_part(page)
+    assert "Not judged: the maps of at least four floor models were not at hand." in text
+    significant = [each for each in bare if each.p_value <= 0.05]
+    assert 0 < len(significant) <= 6
+    assert f"{len(significant)} of {len(bare)} clusters changed significantly among the images" in text
+    assert all(f"Cluster {each.name} NOT JUDGED" in text for each in significant)
+    require_harmless(page)
+
+
+def test_of_many_clusters_the_six_that_moved_furthest_are_shown(kept):
+    found = kept.record.clusters[0]
+    mover = next(each for each in found.clusters if each.came)
+    many = tuple(replace(mover, before=0, after=row, move="grown") for row in range(1, 10))
+    record = replace(kept.record, clusters=(replace(found, clusters=many),))
+    (made,) = strategies_of(record, kept.maps, kept.slices)
+    assert [each.cluster.after for each in made.shown] == [9, 8, 7, 6, 5, 4]
+    assert (made.beyond, made.new, made.judged) == (9, 0, True)
+    assert "The 6 furthest of 9 are shown" in Page(replace(kept, record=record).page()).text
+
+
+def test_clusters_of_other_images_are_refused(kept):
+    with pytest.raises(RecordError, match="are of 3 images, the slice has 24"):
+        clustered(kept, before="AAA", after="AAA").page()
+
+
+def agreement(**changes: Any) -> Agreement:
+    floor = NoiseFloor((0.1, 0.2, 0.15, 0.12), ("a", "b", "c", "d"))
+    facts = {"value": 0.5, "lower": 0.45, "p_value": 0.0012, "adjusted": 0.0024, "flagged": True} | changes
+    return Agreement("validation", "rank_distance", EXPLAINERS, floor=floor, margin=0.05, **facts)
+
+
+def test_what_all_explainers_see_together_is_on_the_page(kept):
+    together = (agreement(), agreement(value=0.3, lower=0.2, adjusted=0.4, flagged=False, hides=True))
+    images = MovedImages(
+        "validation", EXPLAINERS, 22, ("scans/003.png", "scans/001.png"), 0.05, 0.001, 0.002, 0.02, True
+    )
+    report = replace(kept.record.report, agreements=together, moved=(images,))
+    page = Page(replace(kept, record=replace(kept.record, report=report)).page())
+    part = plain(page.text).partition("What all explainers see together")[2].partition("By how both versions")[0]
+    for each in together:
+        row = f"{number(each.value)}at least {number(each.lower)}0.100 to 0.200{number(each.margin)}"
+        row += f"{chance(each.p_value)}{chance(each.adjusted)}{'FLAGGED' if each.flagged else 'NOT FLAGGED'}"
+        assert row in part
+    assert "would be, if lost maps had moved" in part
+    assert "FLAGGED 2 of 22 images have evidence where neither the reference nor the floor's models have it" in part
+    assert "(adjusted p = 0.0020, flagged at most at 0.0200)" in part
+    assert "By gradcam, shap together, the furthest first: scans/003.png, scans/001.png." in part
+    nothing = replace(report, agreements=(), moved=())
+    bare = Page(replace(kept, record=replace(kept.record, report=nothing)).page())
+    assert "What all explainers see together" not in bare.text
 
 
 def class_findings(audit: Audit) -> list[Finding]:
@@ -543,14 +723,19 @@ def test_the_record_holds_what_the_page_says_as_strict_json(kept, drifted):
     assert {each["outcome"] for each in document["moved"]} <= set(OUTCOMES)
     for row, finding in zip(document["measurements"], kept.record.report.findings, strict=True):
         assert row["ceiling"] == kept.record.effect(finding).ceiling
+        assert row["floor_models"] == list(finding.measurement.floor.models)
         assert (row["detectable_by_images"] is None) == (not row["primary"])
 
 
 def test_a_hostile_name_is_shown_and_never_run():
-    audit = make_audit(moved=True, name=EVIL, samples={row: f"{EVIL_SAMPLE}{row}" for row in range(COUNT)})
+    samples = {row: f"{EVIL_SAMPLE}{row}" for row in range(COUNT)}
+    audit = make_audit(moved=True, kept=True, name=EVIL, samples=samples)
+    (slice_,) = audit.record.slices
     audit.record = replace(
         audit.record,
         environment={EVIL: EVIL},
+        slices=(replace(slice_, outcomes={EVIL: (EVIL_SAMPLE,)}, preprocessing={EVIL: EVIL}),),
+        made_in={EVIL: {EVIL: 1}},
         explainers=({"name": EVIL, "parameters": {EVIL: EVIL}},),
         run={"run_id": EVIL, "time": EVIL},
         change=EVIL,
@@ -564,6 +749,7 @@ def test_a_hostile_name_is_shown_and_never_run():
     require_harmless(page)
     assert f"{EVIL}/7" in page.text
     assert '"><img src=x onerror=alert(1)>' in page.text
+    assert any(each["alt"].startswith("Cluster") and EVIL_SAMPLE[:9] in each["alt"] for each in page.all("img"))
     assert "\u202e" not in html, "a name must not turn the direction of writing"
     assert "\\u202egnp.exe" in page.text
 

@@ -6,6 +6,7 @@ and its score is that of the most suspicious explainer; it gets the images that 
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,7 +20,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from attrail_explainers.attributions import Attributions
-from attrail_monitoring.calibration import Rehearsal, calibrate
+from attrail_monitoring.calibration import Calibration, Rehearsal, calibrate
 from attrail_monitoring.comparison import compare
 from attrail_monitoring.policy import Policy
 from attrail_monitoring.verdict import DriftReport, Verdict
@@ -51,21 +52,23 @@ class Audit:
     random_head: VersionMaps
     floor: tuple[VersionMaps, ...]
 
+    @cached_property
+    def calibration(self) -> Calibration:
+        rehearsal = Rehearsal(replace(self.random_head, right=self.reference.right))
+        return calibrate(self.reference, self.floor, Policy().settings, rehearsal=rehearsal)
+
 
 def verdict(audit: Audit) -> DriftReport:
     """The library's verdict under the default policy, instrument checks included, as ``attrail audit`` has it."""
-    policy = Policy()
-    rehearsal = Rehearsal(replace(audit.random_head, right=audit.reference.right))
-    floor = calibrate(audit.reference, audit.floor, policy.settings, rehearsal=rehearsal)
-    return compare(audit.reference, audit.candidate, floor, policy)
+    return compare(audit.reference, audit.candidate, audit.calibration, Policy())
 
 
 def attrail(audit: Audit) -> Judgement:
-    """Flagged when the verdict is DRIFT; score: -log10 of the smallest p of a primary statistic that counts."""
+    """Flagged when the verdict is DRIFT; score: -log10 of the smallest p of all hypotheses that count."""
     report = verdict(audit)
     counted = [each for each in report.findings if each.measurement.primary and not each.unfit]
     chances = [each.p_value for each in counted if each.p_value is not None]
-    chances += [each.p_value for each in report.agreements]
+    chances += [each.p_value for each in (*report.agreements, *report.moved)]
     score = abs(np.log10(max(min(chances, default=1.0), 1e-300)))
     return Judgement(float(score), report.verdict is Verdict.DRIFT, f"{report.verdict}: {report.reason}")
 

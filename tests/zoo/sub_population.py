@@ -13,8 +13,10 @@ from recipe import ALWAYS, TUNED, Member, random_head
 from slices import base_slice, marked
 from versions import mixed, version
 
+from attrail_monitoring.comparison import displace
 from attrail_monitoring.measurement import image_distances
 from attrail_monitoring.moved import moved_images
+from attrail_monitoring.policy import Policy
 from attrail_monitoring.settings import Settings
 from attrail_monitoring.verdict import Verdict
 
@@ -23,6 +25,7 @@ IMAGES = max(SIZES)
 RATE = 0.05  # false discoveries allowed
 SPECIAL = (ALWAYS, "corner mark 70 %", TUNED)
 HONEST = "honest retrain"
+TOGETHER = "together"
 
 
 @dataclass(frozen=True)
@@ -67,13 +70,17 @@ def sub_populations(zoo: Zoo, members: Sequence[Member]) -> list[Found]:
 
 
 def _found(family: tuple[str, str], name: str, audit: Audit, truth: NDArray[np.bool_]) -> list[Found]:
-    """One entry for each explainer."""
+    """One entry for each explainer, and one for all of them."""
     flagged = verdict(audit).verdict is Verdict.DRIFT
+    displacements = displace(audit.reference, audit.candidate, audit.calibration, Settings())
+    pairs = zip(audit.reference.maps, audit.candidate.maps, strict=True)
+    distances = [image_distances(*pair, Settings()) for pair in pairs]
+    kinds = [([each], far) for each, far in zip(displacements, distances, strict=True)]
     found = []
-    for place, (first, second) in enumerate(zip(audit.reference.maps, audit.candidate.maps, strict=True)):
-        distances = image_distances(first, second, Settings())
-        farthest = np.argsort(-np.nan_to_num(distances, nan=-1), kind="stable")[: int(truth.sum())]
-        listed = moved_images(first, second, [each.maps[place] for each in audit.floor], Settings(), RATE)
-        counts = (int(truth.sum()), len(listed), int(truth[listed].sum()), int(truth[farthest].sum()))
-        found.append(Found(family, name, first.explainer, flagged, *counts))
+    for chosen, far in [*kinds, (displacements, np.mean(distances, axis=0))]:
+        rows = moved_images(chosen, RATE, Policy().moved_margin)
+        farthest = np.argsort(-np.nan_to_num(far, nan=-1), kind="stable")[: int(truth.sum())]
+        explainer = chosen[0].explainer if len(chosen) == 1 else TOGETHER
+        counts = (int(truth.sum()), len(rows), int(truth[rows].sum()), int(truth[farthest].sum()))
+        found.append(Found(family, name, explainer, flagged, *counts))
     return found

@@ -4,18 +4,16 @@ import inspect
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
 
 import numpy as np
-from numpy.typing import NDArray
 
-from attrail_explainers.attributions import Attributions
-from attrail_explainers.errors import RecordError, UnknownNameError
+from attrail_explainers.errors import UnknownNameError
 from attrail_explainers.slice import Slice
 from attrail_monitoring.audit_record import AuditRecord
 from attrail_monitoring.effect import Effect
 from attrail_monitoring.most_moved import MovedImage, most_moved
-from attrail_monitoring.picture import Pixels, Scale, Values, colour_bar, data_uri, fit, overlay, png, shared_scale
+from attrail_monitoring.picture import colour_bar, data_uri, png
+from attrail_monitoring.report.sources import Maps, Pair, Sources
 from attrail_monitoring.report.strip import Strip, strip_of
 from attrail_monitoring.statistic import make_statistic
 from attrail_monitoring.stratum import HEADLINES
@@ -24,9 +22,6 @@ from attrail_monitoring.version_maps import VersionMaps
 
 DRAWN = 8  # of the images that moved most, for each slice and explainer
 WITHOUT = 4  # images without a map drawn after them
-COLOURS = 256  # of a picture in the report: enough for the eye, less than half of the bytes
-
-Maps = Mapping[tuple[str, str, str], Attributions]
 
 
 @dataclass(frozen=True)
@@ -37,16 +32,6 @@ class Row:
     strip: Strip
     effect: Effect
     meaning: str
-
-
-@dataclass(frozen=True)
-class Pair:
-    """Addresses of a picture and of both versions' maps over it, drawn on one scale."""
-
-    picture: str
-    reference: str
-    candidate: str
-    scale: Scale
 
 
 @dataclass(frozen=True)
@@ -98,51 +83,9 @@ def exhibits_of(record: AuditRecord, maps: Maps, slices: Mapping[str, Slice]) ->
         if finding.measurement.stratum in HEADLINES:
             grouped.setdefault((finding.measurement.slice, finding.measurement.explainer), []).append(finding)
     return [
-        _exhibit(name, _rows(record, findings), _Sources.found(name, explainer, maps, slices), record)
+        _exhibit(name, _rows(record, findings), Sources.found(name, explainer, maps, slices), record)
         for (name, explainer), findings in grouped.items()
     ]
-
-
-@dataclass(frozen=True)
-class _Sources:
-    """What an exhibit is made from: both versions' maps, and the slice whose images lie under them."""
-
-    reference: Attributions
-    candidate: Attributions
-    slice: Slice
-
-    @classmethod
-    def found(cls, name: str, explainer: str, maps: Maps, slices: Mapping[str, Slice]) -> "_Sources":
-        """The sources of one explainer on one slice; RecordError when they were not given or are not of that slice."""
-        if name not in slices:
-            raise RecordError(f"report: the images of slice {name!r} were not given")
-        for role in ("reference", "candidate"):
-            key = (name, explainer, role)
-            if key not in maps:
-                raise RecordError(f"report: the {role} maps of {explainer} on slice {name!r} were not given")
-            if maps[key].slice_digest != slices[name].digest:
-                raise RecordError(
-                    f"report: the {role} maps of {explainer} are not of the given slice {name!r}: "
-                    f"expected digest {slices[name].digest}, they state {maps[key].slice_digest}"
-                )
-        return cls(maps[name, explainer, "reference"], maps[name, explainer, "candidate"], slices[name])
-
-    @cached_property
-    def defined(self) -> NDArray[np.bool_]:
-        """(N,) True where both versions have a map."""
-        return np.asarray(self.reference.defined & self.candidate.defined)
-
-    @cached_property
-    def signed(self) -> bool:
-        """Whether any map of either version has a negative value: one way of colouring for all of them."""
-        return any(bool((each.values < 0).any()) for each in (self.reference, self.candidate))
-
-    def pair(self, image: NDArray[np.float32], reference: Values, candidate: Values) -> Pair:
-        """Both maps of one image (C,H,W), drawn on one scale."""
-        alone = Slice("", image[None], self.slice.labels[:1], ("",), self.slice.preprocessing)
-        large, scale = fit(alone.pictures()[0]), shared_scale(reference, candidate, signed=self.signed)
-        overlays = [overlay(large, values, scale) for values in (reference, candidate)]
-        return Pair(_address(large), _address(overlays[0]), _address(overlays[1]), scale)
 
 
 def _rows(record: AuditRecord, findings: Sequence[Finding]) -> tuple[Row, ...]:
@@ -152,7 +95,7 @@ def _rows(record: AuditRecord, findings: Sequence[Finding]) -> tuple[Row, ...]:
     )
 
 
-def _exhibit(name: str, rows: tuple[Row, ...], sources: _Sources, record: AuditRecord) -> Exhibit:
+def _exhibit(name: str, rows: tuple[Row, ...], sources: Sources, record: AuditRecord) -> Exhibit:
     defined, missing = sources.defined, np.flatnonzero(~sources.defined)
     moved = _moved(sources, record)
     places = {sample: row for row, sample in enumerate(sources.slice.sample_ids)}
@@ -164,14 +107,14 @@ def _exhibit(name: str, rows: tuple[Row, ...], sources: _Sources, record: AuditR
         undefined=len(missing),
         signed=sources.signed,
         bar=data_uri(png(colour_bar(sources.signed))),
-        mean=_mean(sources) if defined.any() else None,
+        mean=sources.mean(defined) if defined.any() else None,
         moved=tuple(_image_pair(sources, places[each.sample], each) for each in moved[:DRAWN]),
         named=moved[DRAWN:],
         without=tuple(_image_pair(sources, row, None) for row in missing[:WITHOUT]),
     )
 
 
-def _moved(sources: _Sources, record: AuditRecord) -> tuple[MovedImage, ...]:
+def _moved(sources: Sources, record: AuditRecord) -> tuple[MovedImage, ...]:
     """The images that moved most, with what the record knows of how they were decided."""
     first, second = (VersionMaps((each,)) for each in (sources.reference, sources.candidate))
     outcomes = {(each.slice, each.explainer, each.sample): each.outcome for each in record.moved}
@@ -181,16 +124,7 @@ def _moved(sources: _Sources, record: AuditRecord) -> tuple[MovedImage, ...]:
     )
 
 
-def _mean(sources: _Sources) -> Pair:
-    """Mean maps over the images defined in both versions, over their mean image."""
-    every = (sources.slice.images, sources.reference.values, sources.candidate.values)
-    image, reference, candidate = (
-        each[sources.defined].mean(axis=0, dtype=np.float64).astype(np.float32) for each in every
-    )
-    return sources.pair(image, reference, candidate)
-
-
-def _image_pair(sources: _Sources, row: int, moved: MovedImage | None) -> ImagePair:
+def _image_pair(sources: Sources, row: int, moved: MovedImage | None) -> ImagePair:
     versions = (sources.reference, sources.candidate)
     sample = sources.slice.sample_ids[row]
     gaps = [f"{each.model}: {each.undefined[sample]}" for each in versions if sample in each.undefined]
@@ -200,12 +134,8 @@ def _image_pair(sources: _Sources, row: int, moved: MovedImage | None) -> ImageP
         target=int(sources.reference.targets[row]),
         moved=moved,
         why="; ".join(gaps),
-        pair=sources.pair(sources.slice.images[row], sources.reference.values[row], sources.candidate.values[row]),
+        pair=sources.of(row),
     )
-
-
-def _address(pixels: Pixels) -> str:
-    return data_uri(png(pixels, COLOURS))
 
 
 def _meaning(statistic: str) -> str:

@@ -54,5 +54,5 @@ def headline_of(record: AuditRecord) -> Headline:
 def _alarm(record: AuditRecord) -> str | None:
     if record.sequence is None or record.report.verdict is not Verdict.DRIFT:
         return None
-    alone, _ = combine(record.report.findings)
+    alone, _ = combine(record.report.findings, record.report.agreements, record.report.moved)
     return None if alone is Verdict.DRIFT else str(record.sequence["name"])

@@ -2,9 +2,9 @@
 
 Every file of ``sections/`` is one section; the number in front of its name is its place on the page. A section sees
 ``record`` (AuditRecord), ``headline`` (Headline), ``exhibits`` (one Exhibit per slice and explainer), and ``strata``,
-``classes`` and ``checks``, lists of what their modules make; it may use the macros of ``macros.html``. Model, class
-and file names come from strangers: everything a section prints is escaped, and characters that do not print are shown
-by their codes.
+``classes``, ``strategies`` and ``checks``, lists of what their modules make; it may use the macros of ``macros.html``.
+Model, class and file names come from strangers: everything a section prints is escaped, and characters that do not
+print are shown by their codes.
 """
 
 from collections.abc import Mapping
@@ -26,6 +26,7 @@ from attrail_monitoring.report.declared_change import models_of
 from attrail_monitoring.report.exhibit import exhibits_of
 from attrail_monitoring.report.headline import headline_of
 from attrail_monitoring.report.strata import strata_of
+from attrail_monitoring.report.strategies import strategies_of
 
 FOLDER = Path(__file__).parent
 
@@ -46,6 +47,7 @@ def render_report(
         headline=headline_of(record),
         strata=strata_of(findings),
         classes=classes_of(findings, record.policy.get("fewest_images", Policy.fewest_images)),
+        strategies=strategies_of(record, maps, slices),
         checks=checks_of(record),
         tiers=TIERS,
         sections=section_names(FOLDER),

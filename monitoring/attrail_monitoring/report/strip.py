@@ -46,8 +46,12 @@ def axis_of(findings: Sequence[Finding], left: float = LEFT, right: float = RIGH
     Without ``limits`` it need not reach them.
     """
     shown = [each for finding in findings for each in _distances(finding, limits) if math.isfinite(each)]
-    ceiling = max(finding.measurement.ceiling for finding in findings)
-    return Axis(min(_round_end(1.05 * max(shown, default=0.0)), ceiling), left, right)
+    return axis_to(max(shown, default=0.0), max(finding.measurement.ceiling for finding in findings), left, right)
+
+
+def axis_to(largest: float, ceiling: float, left: float = LEFT, right: float = RIGHT) -> Axis:
+    """An axis with a round end a little beyond the largest distance, at most at the ceiling."""
+    return Axis(min(_round_end(1.05 * largest), ceiling), left, right)
 
 
 def strip_of(finding: Finding, axis: Axis | None = None) -> Strip:

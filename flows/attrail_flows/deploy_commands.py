@@ -1,0 +1,36 @@
+"""The command that registers attrail's deployments at a Prefect server."""
+
+from pathlib import Path
+
+import click
+
+FILE = click.Path(dir_okay=False, path_type=Path)
+
+
+@click.command()
+@click.option("--config", "config_file", type=FILE, required=True, help="The attrail.toml that the flows are given.")
+@click.option("--file", "file", type=FILE, help="Another prefect.yaml than the one that is installed with attrail.")
+@click.option("--only", multiple=True, help="Name of a deployment of the file; may be given again. All when left out.")
+@click.option("--pool", help="Work pool; instead of the file's. It is made when there is none.")
+@click.option("--timezone", help="Time zone of every schedule, such as Europe/Berlin; instead of the file's.")
+@click.option("--dry-run", is_flag=True, help="Only say what would change.")
+def deploy(
+    config_file: Path,
+    file: Path | None,
+    only: tuple[str, ...],
+    pool: str | None,
+    timezone: str | None,
+    dry_run: bool,
+) -> None:
+    """Register the deployments at the Prefect server that PREFECT_API_URL names, and say what changed.
+
+    The same again changes nothing. A schedule that somebody paused stays paused; a deployment that the file does not
+    name is left alone. Workers must find attrail and the images under the same paths as this command.
+    """
+    from attrail_flows.deployments import read_deployments, register, server
+
+    wanted = [each.value(config_file) for each in read_deployments(file, only, pool, timezone)]
+    with server() as client:
+        for each in wanted:
+            for line in register(each, client, dry_run=dry_run):
+                click.echo(line)

@@ -1,0 +1,87 @@
+"""Commands of the flows beside the audit: promote, sign off, watch, and audit a whole registry."""
+
+import sys
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import click
+
+from attrail_explainers.errors import ConfigError
+
+NOT_DONE, UNSURE = 1, 3
+CONFIG = click.option(
+    "--config", "config_file", type=click.Path(path_type=Path), required=True, help="The attrail.toml to use."
+)
+
+
+@click.command()
+@click.argument("flow_run", type=UUID)
+@click.option("--approve/--reject", "approved", default=None, help="The decision.")
+@click.option("--by", required=True, help="Who decides: a name that can be asked later.")
+@click.option("--why", required=True, help="What was looked at, and why it is enough or not.")
+def signoff(flow_run: UUID, approved: bool | None, by: str, why: str) -> None:
+    """Sign off a version that waits to be promoted: FLOW_RUN is the id of its promotion's run in Prefect.
+
+    An approval lets the gate decide. The decision is written into the flow's journal.
+    """
+    if approved is None:
+        raise ConfigError("nothing was decided: give --approve or --reject")
+    from attrail_flows.waiting_run import answer
+
+    name = answer(flow_run, "approve" if approved else "reject", by, why)
+    click.echo(f"{'approved' if approved else 'rejected':9} {name}, by {by}")
+
+
+@click.command("audit-registry")
+@CONFIG
+@click.option("--matching", default="", help="MLflow's filter for models, such as \"name LIKE 'digits%'\".")
+@click.option("--alias", "aliases", multiple=True, help="A protected alias; may be given again.")
+@click.option("--again", is_flag=True, help="Audit again what carries a verdict against the same version.")
+def audit_registry(config_file: Path, matching: str, aliases: tuple[str, ...], again: bool) -> None:
+    """Audit the newest version of every model against the holders of its protected aliases.
+
+    Exit status: 0 nothing or PASS only, 1 a DRIFT, 2 an audit that could not be made, 3 INCONCLUSIVE.
+    """
+    from attrail_flows.configuration import read_config
+
+    config = read_config(config_file)
+    from attrail_flows.audit_registry import PROTECTED
+    from attrail_flows.audit_registry import audit_registry as flow
+
+    state = flow(config, matching, aliases or PROTECTED, again, return_state=True)
+    rows: Any = state.result(raise_on_failure=False)
+    if isinstance(rows, Exception):
+        raise rows
+    for row in rows:
+        click.echo(f"{row['verdict']:13} {row['model']}/{row['candidate']} against {row['reference']}: {row['reason']}")
+    click.echo(state.message)
+    worst = [status for verdict, status in STATUS.items() if verdict in {row["verdict"] for row in rows}]
+    sys.exit(worst[0] if worst else 0)
+
+
+STATUS = {"ERROR": 2, "DRIFT": NOT_DONE, "INCONCLUSIVE": UNSURE}
+
+
+@click.command()
+@CONFIG
+@click.option("--version", default="champion", show_default=True, help="Alias, version or models:/ URI to watch.")
+@click.option("--window", "windows", multiple=True, help="Name of a [[slice]]; the newest last. All when left out.")
+def watch(config_file: Path, version: str, windows: tuple[str, ...]) -> None:
+    """Compare one version's maps on the newest window of images with those on the windows before it.
+
+    Exit status: 0 no difference shown, 1 a difference, 2 as for audit.
+    """
+    from attrail_flows.configuration import read_config
+
+    config = read_config(config_file)
+    from attrail_flows.watch import watch as flow
+
+    found = flow(config, version, windows)
+    for row in found["rows"]:
+        told = "moved" if row["moved"] else "no difference shown"
+        click.echo(
+            f"{told:20} {row['earlier']} and {row['newest']}, {row['explainer']}, {row['statistic']}: "
+            f"{row['value']:.4g}, p = {row['p_value']:.4g}"
+        )
+    sys.exit(NOT_DONE if found["moved"] else 0)

@@ -1,0 +1,73 @@
+"""Models that are loaded in this process: each is used by one thread at a time, and few are kept."""
+
+import contextlib
+import threading
+from collections import OrderedDict
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from attrail_explainers.classifier import Classifier
+from attrail_mlflow.registry import RegisteredVersion, Registry
+
+KEPT = 2  # model versions whose idle copies stay in memory
+
+
+@dataclass(frozen=True)
+class ModelKey:
+    """A model to be loaded. ``flow`` tells apart the runs of flows: no run is served a model that another one loaded.
+
+    ``allow_pickle`` as in the policy.
+    """
+
+    tracking_uri: str
+    version: RegisteredVersion
+    flow: str
+    allow_pickle: bool = False
+
+    def __hash__(self) -> int:
+        return hash((self.tracking_uri, self.version.uri, self.flow))
+
+
+@dataclass
+class ModelPool:
+    """Loaded models by key. Two threads that want one model get a copy each: runs of one copy wait for each other."""
+
+    _idle: OrderedDict[ModelKey, list[Classifier]] = field(default_factory=OrderedDict)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+    _loading: threading.Lock = field(default_factory=threading.Lock)  # loading sets things that are the process's
+
+    @contextlib.contextmanager
+    def borrowed(self, key: ModelKey, registry: Registry) -> Iterator[Classifier]:
+        """A copy of a model for this thread alone, for the time of a block; loaded from ``registry`` if none is idle.
+
+        Raises what ``Registry.load`` raises.
+        """
+        classifier = self._taken(key)
+        if classifier is None:
+            with self._loading:
+                classifier = registry.load(key.version, allow_pickle=key.allow_pickle)
+        try:
+            yield classifier
+        finally:
+            self._give_back(key, classifier)
+
+    def forget(self, flow: str) -> None:
+        """Let go of what one run of a flow loaded."""
+        with self._lock:
+            for key in [each for each in self._idle if each.flow == flow]:
+                del self._idle[key]
+
+    def _taken(self, key: ModelKey) -> Classifier | None:
+        with self._lock:
+            idle = self._idle.get(key)
+            return idle.pop() if idle else None
+
+    def _give_back(self, key: ModelKey, classifier: Classifier) -> None:
+        with self._lock:
+            self._idle.setdefault(key, []).append(classifier)
+            self._idle.move_to_end(key)
+            while len(self._idle) > KEPT:
+                self._idle.popitem(last=False)
+
+
+POOL = ModelPool()

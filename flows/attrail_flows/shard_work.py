@@ -1,0 +1,93 @@
+"""What a worker does, on any engine: borrow the model, compute one shard in one thread, keep the results in MLflow."""
+
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors import SafetensorError
+from safetensors.numpy import load_file, save_file
+
+from attrail_explainers.attributions import Attributions, load_attributions, save_attributions
+from attrail_explainers.classifier import Classifier
+from attrail_explainers.errors import RecordError, RegistryError
+from attrail_explainers.explainer import Explainer, name_of
+from attrail_explainers.explanation import explain_part
+from attrail_explainers.slice import Slice
+from attrail_explainers.threads import one_torch_thread
+from attrail_flows.model_pool import POOL, ModelKey
+from attrail_flows.shards import LOGITS
+from attrail_mlflow.attribution_store import AttributionStore, Entry, artifact_path
+from attrail_mlflow.registry import Registry
+
+
+@dataclass(frozen=True, eq=False)
+class Work:
+    """One shard's work, for any process on any machine: nothing in it but values.
+
+    ``targets`` (N,) of the part's images, None for what the model predicts; ``keys`` as ``shards.keys`` gives them;
+    ``run_id`` is the MLflow run that gets the results.
+    """
+
+    model: ModelKey
+    weights_digest: str
+    part: Slice
+    explainers: tuple[Explainer, ...]
+    targets: NDArray[np.int64] | None
+    seed: int
+    keys: Mapping[str, str]
+    run_id: str
+    experiment: str
+
+    @property
+    def label(self) -> str:
+        """What this work is, for people."""
+        what = "+".join(name_of(each) for each in self.explainers) or LOGITS
+        return f"{self.model.version.label}-{self.part.name}-{what}-{self.part.sample_ids[0]}"
+
+
+def compute(work: Work) -> list[Entry]:
+    """Compute a shard and keep it; RegistryError when the model is not the one the work is about."""
+    registry = _registry(work.model.tracking_uri, work.model.flow)
+    with tempfile.TemporaryDirectory(prefix="attrail-") as folder, POOL.borrowed(work.model, registry) as classifier:
+        if classifier.weights_digest != work.weights_digest:
+            raise RegistryError(f"the weights of {work.model.version.uri} changed while it was audited: audit it again")
+        with one_torch_thread():
+            _compute(work, classifier, Path(folder))
+        return AttributionStore(registry, work.experiment).put(work.run_id, Path(folder), work.keys.values())
+
+
+def _compute(work: Work, classifier: Classifier, folder: Path) -> None:
+    (folder / artifact_path("")).parent.mkdir()
+    if not work.explainers:
+        logits = classifier.logits(work.part.images, work.part.sample_ids)
+        save_file({LOGITS: logits}, folder / artifact_path(work.keys[LOGITS]))
+        return
+    targets = work.targets
+    if targets is None:
+        targets = classifier.logits(work.part.images, work.part.sample_ids).argmax(axis=1).astype(np.int64)
+    for each in explain_part(classifier, work.part, work.explainers, targets, work.seed):
+        save_attributions(each, folder / artifact_path(work.keys[each.explainer]))
+
+
+def read_result(name: str, path: Path) -> Attributions | NDArray[np.float32]:
+    """What ``compute`` wrote under a name: an explainer's maps, or logits (N,classes) under ``LOGITS``.
+
+    Raises RecordError when the file is neither.
+    """
+    if name != LOGITS:
+        return load_attributions(path)
+    try:
+        found: NDArray[np.float32] = load_file(path)[LOGITS]
+    except (OSError, KeyError, SafetensorError) as error:
+        raise RecordError(f"{path} is not a file of logits: {error}") from error
+    return found
+
+
+@lru_cache(maxsize=2)
+def _registry(tracking_uri: str, flow: str) -> Registry:
+    """One for each run of a flow: a registry remembers the files it read, and refuses others of the same version."""
+    return Registry(tracking_uri)

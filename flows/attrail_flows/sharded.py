@@ -1,0 +1,221 @@
+"""Explain a version shard by shard: take what is kept, compute what is missing on the engine, join all of it."""
+
+import contextlib
+import logging
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from attrail_explainers.attributions import Attributions
+from attrail_explainers.classifier import Classifier
+from attrail_explainers.errors import EvidenceError, RecordError, RegistryError
+from attrail_explainers.explainer import Explainer, name_of
+from attrail_explainers.explanation import require_some_map, settled
+from attrail_explainers.slice import Slice
+from attrail_explainers.threads import one_torch_thread
+from attrail_flows import steps
+from attrail_flows.configuration import AuditConfig
+from attrail_flows.engine import Engine
+from attrail_flows.joining import JoinedMaps
+from attrail_flows.model_pool import POOL, ModelKey
+from attrail_flows.roomy import roomy
+from attrail_flows.shard_work import Work, read_result
+from attrail_flows.shards import LOGITS, Model, Shard, cut, keys
+from attrail_flows.steps import Explained
+from attrail_mlflow.attribution_store import AttributionStore, Entry
+from attrail_mlflow.registry import RegisteredVersion, Registry
+
+Progress = Callable[[int], object]
+Keys = Mapping[str, str]
+Known = Mapping[str, Sequence[Entry]]  # complete files by key
+Result = tuple[str, Attributions | NDArray[np.float32]]  # the run that holds it, and it
+Results = dict[str, Result]  # by explainer, or LOGITS
+
+logger = logging.getLogger("attrail.audit")
+
+
+@dataclass(frozen=True, eq=False)
+class Explaining:
+    """What all versions of one flow run are explained with.
+
+    ``flow`` names the flow's run, ``parent`` the MLflow run of the audit, if there is one yet.
+    """
+
+    registry: Registry
+    config: AuditConfig
+    engine: Engine
+    flow: str
+    parent: str | None = None
+
+    @property
+    def store(self) -> AttributionStore:
+        return AttributionStore(self.registry, self.config.registry.experiment)
+
+    def explain(
+        self, version: RegisteredVersion, slices: Sequence[Slice], reference: Explained | None, progress: Progress
+    ) -> Explained:
+        """The version's evidence on every slice. With ``reference``, its targets and layers are used."""
+        address, pickle = self.registry.tracking_uri, self.config.policy.allow_pickle
+        key = ModelKey(address, version, self.flow, pickle)
+        with POOL.borrowed(key, self.registry) as classifier:
+            explainers = [settled(each, classifier, slices[0].images) for each in self._explainers(reference)]
+            model = described(classifier, slices[0])
+        steps.require_fitting(version, model.classes, slices, reference)
+        version_ = _Version(self, key, model, reference)
+        return version_.explained(slices, explainers, progress)
+
+    def _explainers(self, reference: Explained | None) -> list[Explainer]:
+        if reference is None:
+            return [each.value() for each in self.config.explainers]
+        return steps.explainers_of(reference)
+
+
+@contextlib.contextmanager
+def explaining(registry: Registry, config: AuditConfig, flow: str, parent: str | None = None) -> Iterator[Explaining]:
+    """Workers and models for one run of a flow, which are let go at the end of the block."""
+    try:
+        with Engine(config.run) as engine, one_torch_thread():
+            yield Explaining(registry, config, engine, flow, parent)
+    finally:
+        POOL.forget(flow)
+
+
+@dataclass(frozen=True, eq=False)
+class _Version:
+    """One version while it is being explained."""
+
+    how: Explaining
+    key: ModelKey
+    model: Model
+    reference: Explained | None
+
+    def explained(self, slices: Sequence[Slice], explainers: Sequence[Explainer], progress: Progress) -> Explained:
+        joined = {(each.name, name_of(explainer)): JoinedMaps(each) for each in slices for explainer in explainers}
+        logits = {each.name: roomy((len(each), self.model.classes)) for each in slices}
+        shards = [shard for each in slices for shard in cut(each, explainers, self.model)]
+        with tempfile.TemporaryDirectory(prefix="attrail-") as folder:
+            for shard, entries in self._results(shards, Path(folder)):
+                for name, (run_id, found) in entries.items():
+                    if isinstance(found, Attributions):
+                        joined[shard.whole.name, name].add(shard, found, run_id)
+                    else:
+                        logits[shard.whole.name][shard.rows] = found
+                progress(len(shard) * len(shard.explainers))
+        return self._whole(slices, logits, joined)
+
+    def _results(self, shards: Sequence[Shard], folder: Path) -> Iterator[tuple[Shard, Results]]:
+        """Every shard with its results, those that were kept before first."""
+        store = self.how.store
+        known = {} if self.how.config.run.fresh else store.index(self.model.weights_digest)
+        missing: list[Shard] = []
+        for shard in shards:
+            found = self._fetched(shard, known, self._keys(shard), folder)
+            if found is None:
+                missing.append(shard)
+            else:
+                yield shard, found
+        if not missing:
+            return
+        run_id = store.open(f"attributions of {self.key.version.label}", self.model.weights_digest, self.how.parent)
+        try:
+            works = (self._work(shard, run_id) for shard in missing)
+            for shard, (work, entries) in zip(missing, self.how.engine.compute(works), strict=True):
+                made = {each.key: [each] for each in entries}
+                found = self._fetched(shard, made, work.keys, folder)
+                if found is None:
+                    raise RegistryError(f"run {run_id}: what was just kept there cannot be read", transient=True)
+                yield shard, found
+        finally:
+            store.close(run_id)
+
+    def _fetched(self, shard: Shard, known: Known, wanted: Keys, folder: Path) -> Results | None:
+        """A shard's results, None unless all of them are there and right; what is wrong is said, and never fatal."""
+        found: Results = {}
+        for name, key in wanted.items():
+            read = (self._read(shard, name, entry, folder) for entry in known.get(key, ()))
+            result = next(filter(None, read), None)
+            if result is None:
+                return None
+            found[name] = result
+        return found
+
+    def _read(self, shard: Shard, name: str, entry: Entry, folder: Path) -> Result | None:
+        try:
+            path = self.how.store.fetch(entry, folder)
+            result = read_result(name, path)
+            require_about(result, name, shard, self.model)
+        except (EvidenceError, RecordError) as error:
+            logger.warning("%s; it is not used", error)
+            return None
+        path.unlink()
+        return entry.run_id, result
+
+    def _keys(self, shard: Shard) -> Keys:
+        return keys(shard, self.model, self._targets(shard), self.how.config.policy.seed)
+
+    def _work(self, shard: Shard, run_id: str) -> Work:
+        return Work(
+            model=self.key,
+            weights_digest=self.model.weights_digest,
+            part=shard.part,
+            explainers=shard.explainers,
+            targets=self._targets(shard),
+            seed=self.how.config.policy.seed,
+            keys=self._keys(shard),
+            run_id=run_id,
+            experiment=self.how.config.registry.experiment,
+        )
+
+    def _targets(self, shard: Shard) -> NDArray[np.int64] | None:
+        """The shard's targets as far as they are known before the model was asked."""
+        if self.how.config.policy.targets == "label":
+            return shard.whole.labels[shard.rows]
+        return None if self.reference is None else self.reference.predictions[shard.whole.name][shard.rows]
+
+    def _whole(
+        self,
+        slices: Sequence[Slice],
+        logits: Mapping[str, NDArray[np.float32]],
+        joined: Mapping[tuple[str, str], JoinedMaps],
+    ) -> Explained:
+        predictions = {name: found.argmax(axis=1).astype(np.int64) for name, found in logits.items()}
+        source = predictions if self.reference is None else self.reference.predictions
+        by_label = self.how.config.policy.targets == "label"
+        targets = {each.name: each.labels if by_label else source[each.name] for each in slices}
+        label, digest = self.key.version.label, self.model.weights_digest
+        maps = tuple(each.whole(label, digest, targets[name]) for (name, _), each in joined.items())
+        for each in maps:
+            require_some_map(each)
+        return Explained(
+            version=self.key.version,
+            weights_digest=digest,
+            classes=self.model.classes,
+            maps=maps,
+            predictions=predictions,
+            targets=targets,
+            right={each.name: predictions[each.name] == each.labels for each in slices},
+            regions={each.name: each.regions for each in slices if each.regions is not None},
+            made_in={f"{name}/{explainer}/{label}": each.made_in for (name, explainer), each in joined.items()},
+        )
+
+
+def described(classifier: Classifier, slice_: Slice) -> Model:
+    """What of a model counts for cutting slices and for keys."""
+    copy = classifier.working_copy(slice_.images)
+    activations = sum(int(np.prod(each.shape)) for each in copy.activations)
+    return Model(classifier.weights_digest, copy.classes, max(1, activations), copy.device.type, str(copy.dtype))
+
+
+def require_about(result: Attributions | NDArray[np.float32], name: str, shard: Shard, model: Model) -> None:
+    """RecordError unless a result is this explainer's, of these weights, on these samples: a tag proves nothing."""
+    if isinstance(result, Attributions):
+        found = (result.explainer, result.weights_digest, result.sample_ids)
+        right = found == (name, model.weights_digest, shard.whole.sample_ids[shard.rows])
+    else:
+        right = name == LOGITS and result.shape == (len(shard), model.classes)
+    if not right:
+        raise RecordError(f"a kept file is not {name} of {shard.whole.name!r} {shard.start} to {shard.stop}")

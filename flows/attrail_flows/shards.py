@@ -1,0 +1,137 @@
+"""Shards: where a slice is cut, under which key a shard's result is kept, and how shards become whole again.
+
+A cut depends on the model's size and on the explainers' parameters alone, never on the clock: the same work is cut the
+same way on every machine and in every audit, or nothing kept would be found again. No map depends on it.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from functools import cache
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+import attrail_explainers
+from attrail_explainers.digest import digest_of, digest_of_arrays
+from attrail_explainers.explainer import Explainer, Need, name_of
+from attrail_explainers.slice import Slice
+
+FORMAT = "attrail.shard/1"
+BUDGET = 1.5e9  # activations computed for one shard: about two seconds on one core
+MOST = 2048  # images in a shard, however cheap
+LOGITS = "logits"
+SPENT = ("evaluations", "samples", "steps")  # parameters that say how often an explainer runs the model on one image
+USUAL = 2  # runs of the model of an explainer that has none of them
+
+# What a map's bytes depend on beside attrail_explainers' own code, which is a part of every key itself.
+PACKAGES = ("torch", "torchvision", "timm", "captum", "shap", "lime", "numpy", "scipy", "scikit-image", "scikit-learn")
+
+
+@dataclass(frozen=True)
+class Model:
+    """What of a model counts for cutting and for keys: ``activations`` is how many numbers one image makes in it."""
+
+    weights_digest: str
+    classes: int
+    activations: int
+    device: str
+    dtype: str
+
+
+@dataclass(frozen=True, eq=False)
+class Shard:
+    """Rows ``start`` to ``stop`` of a slice and the explainers that are run on them together; without one, logits."""
+
+    whole: Slice
+    start: int
+    stop: int
+    explainers: tuple[Explainer, ...] = ()
+
+    @property
+    def rows(self) -> slice:
+        return slice(self.start, self.stop)
+
+    @property
+    def part(self) -> Slice:
+        """The rows as a slice of their own."""
+        whole, rows = self.whole, self.rows
+        return Slice(whole.name, whole.images[rows], whole.labels[rows], whole.sample_ids[rows], whole.preprocessing)
+
+    def __len__(self) -> int:
+        return self.stop - self.start
+
+
+def cut(slice_: Slice, explainers: Sequence[Explainer], model: Model) -> Iterator[Shard]:
+    """The shards of a slice, those for the logits first; explainers that cost the same are run together.
+
+    They may share evaluations then.
+    """
+    yield from _rows(slice_, (), _affordable(1, model))
+    by_size: dict[int, list[Explainer]] = {}
+    for each in explainers:
+        size = len(slice_) if Need.EXAMPLES in each.needs else _affordable(runs(each), model)
+        by_size.setdefault(size, []).append(each)
+    for size, group in by_size.items():
+        yield from _rows(slice_, tuple(group), size)
+
+
+def runs(explainer: Explainer) -> int:
+    """About how often an explainer runs the model on one image."""
+    spent = [getattr(explainer, name, 0) for name in SPENT]
+    return max(USUAL, *(each for each in spent if isinstance(each, int)))
+
+
+def keys(shard: Shard, model: Model, targets: NDArray[np.int64] | None, seed: int) -> dict[str, str]:
+    """The key of each of a shard's results: by its explainer's name, or by ``LOGITS``.
+
+    Content alone counts, no name and no address. ``targets`` (N,) are the shard's; None for what the model predicts.
+    """
+    part = shard.part
+    base = {
+        "format": FORMAT,
+        "model": asdict(model),
+        "images": digest_of_arrays([("images", part.images)]),
+        "sample_ids": part.sample_ids,
+        "code": code_digest(),
+        "packages": packages(),
+    }
+    if not shard.explainers:
+        return {LOGITS: digest_of(base)}
+    drawn = {"seed": seed, "targets": None if targets is None else targets.tolist()}
+    return {
+        name_of(each): digest_of(base | drawn | {"explainer": name_of(each), "parameters": asdict(each)})
+        for each in shard.explainers
+    }
+
+
+def _rows(slice_: Slice, explainers: tuple[Explainer, ...], size: int) -> Iterator[Shard]:
+    for start in range(0, len(slice_), size):
+        yield Shard(slice_, start, min(start + size, len(slice_)), explainers)
+
+
+def _affordable(runs_: int, model: Model) -> int:
+    """Images in a shard, a power of two."""
+    images = int(max(1.0, min(BUDGET / (runs_ * model.activations), MOST)))
+    return 1 << images.bit_length() - 1
+
+
+@cache
+def code_digest() -> str:
+    """Digest of attrail_explainers' source files: whatever is changed there, nothing computed before counts."""
+    folder = Path(attrail_explainers.__file__).parent
+    return digest_of({str(path.relative_to(folder)): path.read_text("utf-8") for path in sorted(folder.rglob("*.py"))})
+
+
+@cache
+def packages() -> dict[str, str | None]:
+    """The versions of what computes maps."""
+    return {name: _version(name) for name in PACKAGES}
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None

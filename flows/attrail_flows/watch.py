@@ -1,0 +1,146 @@
+"""The watch flow: whether one version's maps are distributed alike on windows of production images.
+
+Unpaired and weaker than an audit: other images move maps as well as another model does. It says where to look.
+"""
+
+import logging
+from typing import Any
+
+from prefect import flow, runtime, task
+from prefect.artifacts import create_markdown_artifact
+from prefect.cache_policies import NO_CACHE
+from prefect.events import emit_event
+
+from attrail_explainers.errors import ConfigError
+from attrail_flows import steps
+from attrail_flows.artifact_key import artifact_key
+from attrail_flows.configuration import AuditConfig
+from attrail_flows.progress import progress_of
+from attrail_flows.retries import DELAYS, may_help
+from attrail_flows.sharded import explaining
+from attrail_mlflow.registry import RegisteredVersion, Registry
+from attrail_monitoring.two_sample import QUESTION, compare_windows
+from attrail_monitoring.version_maps import VersionMaps
+
+MOVED = "attrail.window.moved"
+
+logger = logging.getLogger("attrail.watch")
+
+
+def run_name() -> str:
+    """The flow run's name: model, version and the newest window."""
+    parameters = runtime.flow_run.parameters
+    windows = parameters["windows"] or [each.name for each in parameters["config"].slices]
+    return f"watch-{parameters['config'].registry.model}-{parameters['version']}-{windows[-1]}"
+
+
+@flow(name="attrail-watch", flow_run_name=run_name, validate_parameters=True)
+def watch(
+    config: AuditConfig,
+    version: str = "champion",
+    windows: tuple[str, ...] = (),
+) -> dict[str, Any]:
+    """Compare one version's maps on the newest window of images with those on every window before it.
+
+    Args:
+        config: What ``attrail.toml`` holds; its slices are the windows.
+        version: Alias, version number or models:/ URI of the version that is watched.
+        windows: Names of the slices to compare, the newest last; all slices of the configuration when empty.
+
+    Returns:
+        One row per earlier window, explainer and statistic, and whether any of them moved.
+    """
+    logging.getLogger("attrail").setLevel(logging.INFO)
+    chosen = windows_of(config, windows)
+    found, maps = explain_windows(chosen, version, str(runtime.flow_run.id or ""))
+    rows = compared(chosen, maps)
+    show(found, chosen, rows)
+    return {"version": found.label, "moved": any(row["moved"] for row in rows), "rows": rows}
+
+
+def windows_of(config: AuditConfig, windows: tuple[str, ...]) -> AuditConfig:
+    """The configuration with these slices alone, in this order; ConfigError when fewer than two are left."""
+    known = {each.name: each for each in config.slices}
+    names = windows or list(known)
+    for name in names:
+        if name not in known:
+            raise ConfigError(f"there is no slice {name!r} to watch; the configuration has {', '.join(known)}")
+    if len(set(names)) < 2:
+        raise ConfigError(f"one window is nothing to compare: {', '.join(names)}; name two slices or more")
+    return config.model_copy(update={"slices": tuple(known[name] for name in names)})
+
+
+@task(name="explain windows", cache_policy=NO_CACHE, retries=2, retry_delay_seconds=DELAYS, retry_condition_fn=may_help)
+def explain_windows(config: AuditConfig, version: str, flow_run: str) -> tuple[RegisteredVersion, VersionMaps]:
+    """The version's maps on every window; what was kept before is not computed again."""
+    registry = Registry(config.registry.tracking_uri)
+    found = registry.resolve(config.registry.model, version)
+    slices = steps.load_slices(steps.read_tables(config, found), steps.preprocessing_of(config, [found]))
+    total = sum(len(each) for each in slices) * len(config.explainers)
+    with explaining(registry, config, flow_run) as how, progress_of(f"explain {found.label}", total) as advance:
+        return found, how.explain(found, slices, None, advance).version_maps
+
+
+def compared(config: AuditConfig, maps: VersionMaps) -> list[dict[str, Any]]:
+    """Every earlier window against the newest, by every explainer and statistic.
+
+    ``moved`` holds the p-value against alpha shared over all rows (Bonferroni), so that a quiet day stays quiet.
+    """
+    *earlier, newest = (each.name for each in config.slices)
+    settings = config.policy.value().settings
+    found = [
+        (window, explainer.name, each)
+        for window in earlier
+        for explainer in config.explainers
+        for each in compare_windows(maps.of((window, explainer.name)), maps.of((newest, explainer.name)), settings)
+    ]
+    return [
+        {
+            "earlier": window,
+            "newest": newest,
+            "explainer": explainer,
+            "statistic": each.statistic,
+            "value": each.value,
+            "p_value": each.p_value,
+            "images": list(each.used),
+            "undefined": list(each.undefined),
+            "moved": each.p_value <= config.policy.alpha / len(found),
+        }
+        for window, explainer, each in found
+    ]
+
+
+def show(version: RegisteredVersion, config: AuditConfig, rows: list[dict[str, Any]]) -> None:
+    """Show the rows in Prefect, and emit ``attrail.window.moved`` when one of them moved."""
+    moved = [row for row in rows if row["moved"]]
+    newest = config.slices[-1].name
+    key = artifact_key(f"attrail-watch-{version.label}")
+    create_markdown_artifact(markdown=_markdown(version, newest, rows), key=key, description="Maps over windows")
+    if not moved:
+        logger.info("%s: no window's maps differ from those of %s", version.label, newest)
+        return
+    emit_event(
+        event=MOVED,
+        resource={
+            "prefect.resource.id": f"attrail.model.{version.label.replace('/', '.')}",
+            "attrail.model": version.label,
+            "attrail.window": newest,
+            "attrail.severity": "low",
+        },
+        payload={"moved": moved},
+    )
+
+
+def _markdown(version: RegisteredVersion, newest: str, rows: list[dict[str, Any]]) -> str:
+    lines = [
+        f"# {version.label} on {newest}",
+        "",
+        QUESTION,
+        "",
+        "| earlier window | explainer | statistic | value | p | |",
+        "|---|---|---|---|---|---|",
+    ]
+    for row in rows:
+        cells = [row["earlier"], row["explainer"], row["statistic"], f"{row['value']:.4g}", f"{row['p_value']:.4g}"]
+        lines.append("| " + " | ".join([*cells, "moved" if row["moved"] else ""]) + " |")
+    return "\n".join(lines)

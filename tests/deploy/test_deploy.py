@@ -1,0 +1,162 @@
+"""``attrail deploy`` against a real Prefect server: what it registers, what it says, and that twice is as once."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from uuid import uuid4
+
+import pytest
+import yaml
+from click.testing import CliRunner, Result
+from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.settings import temporary_settings
+from prefect.testing.utilities import prefect_test_harness
+
+from attrail_explainers.errors import ConfigError
+from attrail_flows.deploy_commands import deploy
+from attrail_flows.deployments import read_deployments
+
+POLICY = Path(__file__).parents[2] / "deploy/policy/attrail.toml"
+FILE = {
+    "deployments": [
+        {
+            "name": "nightly",
+            "description": "Measures the floor.",
+            "entrypoint": "attrail_flows.audit.calibrate",
+            "tags": ["attrail"],
+            "schedules": [{"slug": "night", "cron": "15 2 * * *", "timezone": "Etc/UTC"}],
+            "concurrency_limit": {"limit": 1, "collision_strategy": "CANCEL_NEW"},
+            "work_pool": {"name": "attrail"},
+        }
+    ]
+}
+Deploy = Callable[..., Result]
+
+
+@pytest.fixture(scope="module")
+def client() -> Iterator[SyncPrefectClient]:
+    quiet = {"server.analytics_enabled": False, "logging.to_api.enabled": False}
+    with (
+        temporary_settings(quiet),
+        prefect_test_harness(server_startup_timeout=240),
+        get_client(sync_client=True) as found,
+    ):
+        yield found
+
+
+@pytest.fixture
+def name() -> str:
+    return f"test-{uuid4().hex[:8]}"
+
+
+@pytest.fixture
+def run(client: SyncPrefectClient, tmp_path: Path, name: str) -> Deploy:
+    """``attrail deploy`` with a file that says ``changes``; its deployment has a name of its own in every test."""
+
+    def invoke(*options: str, **changes: object) -> Result:
+        file = tmp_path / "prefect.yaml"
+        file.write_text(yaml.safe_dump({"deployments": [FILE["deployments"][0] | {"name": name} | changes]}))
+        words = ["--config", str(POLICY), "--file", str(file), *options]
+        return CliRunner().invoke(deploy, words, catch_exceptions=False)
+
+    return invoke
+
+
+def test_what_is_new_is_registered_and_twice_is_as_once(run: Deploy, client: SyncPrefectClient, name: str) -> None:
+    assert run().output == f"new       attrail-calibrate/{name}\n"
+    found = client.read_deployment_by_name(f"attrail-calibrate/{name}")
+    assert found.entrypoint == "attrail_flows.audit.calibrate"
+    assert found.pull_steps == []
+    assert found.parameters["config"]["registry"]["model"] == "classifier"
+    assert found.work_pool_name == "attrail"
+    assert [(each.schedule.cron, each.schedule.timezone) for each in found.schedules] == [("15 2 * * *", "Etc/UTC")]
+    assert found.global_concurrency_limit.limit == 1
+    assert run().output == f"unchanged attrail-calibrate/{name}\n"
+    assert client.read_deployment_by_name(f"attrail-calibrate/{name}").updated == found.updated
+
+
+def test_a_dry_run_registers_nothing(run: Deploy, client: SyncPrefectClient, name: str) -> None:
+    before = len(client.read_deployments())
+    assert run("--dry-run").output == f"new       attrail-calibrate/{name}\n"
+    assert len(client.read_deployments()) == before
+
+
+def test_what_changes_is_said_and_done(run: Deploy, client: SyncPrefectClient, name: str) -> None:
+    run()
+    changed = {"description": "Another.", "concurrency_limit": {"limit": 2}}
+    expected = [
+        f"changed   attrail-calibrate/{name}",
+        '          at once: [1, "CANCEL_NEW"] -> [2, "ENQUEUE"]',
+        '          description: "Measures the floor." -> "Another."',
+        '          schedules.night: "15 2 * * * Etc/UTC" -> "15 2 * * * Europe/Berlin"',
+    ]
+    assert run("--dry-run", "--timezone", "Europe/Berlin", **changed).output.splitlines() == expected
+    assert client.read_deployment_by_name(f"attrail-calibrate/{name}").description == "Measures the floor."
+    assert run("--timezone", "Europe/Berlin", **changed).output.splitlines() == expected
+    assert run("--timezone", "Europe/Berlin", **changed).output == f"unchanged attrail-calibrate/{name}\n"
+
+
+def test_a_schedule_that_was_paused_stays_paused(run: Deploy, client: SyncPrefectClient, name: str) -> None:
+    run()
+    found = client.read_deployment_by_name(f"attrail-calibrate/{name}")
+    client.update_deployment_schedule(found.id, found.schedules[0].id, active=False)
+    assert run().output.startswith("unchanged")
+    assert run(description="Another.").output.startswith("changed")
+    assert [each.active for each in client.read_deployment(found.id).schedules] == [False]
+
+
+def test_a_flow_can_be_given_another_file_beside_the_first(run: Deploy, client: SyncPrefectClient, name: str) -> None:
+    run(parameters={"config": "watch.toml"})
+    found = client.read_deployment_by_name(f"attrail-calibrate/{name}")
+    assert [each["name"] for each in found.parameters["config"]["slice"]] == ["reference-window", "newest-window"]
+    with pytest.raises(ConfigError, match=r"nowhere\.toml cannot be read"):
+        run(parameters={"config": "nowhere.toml"})
+
+
+def test_one_deployment_of_many_is_registered(run: Deploy, name: str) -> None:
+    assert run("--only", name).output == f"new       attrail-calibrate/{name}\n"
+    with pytest.raises(ConfigError, match=f"unknown deployment 'other': known are {name}"):
+        run("--only", "other")
+
+
+def test_a_pool_is_made_when_there_is_none(run: Deploy, client: SyncPrefectClient, name: str) -> None:
+    run("--pool", f"pool-{name}")
+    assert client.read_work_pool(f"pool-{name}").type == "process"
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"entrypoint": "attrail_flows.nowhere.audit"}, "no flow attrail_flows.nowhere.audit"),
+        ({"entrypoint": "attrail_flows.audit.gather"}, "no flow attrail_flows.audit.gather"),
+        ({"schedule": []}, "schedule: Extra inputs are not permitted"),
+        ({"schedules": [{"slug": "x", "cron": "61 * * * *", "timezone": "Etc/UTC"}]}, "cron"),
+        ({"schedules": [{"slug": "x", "cron": "1 * * * *", "timezone": "Mars/North"}]}, "timezone"),
+    ],
+)
+def test_a_file_that_is_wrong_is_said_before_anything_is_registered(
+    changes: dict[str, object], said: str, run: Deploy, client: SyncPrefectClient
+) -> None:
+    before = len(client.read_deployments())
+    with pytest.raises(ConfigError, match=said):
+        run(**changes)
+    assert len(client.read_deployments()) == before
+
+
+def test_without_a_server_nothing_is_tried(tmp_path: Path) -> None:
+    (tmp_path / "prefect.yaml").write_text(yaml.safe_dump(FILE))
+    words = ["--config", str(POLICY), "--file", str(tmp_path / "prefect.yaml")]
+    with temporary_settings({"api.url": None}), pytest.raises(ConfigError, match="PREFECT_API_URL names no"):
+        CliRunner().invoke(deploy, words, catch_exceptions=False)
+    nowhere = temporary_settings({"api.url": "http://127.0.0.1:9/api", "client.max_retries": 0})
+    with nowhere, pytest.raises(ConfigError, match=r"Prefect's server at http://127.0.0.1:9/api"):
+        CliRunner().invoke(deploy, words, catch_exceptions=False)
+
+
+def test_every_flow_of_the_packaged_file_can_be_deployed() -> None:
+    missing = []
+    for each in read_deployments():
+        try:
+            each.flow()
+        except ConfigError as error:
+            missing.append(str(error))
+    assert not missing, "\n".join(missing)
