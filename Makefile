@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 export GOMP_SPINCOUNT := 1000
 
-.PHONY: demo test check bench bench-audit families zoo clean
+.PHONY: demo test check bench bench-audit families zoo gate promotion scale end-to-end clean
 
 demo: .venv/ready  ## train, register, audit an honest retrain and a cheat
 	$(BIN)/python deploy/demo/demo.py
@@ -27,11 +27,29 @@ families: .venv/ready  ## which explainer works on which family of models; write
 zoo: .venv/ready  ## error rates of the verdict and of the detectors in use, on models trained here; writes monitoring/ZOO.md
 	$(BIN)/python tests/zoo --workers 2
 
+gate: .venv/postgres  ## attacks on every setting of the server, latency, changed evidence; writes mlflow_plugin/ATTACKS.md
+	$(BIN)/python tests/gate
+	$(BIN)/python tests/simulations/mutations.py 10000
+	$(BIN)/python tests/simulations/gate_latency.py --page
+
+promotion: .venv/ready  ## after make demo: refused, audited, promoted, weights swapped, refused
+	$(BIN)/python deploy/demo/promotion.py
+
+end-to-end: .venv/postgres  ## compose.yaml's services for real on this machine: webhook, audit, sign-off, promotion; needs PostgreSQL
+	$(BIN)/python -m pytest -q -s tests/end_to_end/story.py
+
+scale: .venv/ready  ## a second audit against the first, every engine by one worker and two, memory over 100,000 images
+	$(BIN)/python tests/scale
+
 bench-audit: .venv/bench  ## two versions, 256 photographs, three methods: how long altogether
 	$(BIN)/python tests/bench/whole.py
 
 .venv/bench: .venv/ready
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev,bench]'
+	touch $@
+
+.venv/postgres: .venv/ready
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev,postgres]'
 	touch $@
 
 .venv/ready: pyproject.toml constraints.txt
@@ -41,4 +59,4 @@ bench-audit: .venv/bench  ## two versions, 256 photographs, three methods: how l
 	touch $@
 
 clean:
-	rm -rf .venv .demo
+	rm -rf .venv .demo .promotion

@@ -89,8 +89,9 @@ def test_a_version_that_is_registered_is_audited(
 
 def test_what_drifted_is_refused(stage: Stage, client: mlflow.MlflowClient) -> None:
     assert "[verdict-drift]" in stage.run("gate", "models:/digits/8", status=1)
-    with pytest.raises(mlflow.MlflowException, match="verdict-drift"):
-        client.set_registered_model_alias("digits", "Champion", "8")
+    for alias, reason in (("champion", "verdict-drift"), ("Champion", "misspelt")):
+        with pytest.raises(mlflow.MlflowException, match=reason):
+            client.set_registered_model_alias("digits", alias, "8")
     assert holder(client) == "1"
 
 

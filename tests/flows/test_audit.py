@@ -128,10 +128,11 @@ def test_strategies_are_compared_with_the_floors_own(audited: Callable[[str], Au
             assert list(found["floor"]) == [each["label"] for each in document["floor"]]
             assert len(found["before"]) == len(found["after"]) == 48
             assert all(len(each["floor"]) == 5 for each in found["clusters"])
-    shap = document["clusters"][1]
-    assert shap["shift"] > max(shap["floor_shift"])
-    assert {"new"} <= {each["move"] for each in shap["clusters"]}
-    assert {each["move"] for found in audited("7")[1]["clusters"] for each in found["clusters"]} == {"steady"}
+    honest, cheat = (audited(candidate)[1]["clusters"][1] for candidate in ("7", "8"))
+    assert cheat["shift"] > max(cheat["floor_shift"])
+    assert cheat["shift_p"] < honest["shift_p"]
+    new = [sum(each["move"] == "new" for each in found["clusters"]) for found in (honest, cheat)]
+    assert new[0] < new[1]
 
 
 def test_the_candidates_maps_lie_on_the_stamp_and_the_champions_do_not(audited: Callable[[str], Audit]) -> None:

@@ -1,6 +1,7 @@
 """Servers that must not start: they would look guarded, and not be."""
 
 import os
+import re
 import signal
 import subprocess
 from collections.abc import Mapping
@@ -65,7 +66,8 @@ class Start:
             raise AssertionError(f"{self.name}: the server runs") from error
         assert process.returncode != 0, said
         assert self.said in said, said
-        return next(line for line in said.splitlines() if self.said in line).strip()
+        line = next(line for line in said.splitlines() if self.said in line)
+        return re.sub(r"^.*?(mlflow\.cli|ConfigError): ", "", line).replace(f"{folder}/", "")
 
 
 STARTS = [
