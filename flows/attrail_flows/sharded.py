@@ -62,6 +62,7 @@ class Explaining:
         address, pickle = self.registry.tracking_uri, self.config.policy.allow_pickle
         key = ModelKey(address, version, self.flow, pickle)
         with POOL.borrowed(key, self.registry) as classifier:
+            require_answer(classifier, slices[0])
             explainers = [settled(each, classifier, slices[0].images) for each in self._explainers(reference)]
             model = described(classifier, slices[0])
         steps.require_fitting(version, model.classes, slices, reference)
@@ -201,6 +202,11 @@ class _Version:
             regions={each.name: each.regions for each in slices if each.regions is not None},
             made_in={f"{name}/{explainer}/{label}": each.made_in for (name, explainer), each in joined.items()},
         )
+
+
+def require_answer(classifier: Classifier, slice_: Slice) -> None:
+    """Raises what ``Classifier.logits`` raises: whether a model gives numbers comes before where its evidence lies."""
+    classifier.logits(slice_.images[:1], slice_.sample_ids[:1])
 
 
 def described(classifier: Classifier, slice_: Slice) -> Model:
