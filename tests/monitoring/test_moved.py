@@ -192,7 +192,7 @@ def test_lost_maps_may_hide_a_move():
 
 
 def test_the_level_is_held_on_real_maps(maps):
-    """Honest candidates against honest references and floors: at most one false flag in twelve audits at one half."""
+    """Honest candidates against honest references and floors: at most one false flag in twelve audits, at .02 each."""
     flags = 0
     for models, retrain, _ in rotations():
         reference, *floor = (maps(honest(seed), f"net/{seed}") for seed in models)
