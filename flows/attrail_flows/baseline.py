@@ -11,9 +11,12 @@ from dataclasses import asdict
 from pathlib import Path
 
 from attrail_explainers.attributions import Attributions
-from attrail_flows import calibration_steps, steps
+from attrail_flows import calibration_steps
+from attrail_flows.audit_facts import environment
 from attrail_flows.configuration import AuditConfig
+from attrail_flows.explained import explain_version
 from attrail_flows.progress import progress_of
+from attrail_flows.slices import read_slices
 from attrail_mlflow.audit_run import audit_run
 from attrail_mlflow.baseline import Baseline, InstrumentCheck
 from attrail_mlflow.baseline_run import BaselineEvidence, keep_baseline
@@ -32,10 +35,10 @@ def baseline(config: AuditConfig, model_uri: str) -> Baseline:
     policy = config.policy.value()
     registry = Registry(config.registry.tracking_uri)
     version = registry.resolve(config.registry.model, model_uri)
-    slices = steps.load_slices(steps.read_tables(config, version), steps.preprocessing_of(config, [version]))
+    slices = read_slices(config, version)
     maps = sum(len(each) for each in slices) * len(config.explainers)
     with progress_of(f"explain {version.label}", 2 * maps) as advance:
-        explained = steps.explain_version(registry, version, slices, config, progress=advance)
+        explained = explain_version(registry, version, slices, config, progress=advance)
         classifier = registry.load(version, allow_pickle=config.policy.allow_pickle)
         head = calibration_steps.random_head(classifier, slices, config, explained, advance)
     found = calibrate(explained.version_maps, [], policy.settings, rehearsal=Rehearsal(head))
@@ -48,7 +51,7 @@ def baseline(config: AuditConfig, model_uri: str) -> Baseline:
         policy=asdict(policy),
         policy_digest=policy.digest,
         config=shown,
-        environment=steps.environment(),
+        environment=environment(),
     )
     with (
         audit_run(registry, config.registry.experiment, f"baseline of {version.label}") as run,

@@ -15,9 +15,9 @@ from attrail_explainers.explainer import Explainer, Trait
 from attrail_explainers.explanation import explain_slice
 from attrail_explainers.randomisation import head_weights, shuffled
 from attrail_explainers.slice import Slice
-from attrail_flows import steps
 from attrail_flows.configuration import AuditConfig
-from attrail_flows.steps import Explained, Versions
+from attrail_flows.explained import Explained, explainer_facts, explainers_of, model_facts
+from attrail_flows.versions import Versions
 from attrail_mlflow.calibration_run import find_calibration, keep_calibration
 from attrail_mlflow.registry import Registry
 from attrail_monitoring.audit_record import CalibrationFacts, ModelFacts
@@ -51,7 +51,7 @@ def calibration_key(config: AuditConfig, versions: Versions, slices: Sequence[Sl
             "floor": floor,
             "slices": {each.name: each.digest for each in slices},
             "targets": {name: found.tolist() for name, found in reference.targets.items()},
-            "explainers": steps.explainer_facts(reference),
+            "explainers": explainer_facts(reference),
             "settings": asdict(policy.settings),
             "statistics": statistic_names(),
         }
@@ -94,11 +94,11 @@ def measure(
     document = calibration.document() | {
         "key": key,
         "time": datetime.now(UTC).isoformat(timespec="seconds"),
-        "reference": asdict(steps.model_facts(reference, "reference")),
-        "floor": [asdict(steps.model_facts(each, "floor")) for each in floor],
+        "reference": asdict(model_facts(reference, "reference")),
+        "floor": [asdict(model_facts(each, "floor")) for each in floor],
         "accuracy": {each.name: {other.version.label: other.accuracy[each.name] for other in floor} for each in slices},
         "slices": {each.name: each.digest for each in slices},
-        "explainers": steps.explainer_facts(reference),
+        "explainers": explainer_facts(reference),
     }
     title = f"floor of {reference.version.label}: {len(others)} {source}"
     with tempfile.TemporaryDirectory(prefix="attrail-") as folder:
@@ -113,7 +113,7 @@ def measure(
 
 def rehearsed(config: AuditConfig, reference: Explained, floor: Sequence[Explained], slices: Sequence[Slice]) -> int:
     """How many maps ``measure`` computes."""
-    explainers = steps.explainers_of(reference)
+    explainers = explainers_of(reference)
     aware = sum(Trait.UNTARGETED not in each.traits for each in explainers)
     drawing = sum(Trait.RANDOM in each.traits for each in explainers)
     again = REPEATS * drawing if source_of(config) == "repeats" else 2 * drawing if floor else 0
@@ -146,7 +146,7 @@ def random_head(
     classifier: Classifier, slices: Sequence[Slice], config: AuditConfig, reference: Explained, progress: Progress
 ) -> VersionMaps:
     """The reference with a random classification layer, by the explainers that look at the class."""
-    aware = [each for each in steps.explainers_of(reference) if Trait.UNTARGETED not in each.traits]
+    aware = [each for each in explainers_of(reference) if Trait.UNTARGETED not in each.traits]
     seed = seed_of("random head", config.policy.seed)
     head = shuffled(classifier, classifier.working_copy(slices[0].images), head_weights, seed)
     return _explained(head, slices, aware, reference, config.policy.seed, progress)
@@ -162,7 +162,7 @@ def _again(
     progress: Progress,
 ) -> tuple[VersionMaps, VersionMaps] | None:
     """Reference and one retrain with other draws, by the explainers that draw; None when there is no retrain."""
-    drawing = [each for each in steps.explainers_of(reference) if Trait.RANDOM in each.traits]
+    drawing = [each for each in explainers_of(reference) if Trait.RANDOM in each.traits]
     if not retrain or not drawing:
         return None
     seed = seed_of("again", config.policy.seed)
@@ -178,7 +178,7 @@ def _repeats(
     found = []
     for turn in range(1, REPEATS + 1):
         seed = seed_of("repeat", config.policy.seed, turn)
-        drawing = [each for each in steps.explainers_of(reference) if Trait.RANDOM in each.traits]
+        drawing = [each for each in explainers_of(reference) if Trait.RANDOM in each.traits]
         drawn = _explained(classifier, slices, drawing, reference, seed, progress).by_subject if drawing else {}
         maps = [drawn.get((each.slice_name, each.explainer), each) for each in reference.maps]
         as_before = [

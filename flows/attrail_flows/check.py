@@ -10,10 +10,10 @@ from numpy.typing import NDArray
 from attrail_explainers.assessment import Assessment, assess_slice, chosen_checks
 from attrail_explainers.classifier import Classifier
 from attrail_explainers.slice import Slice
-from attrail_flows import steps
 from attrail_flows.configuration import AuditConfig
 from attrail_flows.progress import progress_of
-from attrail_mlflow.registry import RegisteredVersion, Registry
+from attrail_flows.slices import read_slices
+from attrail_mlflow.registry import Registry
 from attrail_monitoring.curves import Panel, draw_curves
 
 PANELS = {
@@ -36,7 +36,7 @@ def check_to_folder(
     explainer = chosen.explainers[0].value()
     registry = Registry(config.registry.tracking_uri)
     version = registry.resolve(config.registry.model, model_uri)
-    slice_ = _slice(chosen, version)
+    (slice_,) = read_slices(chosen, version)
     classifier = registry.load(version, allow_pickle=config.policy.allow_pickle)
     targets = _targets(config, classifier, slice_)
     with progress_of(f"check {explainer_name} of {version.label}", len(slice_) * (1 + len(checks))) as advance:
@@ -49,12 +49,6 @@ def check_to_folder(
         title = f"{explainer_name}, {version.label}, {slice_name} ({len(slice_)} images)"
         (folder / "curves.png").write_bytes(draw_curves(panels, title))
     return found
-
-
-def _slice(config: AuditConfig, version: RegisteredVersion) -> Slice:
-    tables = steps.read_tables(config, version)
-    (slice_,) = steps.load_slices(tables, steps.preprocessing_of(config, [version]))
-    return slice_
 
 
 def _targets(config: AuditConfig, classifier: Classifier, slice_: Slice) -> NDArray[np.int64]:

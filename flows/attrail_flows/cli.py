@@ -125,7 +125,7 @@ def calibrate(config_file: Path, reference: str | None, runner: str | None, work
     from attrail_flows.terminal import print_calibration
 
     config = read_config(config_file, reference).run_with(runner, workers, fresh)
-    from attrail_flows.audit import calibrate as flow
+    from attrail_flows.calibrate import calibrate as flow
 
     print_calibration(flow(config))
 

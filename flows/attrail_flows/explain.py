@@ -6,9 +6,10 @@ from pathlib import Path
 import numpy as np
 
 from attrail_explainers.attributions import save_attributions
-from attrail_flows import steps
 from attrail_flows.configuration import AuditConfig
+from attrail_flows.explained import explain_version
 from attrail_flows.progress import progress_of
+from attrail_flows.slices import read_slices
 from attrail_mlflow.evidence import slug
 from attrail_mlflow.registry import Registry
 from attrail_monitoring.picture import fit, overlay, png, shared_scale
@@ -21,10 +22,9 @@ def explain_to_folder(
     chosen = config.narrowed(explainer_name, slice_name)
     registry = Registry(config.registry.tracking_uri)
     version = registry.resolve(config.registry.model, model_uri)
-    tables = steps.read_tables(chosen, version)
-    slices = steps.load_slices(tables, steps.preprocessing_of(chosen, [version]))
+    slices = read_slices(chosen, version)
     with progress_of(f"explain {version.label}", len(slices[0])) as advance:
-        explained = steps.explain_version(registry, version, slices, chosen, progress=advance)
+        explained = explain_version(registry, version, slices, chosen, progress=advance)
     (maps,) = explained.maps
     save_attributions(maps, folder / "maps.safetensors")
     signed = bool((maps.values < 0).any())

@@ -17,15 +17,14 @@ from attrail_explainers.explainer import Explainer, name_of
 from attrail_explainers.explanation import require_some_map, settled
 from attrail_explainers.slice import Slice
 from attrail_explainers.threads import one_torch_thread
-from attrail_flows import steps
 from attrail_flows.configuration import AuditConfig
 from attrail_flows.engine import Engine
+from attrail_flows.explained import Explained, explainers_for, require_fitting
 from attrail_flows.joining import JoinedMaps
 from attrail_flows.model_pool import POOL, ModelKey
 from attrail_flows.roomy import roomy
 from attrail_flows.shard_work import Work, read_result
 from attrail_flows.shards import LOGITS, Model, Shard, cut, keys
-from attrail_flows.steps import Explained
 from attrail_mlflow.attribution_store import AttributionStore, Entry
 from attrail_mlflow.registry import RegisteredVersion, Registry
 
@@ -63,16 +62,13 @@ class Explaining:
         key = ModelKey(address, version, self.flow, pickle)
         with POOL.borrowed(key, self.registry) as classifier:
             require_answer(classifier, slices[0])
-            explainers = [settled(each, classifier, slices[0].images) for each in self._explainers(reference)]
+            explainers = [
+                settled(each, classifier, slices[0].images) for each in explainers_for(self.config, reference)
+            ]
             model = described(classifier, slices[0])
-        steps.require_fitting(version, model.classes, slices, reference)
+        require_fitting(version, model.classes, slices, reference)
         version_ = _Version(self, key, model, reference)
         return version_.explained(slices, explainers, progress)
-
-    def _explainers(self, reference: Explained | None) -> list[Explainer]:
-        if reference is None:
-            return [each.value() for each in self.config.explainers]
-        return steps.explainers_of(reference)
 
 
 @contextlib.contextmanager

@@ -12,12 +12,12 @@ from prefect.cache_policies import NO_CACHE
 from prefect.events import emit_event
 
 from attrail_explainers.errors import ConfigError
-from attrail_flows import steps
 from attrail_flows.artifact_key import artifact_key
 from attrail_flows.configuration import AuditConfig
 from attrail_flows.progress import progress_of
 from attrail_flows.retries import DELAYS, may_help
 from attrail_flows.sharded import explaining
+from attrail_flows.slices import read_slices
 from attrail_mlflow.registry import RegisteredVersion, Registry
 from attrail_monitoring.two_sample import QUESTION, compare_windows
 from attrail_monitoring.version_maps import VersionMaps
@@ -75,7 +75,7 @@ def explain_windows(config: AuditConfig, version: str, flow_run: str) -> tuple[R
     """The version's maps on every window; what was kept before is not computed again."""
     registry = Registry(config.registry.tracking_uri)
     found = registry.resolve(config.registry.model, version)
-    slices = steps.load_slices(steps.read_tables(config, found), steps.preprocessing_of(config, [found]))
+    slices = read_slices(config, found)
     total = sum(len(each) for each in slices) * len(config.explainers)
     with explaining(registry, config, flow_run) as how, progress_of(f"explain {found.label}", total) as advance:
         return found, how.explain(found, slices, None, advance).version_maps

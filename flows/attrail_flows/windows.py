@@ -2,9 +2,10 @@
 
 from collections.abc import Iterator
 
-from attrail_flows import steps
 from attrail_flows.configuration import AuditConfig
+from attrail_flows.explained import explain_version
 from attrail_flows.progress import progress_of
+from attrail_flows.slices import read_slices
 from attrail_mlflow.registry import Registry
 from attrail_monitoring.two_sample import QUESTION, compare_windows
 
@@ -14,10 +15,9 @@ def window_lines(config: AuditConfig, model_uri: str, windows: tuple[str, str], 
     chosen = config.narrowed(explainer_name, *windows)
     registry = Registry(config.registry.tracking_uri)
     version = registry.resolve(config.registry.model, model_uri)
-    tables = steps.read_tables(chosen, version)
-    slices = steps.load_slices(tables, steps.preprocessing_of(chosen, [version]))
+    slices = read_slices(chosen, version)
     with progress_of(f"explain {version.label}", sum(len(each) for each in slices)) as advance:
-        explained = steps.explain_version(registry, version, slices, chosen, progress=advance)
+        explained = explain_version(registry, version, slices, chosen, progress=advance)
     first, second = explained.maps
     for found in compare_windows(first, second, config.policy.value().settings):
         alike = "differ" if found.p_value <= config.policy.alpha else "no difference shown"

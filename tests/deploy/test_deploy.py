@@ -8,12 +8,16 @@ import pytest
 import yaml
 from click.testing import CliRunner, Result
 from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.client.schemas.actions import WorkPoolCreate
+from prefect.events.schemas.automations import AutomationCore
+from prefect.exceptions import ObjectNotFound
 from prefect.settings import temporary_settings
 from prefect.testing.utilities import prefect_test_harness
 
 from attrail_explainers.errors import ConfigError
 from attrail_flows.deploy_commands import deploy
 from attrail_flows.deployments import read_deployments
+from attrail_flows.silent_runs import NAME, wanted
 
 POLICY = Path(__file__).parents[2] / "deploy/policy/attrail.toml"
 FILE = {
@@ -21,7 +25,7 @@ FILE = {
         {
             "name": "nightly",
             "description": "Measures the floor.",
-            "entrypoint": "attrail_flows.audit.calibrate",
+            "entrypoint": "attrail_flows.calibrate.calibrate",
             "tags": ["attrail"],
             "schedules": [{"slug": "night", "cron": "15 2 * * *", "timezone": "Etc/UTC"}],
             "concurrency_limit": {"limit": 1, "collision_strategy": "CANCEL_NEW"},
@@ -61,23 +65,37 @@ def run(client: SyncPrefectClient, tmp_path: Path, name: str) -> Deploy:
     return invoke
 
 
+def said(result: Result) -> set[str]:
+    """The lines that a command printed."""
+    return set(result.output.splitlines())
+
+
+def last(result: Result) -> str:
+    """What a command said of the deployment, after the work pool and the automation."""
+    return result.output.splitlines()[-1]
+
+
 def test_what_is_new_is_registered_and_twice_is_as_once(run: Deploy, client: SyncPrefectClient, name: str) -> None:
-    assert run().output == f"new       attrail-calibrate/{name}\n"
+    assert last(run()) == f"new       attrail-calibrate/{name}"
     found = client.read_deployment_by_name(f"attrail-calibrate/{name}")
-    assert found.entrypoint == "attrail_flows.audit.calibrate"
+    assert found.entrypoint == "attrail_flows.calibrate.calibrate"
     assert found.pull_steps == []
     assert found.parameters["config"]["registry"]["model"] == "classifier"
     assert found.work_pool_name == "attrail"
     assert [(each.schedule.cron, each.schedule.timezone) for each in found.schedules] == [("15 2 * * *", "Etc/UTC")]
     assert found.global_concurrency_limit.limit == 1
-    assert run().output == f"unchanged attrail-calibrate/{name}\n"
+    expected = ["work pool attrail", "automation attrail-silent-runs", f"attrail-calibrate/{name}"]
+    assert run().output.splitlines() == [f"unchanged {each}" for each in expected]
     assert client.read_deployment_by_name(f"attrail-calibrate/{name}").updated == found.updated
 
 
 def test_a_dry_run_registers_nothing(run: Deploy, client: SyncPrefectClient, name: str) -> None:
     before = len(client.read_deployments())
-    assert run("--dry-run").output == f"new       attrail-calibrate/{name}\n"
+    words = ("--dry-run", "--pool", f"pool-{name}")
+    assert {f"new       work pool pool-{name}", f"new       attrail-calibrate/{name}"} <= said(run(*words))
     assert len(client.read_deployments()) == before
+    with pytest.raises(ObjectNotFound):
+        client.read_work_pool(f"pool-{name}")
 
 
 def test_what_changes_is_said_and_done(run: Deploy, client: SyncPrefectClient, name: str) -> None:
@@ -89,18 +107,18 @@ def test_what_changes_is_said_and_done(run: Deploy, client: SyncPrefectClient, n
         '          description: "Measures the floor." -> "Another."',
         '          schedules.night: "15 2 * * * Etc/UTC" -> "15 2 * * * Europe/Berlin"',
     ]
-    assert run("--dry-run", "--timezone", "Europe/Berlin", **changed).output.splitlines() == expected
+    assert run("--dry-run", "--timezone", "Europe/Berlin", **changed).output.splitlines()[2:] == expected
     assert client.read_deployment_by_name(f"attrail-calibrate/{name}").description == "Measures the floor."
-    assert run("--timezone", "Europe/Berlin", **changed).output.splitlines() == expected
-    assert run("--timezone", "Europe/Berlin", **changed).output == f"unchanged attrail-calibrate/{name}\n"
+    assert run("--timezone", "Europe/Berlin", **changed).output.splitlines()[2:] == expected
+    assert last(run("--timezone", "Europe/Berlin", **changed)) == f"unchanged attrail-calibrate/{name}"
 
 
 def test_a_schedule_that_was_paused_stays_paused(run: Deploy, client: SyncPrefectClient, name: str) -> None:
     run()
     found = client.read_deployment_by_name(f"attrail-calibrate/{name}")
     client.update_deployment_schedule(found.id, found.schedules[0].id, active=False)
-    assert run().output.startswith("unchanged")
-    assert run(description="Another.").output.startswith("changed")
+    assert last(run()).startswith("unchanged")
+    assert "changed " in run(description="Another.").output
     assert [each.active for each in client.read_deployment(found.id).schedules] == [False]
 
 
@@ -113,14 +131,46 @@ def test_a_flow_can_be_given_another_file_beside_the_first(run: Deploy, client: 
 
 
 def test_one_deployment_of_many_is_registered(run: Deploy, name: str) -> None:
-    assert run("--only", name).output == f"new       attrail-calibrate/{name}\n"
+    assert last(run("--only", name)) == f"new       attrail-calibrate/{name}"
     with pytest.raises(ConfigError, match=f"unknown deployment 'other': known are {name}"):
         run("--only", "other")
 
 
-def test_a_pool_is_made_when_there_is_none(run: Deploy, client: SyncPrefectClient, name: str) -> None:
-    run("--pool", f"pool-{name}")
-    assert client.read_work_pool(f"pool-{name}").type == "process"
+def test_a_pool_is_made_when_there_is_none_and_runs_one_at_a_time(
+    run: Deploy, client: SyncPrefectClient, name: str
+) -> None:
+    assert f"new       work pool pool-{name}" in said(run("--pool", f"pool-{name}"))
+    found = client.read_work_pool(f"pool-{name}")
+    assert (found.type, found.concurrency_limit) == ("process", 1)
+
+
+def test_a_pool_with_another_limit_is_given_the_one_that_is_stated(
+    run: Deploy, client: SyncPrefectClient, name: str
+) -> None:
+    pool = client.create_work_pool(WorkPoolCreate(name=f"pool-{name}", type="process", description="Ours."))
+    changed = f"changed   work pool {pool.name}", "          at once: any number -> 2"
+    assert run("--dry-run", "--pool", pool.name, "--at-once", "2").output.splitlines()[:2] == [*changed]
+    assert client.read_work_pool(pool.name).concurrency_limit is None
+    assert run("--pool", pool.name, "--at-once", "2").output.splitlines()[:2] == [*changed]
+    found = client.read_work_pool(pool.name)
+    assert (found.concurrency_limit, found.description) == (2, "Ours.")
+    assert f"unchanged work pool {pool.name}" in said(run("--pool", pool.name, "--at-once", "2"))
+    assert "          at once: 2 -> 1" in said(run("--pool", pool.name))
+
+
+def test_the_automation_for_silent_runs_is_made_once_and_stays_switched_off(
+    run: Deploy, client: SyncPrefectClient
+) -> None:
+    run()
+    (found,) = client.read_automations_by_name(NAME)
+    assert AutomationCore.model_validate(found.model_dump()) == AutomationCore.model_validate(wanted().model_dump())
+    other = wanted().model_copy(update={"description": "Another.", "enabled": False})
+    client.update_automation(found.id, other)
+    assert f"changed   automation {NAME}" in said(run("--dry-run"))
+    assert f"changed   automation {NAME}" in said(run())
+    (again,) = client.read_automations_by_name(NAME)
+    assert (again.id, again.enabled, again.description) == (found.id, False, wanted().description)
+    assert f"unchanged automation {NAME}" in said(run())
 
 
 @pytest.mark.parametrize(

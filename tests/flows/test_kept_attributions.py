@@ -12,12 +12,13 @@ import mlflow
 import pytest
 
 from attrail_explainers.errors import RegistryError
-from attrail_flows import sharded, shards, steps
+from attrail_flows import sharded, shards
 from attrail_flows.configuration import AuditConfig, read_config
+from attrail_flows.explained import Explained, explain_version
 from attrail_flows.model_pool import POOL
 from attrail_flows.shard_work import Work, compute
 from attrail_flows.sharded import Explaining
-from attrail_flows.steps import Explained
+from attrail_flows.slices import read_slices
 from attrail_mlflow.attribution_store import KEPT, WEIGHTS, Entry
 from attrail_mlflow.folder_digest import file_digest
 from attrail_mlflow.registry import Registry
@@ -60,8 +61,7 @@ def config(workplace, experiment: str) -> AuditConfig:
 def explained(config: AuditConfig, engine: InTurn, number: str = "1", flow: str = "flow") -> Explained:
     registry = Registry(config.registry.tracking_uri)
     version = registry.resolve("digits", number)
-    tables = steps.read_tables(config, version)
-    slices = steps.load_slices(tables, steps.preprocessing_of(config, [version]))
+    slices = read_slices(config, version)
     try:
         return Explaining(registry, config, engine, flow).explain(version, slices, None, lambda maps: None)
     finally:
@@ -94,8 +94,8 @@ def test_what_was_computed_once_is_not_computed_again_and_is_the_same(config: Au
 def test_shards_make_what_an_uncut_slice_makes(config: AuditConfig) -> None:
     registry = Registry(config.registry.tracking_uri)
     version = registry.resolve("digits", "1")
-    slices = steps.load_slices(steps.read_tables(config, version), steps.preprocessing_of(config, [version]))
-    whole = steps.explain_version(registry, version, slices, config)
+    slices = read_slices(config, version)
+    whole = explain_version(registry, version, slices, config)
     found = explained(config, InTurn())
     assert digests(found) == digests(whole)
     assert (found.targets["validation"] == whole.targets["validation"]).all()
@@ -124,7 +124,7 @@ def test_a_champion_that_was_audited_as_a_candidate_is_known(config: AuditConfig
     """A candidate's explainers name the reference's layer; as a reference it finds the same one by itself."""
     registry = Registry(config.registry.tracking_uri)
     version = registry.resolve("digits", "1")
-    slices = steps.load_slices(steps.read_tables(config, version), steps.preprocessing_of(config, [version]))
+    slices = read_slices(config, version)
     how = Explaining(registry, config, InTurn(), "flow")
     reference = how.explain(version, slices, None, lambda maps: None)
     how.explain(registry.resolve("digits", "2"), slices, reference, lambda maps: None)

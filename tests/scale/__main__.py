@@ -102,9 +102,9 @@ def measure_engines(folder: Path, images: int) -> None:
     config_file = registered(folder, images, 2)
     from prefect import flow
 
-    from attrail_flows import steps
     from attrail_flows.configuration import read_config
     from attrail_flows.sharded import explaining
+    from attrail_flows.slices import read_slices
     from attrail_mlflow.registry import Registry
 
     os.environ |= {"PREFECT_HOME": str(folder / "prefect")}
@@ -114,7 +114,7 @@ def measure_engines(folder: Path, images: int) -> None:
         config = read_config(config_file).run_with(runner, workers, fresh=True)
         registry = Registry(config.registry.tracking_uri)
         versions = [registry.resolve("digits", number) for number in ("1", "2")]
-        slices = steps.load_slices(steps.read_tables(config, versions[0]), steps.preprocessing_of(config, versions))
+        slices = read_slices(config, versions[0])
         times, digests = [], []
         with explaining(registry, config, f"{runner}{workers}") as how:
             for version in versions:
@@ -174,6 +174,7 @@ def measure_memory(folder: Path, images: int) -> None:
     from attrail_flows import engine, roomy, shard_work
     from attrail_flows.configuration import AuditConfig
     from attrail_flows.sharded import explaining
+    from attrail_flows.slices import read_slices
     from attrail_mlflow.log_classifier import log_classifier
     from attrail_mlflow.registry import Registry
 

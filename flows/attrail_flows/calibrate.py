@@ -1,0 +1,60 @@
+"""The calibration flow, and the noise floor as every audit takes it: kept before, or measured now."""
+
+import logging
+import time
+from collections.abc import Sequence
+from typing import Any
+
+from prefect import flow
+
+from attrail_explainers.slice import Slice
+from attrail_flows import calibration_steps
+from attrail_flows.audit_tasks import explain, find_floor, flow_run, load_floor, measure_floor, validate
+from attrail_flows.calibration_steps import Calibrated
+from attrail_flows.configuration import AuditConfig
+from attrail_flows.explained import Explained, model_facts
+from attrail_flows.progress import Clock
+from attrail_flows.sharded import Explaining, explaining
+from attrail_flows.versions import Versions
+
+logger = logging.getLogger("attrail.audit")
+
+
+@flow(name="attrail-calibrate", validate_parameters=True)
+def calibrate(config: AuditConfig) -> dict[str, Any]:
+    """Measure the noise floor of the reference and keep it in MLflow, for every audit after it.
+
+    Args:
+        config: What ``attrail.toml`` holds; ``registry.candidate`` is not needed.
+
+    Returns:
+        What is known of the calibration, and its floors.
+    """
+    logging.getLogger("attrail").setLevel(logging.INFO)
+    registry, versions = load_floor(config)
+    _, slices = validate(config, versions)
+    with explaining(registry, config, flow_run()) as how:
+        reference = explain(how, versions.reference, slices, None)
+        found = floor_of(how, versions, slices, reference)
+    return found.calibration.document() | {"run_id": found.facts.run_id, "key": found.facts.key}
+
+
+def floor_of(how: Explaining, versions: Versions, slices: Sequence[Slice], reference: Explained) -> Calibrated:
+    """The reference's noise floor: as kept before, or measured now."""
+    registry, config = how.registry, how.config
+    key = calibration_steps.calibration_key(config, versions, slices, reference)
+    found = find_floor(registry, config, key)
+    if found is not None:
+        logger.info("noise floor of %s: as calibrated %s in run %s", reference.version.label, *_when(found))
+        return found
+    clock = Clock(len(versions.floor) + 1, started=time.monotonic())
+    floor = []
+    for version in versions.floor:
+        floor.append(explain(how, version, slices, reference))
+        clock.step(f"explained {version.label}")
+    calibration_steps.require_retrains([model_facts(each, "floor") for each in floor], reference)
+    return measure_floor(registry, config, slices, reference, floor, key)
+
+
+def _when(found: Calibrated) -> tuple[str, str]:
+    return found.facts.time, found.facts.run_id
