@@ -19,7 +19,8 @@ from prefect.states import Completed, Failed
 from attrail_explainers.errors import AttrailError
 from attrail_flows.audit import audit
 from attrail_flows.configuration import AuditConfig
-from attrail_flows.retries import DELAYS, may_help
+from attrail_flows.newest_when_late import newest_when_late
+from attrail_flows.retries import DELAYS, RETRIES, may_help
 from attrail_mlflow.catalogue import Model, models
 from attrail_mlflow.registry import Registry
 
@@ -38,7 +39,9 @@ class Pair:
     candidate: str
 
 
-@task(name="find pairs", cache_policy=NO_CACHE, retries=2, retry_delay_seconds=DELAYS, retry_condition_fn=may_help)
+@task(
+    name="find pairs", cache_policy=NO_CACHE, retries=RETRIES, retry_delay_seconds=DELAYS, retry_condition_fn=may_help
+)
 def find_pairs(config: AuditConfig, matching: str, aliases: Sequence[str], again: bool) -> list[Pair]:
     """What is to be audited."""
     registry = Registry(config.registry.tracking_uri)
@@ -63,6 +66,7 @@ def run_name() -> str:
 
 
 @flow(name="attrail-audit-registry", flow_run_name=run_name, validate_parameters=True)
+@newest_when_late
 def audit_registry(
     config: AuditConfig,
     matching: str = "",

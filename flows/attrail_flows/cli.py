@@ -10,24 +10,15 @@ from pathlib import Path
 import click
 
 from attrail_explainers.errors import AttrailError
+from attrail_flows.command_options import CONFIG, Computing, computing
 from attrail_flows.deploy_commands import deploy
 from attrail_flows.doctor_commands import doctor
-from attrail_flows.flow_commands import audit_registry, signoff, watch
+from attrail_flows.flow_commands import audit_registry, promote, signoff, watch
 from attrail_flows.gate_commands import baseline, gate, reconcile, serve, waive
 from attrail_flows.trail_commands import export, journal, keys, verify
 
 EXIT = {"PASS": 0, "DRIFT": 1, "INCONCLUSIVE": 3}
 ERROR = 2
-
-CONFIG = click.option(
-    "--config", "config_file", type=click.Path(path_type=Path), required=True, help="The attrail.toml to use."
-)
-
-RUNNER = click.option(
-    "--runner", type=click.Choice(["threads", "processes", "ray", "dask"]), help="What computes; instead of run.runner."
-)
-WORKERS = click.option("--workers", type=click.IntRange(min=1), help="How many at once; instead of run.workers.")
-FRESH = click.option("--fresh", is_flag=True, help="Compute anew what is kept from earlier audits.")
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -43,17 +34,13 @@ def attrail() -> None:
 @CONFIG
 @click.option("--reference", help="Alias, version or models:/ URI; instead of registry.reference.")
 @click.option("--candidate", help="Alias, version or models:/ URI; instead of registry.candidate.")
-@RUNNER
-@WORKERS
-@FRESH
+@computing
 @click.option("--json", "json_file", type=click.Path(dir_okay=False, path_type=Path), help="Write the verdict here.")
 def audit(
     config_file: Path,
     reference: str | None,
     candidate: str | None,
-    runner: str | None,
-    workers: int | None,
-    fresh: bool,
+    computed: Computing,
     json_file: Path | None,
 ) -> None:
     """Compare a candidate with the reference on the same images and say whether its evidence moved."""
@@ -61,7 +48,7 @@ def audit(
     from attrail_flows.configuration import read_config
     from attrail_flows.terminal import print_audit
 
-    config = read_config(config_file, reference, candidate).run_with(runner, workers, fresh)
+    config = computed(read_config(config_file, reference, candidate))
     from attrail_flows.audit import audit as flow
 
     document = flow(config)
@@ -115,16 +102,14 @@ def check(
 @attrail.command()
 @CONFIG
 @click.option("--reference", help="Alias, version or models:/ URI; instead of registry.reference.")
-@RUNNER
-@WORKERS
-@FRESH
-def calibrate(config_file: Path, reference: str | None, runner: str | None, workers: int | None, fresh: bool) -> None:
+@computing
+def calibrate(config_file: Path, reference: str | None, computed: Computing) -> None:
     """Measure the noise floor of the reference once and keep it; audits use it until anything it depends on changes."""
     _quiet_console()
     from attrail_flows.configuration import read_config
     from attrail_flows.terminal import print_calibration
 
-    config = read_config(config_file, reference).run_with(runner, workers, fresh)
+    config = computed(read_config(config_file, reference))
     from attrail_flows.calibrate import calibrate as flow
 
     print_calibration(flow(config))
@@ -191,7 +176,7 @@ def list_(kind: str) -> None:
 
 
 COMMANDS = (
-    (audit_registry, watch, signoff),
+    (audit_registry, watch, promote, signoff),
     (export, journal, keys, verify),
     (gate, waive, baseline, serve, reconcile),
     (deploy, doctor),

@@ -1,5 +1,6 @@
 """The command that registers attrail's deployments at a Prefect server."""
 
+from collections.abc import Iterable
 from pathlib import Path
 
 import click
@@ -12,6 +13,13 @@ FILE = click.Path(dir_okay=False, path_type=Path)
 @click.option("--file", "file", type=FILE, help="Another prefect.yaml than the one that is installed with attrail.")
 @click.option("--only", multiple=True, help="Name of a deployment of the file; may be given again. All when left out.")
 @click.option("--pool", help="Work pool; instead of the file's. It is made when there is none.")
+@click.option(
+    "--at-once",
+    type=click.IntRange(min=1),
+    default=1,
+    show_default=True,
+    help="Runs that the pool's workers may have at once: the memory of their machine must do for all of them.",
+)
 @click.option("--timezone", help="Time zone of every schedule, such as Europe/Berlin; instead of the file's.")
 @click.option("--dry-run", is_flag=True, help="Only say what would change.")
 def deploy(
@@ -19,18 +27,31 @@ def deploy(
     file: Path | None,
     only: tuple[str, ...],
     pool: str | None,
+    at_once: int,
     timezone: str | None,
     dry_run: bool,
 ) -> None:
     """Register the deployments at the Prefect server that PREFECT_API_URL names, and say what changed.
 
+    The work pool is made, or given the limit of --at-once, and an automation that ends runs whose process is gone.
+
     The same again changes nothing. A schedule that somebody paused stays paused; a deployment that the file does not
     name is left alone. Workers must find attrail and the images under the same paths as this command.
     """
     from attrail_flows.deployments import read_deployments, register, server
+    from attrail_flows.silent_runs import settle_automation
+    from attrail_flows.work_pool import settle_pool
 
     wanted = [each.value(config_file) for each in read_deployments(file, only, pool, timezone)]
+    pools = sorted({str(each.work_pool_name) for each in wanted})
     with server() as client:
+        for name in pools:
+            _say(settle_pool(name, at_once, client, dry_run=dry_run))
+        _say(settle_automation(client, dry_run=dry_run))
         for each in wanted:
-            for line in register(each, client, dry_run=dry_run):
-                click.echo(line)
+            _say(register(each, client, dry_run=dry_run))
+
+
+def _say(lines: Iterable[str]) -> None:
+    for line in lines:
+        click.echo(line)

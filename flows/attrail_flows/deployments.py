@@ -14,7 +14,7 @@ from typing import Any
 import httpx
 import yaml
 from prefect.client.orchestration import SyncPrefectClient, get_client
-from prefect.client.schemas.actions import DeploymentScheduleCreate, WorkPoolCreate
+from prefect.client.schemas.actions import DeploymentScheduleCreate
 from prefect.client.schemas.objects import ConcurrencyLimitConfig
 from prefect.client.schemas.responses import DeploymentResponse
 from prefect.client.schemas.schedules import CronSchedule
@@ -57,7 +57,11 @@ class Pool(Strict):
 
 
 class Deployment(Strict):
-    """One deployment as the file says; ``entrypoint`` is MODULE.FLOW of an installed package."""
+    """One deployment as the file says; ``entrypoint`` is MODULE.FLOW of an installed package.
+
+    ``config`` is attrail's own, and names a file beside the attrail.toml that is deployed; ``prefect deploy`` passes
+    over it. It is no parameter, as Prefect's server would hold a file's name against the schema of what the file holds.
+    """
 
     name: str
     description: str
@@ -65,6 +69,7 @@ class Deployment(Strict):
     work_pool: Pool
     tags: tuple[str, ...] = ()
     parameters: dict[str, Any] = {}
+    config: str | None = None
     schedules: tuple[Schedule, ...] = ()
     concurrency_limit: ConcurrencyLimitConfig | None = None
 
@@ -78,12 +83,12 @@ class Deployment(Strict):
     def value(self, config_file: Path) -> RunnerDeployment:
         """As Prefect registers it, the ``config`` of its flow, if it takes one, with what its file holds.
 
-        That is ``config_file``, or the file beside it that the parameters name. Raises ConfigError.
+        That is ``config_file``, or the file beside it that is named here. Raises ConfigError.
         """
         flow = self.flow()
         takes = {}
         if CONFIG in flow.parameters.properties:
-            file = config_file.parent / self.parameters.get(CONFIG, config_file.name)
+            file = config_file.parent / (self.config or config_file.name)
             takes = {CONFIG: read_config(file).model_dump(mode="json", by_alias=True)}
         return RunnerDeployment.from_flow(
             flow,
@@ -163,19 +168,10 @@ def register(wanted: RunnerDeployment, client: SyncPrefectClient, *, dry_run: bo
     if found == []:
         return [f"unchanged {wanted.full_name}"]
     if not dry_run:
-        _require_pool(str(wanted.work_pool_name), client)
         wanted.apply()
     if found is None:
         return [f"new       {wanted.full_name}"]
     return [f"changed   {wanted.full_name}", *(f"          {line}" for line in found)]
-
-
-def _require_pool(name: str, client: SyncPrefectClient) -> None:
-    """Make the work pool, of processes, unless it is there."""
-    try:
-        client.read_work_pool(name)
-    except ObjectNotFound:
-        client.create_work_pool(WorkPoolCreate(name=name, type="process"))
 
 
 def _chosen(found: Sequence[Deployment], only: Sequence[str]) -> Sequence[Deployment]:

@@ -1,6 +1,7 @@
 """Commands of the flows beside the audit: promote, sign off, watch, and audit a whole registry."""
 
 import sys
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -8,11 +9,9 @@ from uuid import UUID
 import click
 
 from attrail_explainers.errors import ConfigError
+from attrail_flows.command_options import CONFIG, Computing, computing
 
 NOT_DONE, UNSURE = 1, 3
-CONFIG = click.option(
-    "--config", "config_file", type=click.Path(path_type=Path), required=True, help="The attrail.toml to use."
-)
 
 
 @click.command()
@@ -33,19 +32,65 @@ def signoff(flow_run: UUID, approved: bool | None, by: str, why: str) -> None:
     click.echo(f"{'approved' if approved else 'rejected':9} {name}, by {by}")
 
 
+@click.command()
+@CONFIG
+@click.option("--candidate", help="Alias, version or models:/ URI; instead of registry.candidate.")
+@click.option("--alias", default="champion", show_default=True, help="The alias to give.")
+@click.option(
+    "--ask",
+    type=click.Choice(["terminal", "form", "nobody"]),
+    default="terminal",
+    show_default=True,
+    help="Who signs off before the gate is asked: you, here; whoever fills in Prefect's form or uses signoff; nobody.",
+)
+@click.option("--hours", type=click.IntRange(1, 24 * 30), default=72, show_default=True, help="How long a form waits.")
+@computing
+def promote(
+    config_file: Path,
+    candidate: str | None,
+    alias: str,
+    ask: str,
+    hours: int,
+    computed: Computing,
+) -> None:
+    """Audit a version, have it signed off, and give it an alias through the gate, all of it in this process.
+
+    Exit status: 0 promoted, 1 not promoted and the verdict is DRIFT, 3 not promoted for another reason, 2 as for audit.
+    """
+    from attrail_flows.configuration import read_config
+
+    config = computed(read_config(config_file))
+    from attrail_flows.promote import promote as flow
+
+    state = flow(config, candidate, alias, ask, hours, return_state=True)
+    found: Any = state.result(raise_on_failure=False)
+    if isinstance(found, Exception):
+        raise found
+    click.echo(f"{str(state.name).lower():9} {state.message}", err=not state.is_completed())
+    if not state.is_completed():
+        sys.exit(NOT_DONE if found["verdict"] == "DRIFT" else UNSURE)
+
+
 @click.command("audit-registry")
 @CONFIG
 @click.option("--matching", default="", help="MLflow's filter for models, such as \"name LIKE 'digits%'\".")
 @click.option("--alias", "aliases", multiple=True, help="A protected alias; may be given again.")
 @click.option("--again", is_flag=True, help="Audit again what carries a verdict against the same version.")
-def audit_registry(config_file: Path, matching: str, aliases: tuple[str, ...], again: bool) -> None:
+@computing
+def audit_registry(
+    config_file: Path,
+    matching: str,
+    aliases: tuple[str, ...],
+    again: bool,
+    computed: Computing,
+) -> None:
     """Audit the newest version of every model against the holders of its protected aliases.
 
     Exit status: 0 nothing or PASS only, 1 a DRIFT, 2 an audit that could not be made, 3 INCONCLUSIVE.
     """
     from attrail_flows.configuration import read_config
 
-    config = read_config(config_file)
+    config = computed(read_config(config_file))
     from attrail_flows.audit_registry import PROTECTED
     from attrail_flows.audit_registry import audit_registry as flow
 
@@ -67,17 +112,27 @@ STATUS = {"ERROR": 2, "DRIFT": NOT_DONE, "INCONCLUSIVE": UNSURE}
 @CONFIG
 @click.option("--version", default="champion", show_default=True, help="Alias, version or models:/ URI to watch.")
 @click.option("--window", "windows", multiple=True, help="Name of a [[slice]]; the newest last. All when left out.")
-def watch(config_file: Path, version: str, windows: tuple[str, ...]) -> None:
+@click.option(
+    "--day", type=click.DateTime(["%Y-%m-%d"]), help="The date for {day} in the slices; today's when left out."
+)
+@computing
+def watch(
+    config_file: Path,
+    version: str,
+    windows: tuple[str, ...],
+    day: datetime | None,
+    computed: Computing,
+) -> None:
     """Compare one version's maps on the newest window of images with those on the windows before it.
 
     Exit status: 0 no difference shown, 1 a difference, 2 as for audit.
     """
     from attrail_flows.configuration import read_config
 
-    config = read_config(config_file)
+    config = computed(read_config(config_file))
     from attrail_flows.watch import watch as flow
 
-    found = flow(config, version, windows)
+    found = flow(config, version, windows, day and day.date())
     for row in found["rows"]:
         told = "moved" if row["moved"] else "no difference shown"
         click.echo(

@@ -8,7 +8,7 @@ waits.
 
 import logging
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 from prefect import flow, runtime, task
 from prefect.cache_policies import NO_CACHE
@@ -17,12 +17,13 @@ from prefect.context import TaskRunContext
 from prefect.flow_runs import pause_flow_run, suspend_flow_run
 from prefect.states import Completed, Failed
 
-from attrail_explainers.errors import GateRefusal
+from attrail_explainers.errors import ConfigError, GateRefusal
 from attrail_flows import sign_off
 from attrail_flows.audit import audit
 from attrail_flows.configuration import AuditConfig
-from attrail_flows.retries import DELAYS, may_help
+from attrail_flows.retries import DELAYS, RETRIES, may_help
 from attrail_flows.sign_off import SignOff
+from attrail_flows.terminal_sign_off import ask_here
 from attrail_mlflow.promotion import Candidate
 from attrail_mlflow.registry import Registry
 from attrail_mlflow.trail import Trail
@@ -58,7 +59,7 @@ def note_sign_off(answer: SignOff, document: Mapping[str, Any], alias: str) -> d
     return sign_off.note(Trail.from_environment(), answer, document, alias, str(runtime.flow_run.id or ""))
 
 
-@task(name="gate", cache_policy=NO_CACHE, retries=2, retry_delay_seconds=DELAYS, retry_condition_fn=may_help)
+@task(name="gate", cache_policy=NO_CACHE, retries=RETRIES, retry_delay_seconds=DELAYS, retry_condition_fn=may_help)
 def ask_gate(config: AuditConfig, label: str, alias: str) -> None:
     """Ask the server to set the alias; GateRefusal with its reasons when the evidence does not let it."""
     Candidate.find(Registry(config.registry.tracking_uri), f"models:/{label}").promote(alias)
@@ -75,7 +76,7 @@ def promote(
     config: AuditConfig,
     candidate: str | None = None,
     alias: str = "champion",
-    ask: bool = True,
+    ask: Literal["form", "terminal", "nobody"] = "form",
     hours: int = HOURS,
 ) -> State[Any]:
     """Audit a version, let a person sign off, and promote it through the gate.
@@ -84,17 +85,21 @@ def promote(
         config: What ``attrail.toml`` holds.
         candidate: Alias, version number or models:/ URI; the configuration's candidate when empty.
         alias: The alias that the version is to have.
-        ask: Wait for a person to sign off before the gate is asked.
-        hours: How long to wait for the person; the run fails after that.
+        ask: Who is asked before the gate is: whoever fills in Prefect's form or uses ``attrail signoff``, whoever sits
+            at the terminal where the flow runs, or nobody.
+        hours: How long the form waits for the person; the run fails after that.
 
     Returns:
         Who decided what, and whether the version has the alias. The run fails when it has not.
     """
     logging.getLogger("attrail").setLevel(logging.INFO)
+    if ask == "terminal" and runtime.deployment.id:
+        raise ConfigError("a deployment's run has no terminal to ask at: give ask = 'form' or 'nobody'")
     document = audit_once(config.with_candidate(candidate))
     label, found = document["candidate"]["label"], {"verdict": document["verdict"], "run_id": document["run_id"]}
-    if ask:
-        answer = wait_for_sign_off(sign_off.question(document, alias), hours)
+    if ask != "nobody":
+        question = sign_off.question(document, alias, Registry(config.registry.tracking_uri).shown)
+        answer = ask_here(question) if ask == "terminal" else wait_for_sign_off(question, hours)
         found |= note_sign_off(answer, document, alias)
         if answer.decision == "reject":
             return Failed(name="Rejected", message=f"{answer.by} rejected {label}: {answer.why}", data=found)
@@ -108,6 +113,7 @@ def promote(
 def wait_for_sign_off(question: str, hours: int) -> SignOff:
     """The answer of a person, who sees ``question`` (markdown) above the form."""
     asked = SignOff.with_initial_data(description=question)
+    logger.info("waiting for a sign-off: fill in the form, or use attrail signoff %s", runtime.flow_run.id)
     wait = suspend_flow_run if runtime.deployment.id else pause_flow_run
     answer: SignOff = wait(wait_for_input=asked, timeout=hours * 3600, key=sign_off.KEY)
     return answer

@@ -25,13 +25,15 @@ class SignOff(RunInput):
     why: str = Field(min_length=3, max_length=2000, description="What was looked at, and why it is enough or not.")
 
 
-def question(document: Mapping[str, Any], alias: str) -> str:
-    """What the form says above its fields: the verdict, and where the report is."""
+def question(document: Mapping[str, Any], alias: str, registry: str) -> str:
+    """What the form says above its fields: the verdict, and where the report is; a link where MLflow is a server."""
+    place, run_id = document["report_location"], document["run_id"]
+    report = f"[{place}]({registry.rstrip('/')}/#/runs/{run_id})" if registry.startswith("http") else place
     candidate, reference = document["candidate"]["label"], document["reference"]["label"]
     return (
-        f"# May {candidate} become {alias}?\n\n"
+        f"### May {candidate} become {alias}?\n\n"
         f"**{document['verdict']}** against {reference}: {document['reason']}\n\n"
-        f"Report: {document['report_location']} (MLflow run `{document['run_id']}`)\n\n"
+        f"Report: {report} (MLflow run `{run_id}`)\n\n"
         "An approval lets the gate decide on the signed evidence; it overrules nothing."
     )
 

@@ -123,11 +123,11 @@ def test_a_schedule_that_was_paused_stays_paused(run: Deploy, client: SyncPrefec
 
 
 def test_a_flow_can_be_given_another_file_beside_the_first(run: Deploy, client: SyncPrefectClient, name: str) -> None:
-    run(parameters={"config": "watch.toml"})
+    run(config="watch.toml")
     found = client.read_deployment_by_name(f"attrail-calibrate/{name}")
-    assert [each["name"] for each in found.parameters["config"]["slice"]] == ["reference-window", "newest-window"]
+    assert [each["name"] for each in found.parameters["config"]["slice"]] == ["month-before", "yesterday"]
     with pytest.raises(ConfigError, match=r"nowhere\.toml cannot be read"):
-        run(parameters={"config": "nowhere.toml"})
+        run(config="nowhere.toml")
 
 
 def test_one_deployment_of_many_is_registered(run: Deploy, name: str) -> None:
