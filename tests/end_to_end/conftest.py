@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -10,20 +11,18 @@ sys.path.append(str(Path(__file__).parent))
 sys.path.append(str(Path(__file__).parents[1] / "deploy"))
 sys.path.append(str(Path(__file__).parents[1] / "gate"))
 import torch
-from stack import composed
-from stage import IMAGES, Stage, cluster
+from log_page import write_page
+from stage import Stage, cluster
 
-from digits import Scans, load_scans, write_slice
+from digits import Scans, load_scans
 from train import Recipe, trained
 
-EXPLAINERS = """
-[[explainer]]
-name = "gradcam"
+Models = Sequence[torch.nn.Module]
 
-[[explainer]]
-name = "shap"
-evaluations = 96
-"""
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--page", type=Path, help="Write what was printed to this Markdown file, if every test passed.")
+    parser.addoption("--pictures", type=Path, help="Put pictures of the user interfaces into this folder.")
 
 
 @pytest.fixture(scope="session")
@@ -32,37 +31,36 @@ def scans() -> Scans:
 
 
 @pytest.fixture(scope="session")
-def stage(tmp_path_factory: pytest.TempPathFactory, scans: Scans) -> Iterator[Stage]:
-    """Every service of compose.yaml, each begun when those it depends on are well."""
-    found = Stage.set_up(tmp_path_factory.mktemp("stage"))
-    _state_models(found, scans)
-    with cluster(found):
-        try:
-            found.start("mlflow")
-            found.start("prefect")
-            found.await_health("mlflow", "/attrail/health")
-            found.await_health("prefect", "/api/health")
-            found.run(*found.command(composed()["deployments"])[1:], user="deployments")
-            found.start("worker")
-            found.start("receiver")
-            found.await_health("worker", "/health")
-            found.await_health("receiver", "/health")
-            yield found
-        finally:
-            found.stop()
+def training(scans: Scans) -> Iterator["Future[Models]"]:
+    """Six models of one recipe, another, and one trained on scans whose stamp gives the class away: begun, not done."""
+    recipes = [Recipe(scans[:300], seed, 12, class_coded=seed == 7) for seed in range(8)]
+    with ThreadPoolExecutor(1) as pool:
+        yield pool.submit(lambda: list(trained(recipes, workers=2)))
 
 
 @pytest.fixture(scope="session")
-def models(scans: Scans) -> Sequence[torch.nn.Module]:
-    """Seven models of one recipe, and one trained on scans whose stamp gives the class away."""
-    return list(trained([Recipe(scans[:300], seed, 12, class_coded=seed == 7) for seed in range(8)], workers=2))
+def stage(
+    tmp_path_factory: pytest.TempPathFactory,
+    scans: Scans,
+    training: "Future[Models]",
+    request: pytest.FixtureRequest,
+) -> Iterator[Stage]:
+    """Every service of compose.yaml, each begun when those it depends on are well; the models are trained meanwhile."""
+    found = Stage.set_up(tmp_path_factory.mktemp("stage"))
+    found.show_digits(scans)
+    with cluster(found):
+        try:
+            found.open()
+            yield found
+        finally:
+            found.stop()
+    if page := request.config.getoption("--page"):
+        assert not request.session.testsfailed, "a story that failed is not written down"
+        write_page(found, page)
 
 
-def _state_models(stage: Stage, scans: Scans) -> None:
-    """The example's attrail.toml and watch.toml, about the digits."""
-    write_slice(scans[IMAGES], stage.folder / "slices")
-    for name in ("attrail.toml", "watch.toml"):
-        path = stage.folder / "policy" / name
-        path.write_text(path.read_text().replace('model = "classifier"', 'model = "digits"') + EXPLAINERS)
-    policy = stage.folder / "policy/policy.toml"
-    policy.write_text(policy.read_text().replace("resamples = 2000", "resamples = 400"))
+@pytest.fixture(scope="session")
+def models(stage: Stage, training: "Future[Models]") -> Models:
+    found = training.result()
+    stage.say("eight models are trained")
+    return found

@@ -22,9 +22,18 @@ from gated_server import KEPT, _postgresql_programs, free_port
 from stack import DEPLOY, Service, composed
 
 from attrail_mlflow.keys import key_id, new_key, read_public
+from digits import Scans, write_slice
 
 PATIENCE = 240.0  # seconds until a service must answer, on a machine that does other things as well
 IMAGES = slice(300, 364)  # of the scans: the slice that audits look at
+EXPLAINERS = """
+[[explainer]]
+name = "gradcam"
+
+[[explainer]]
+name = "shap"
+evaluations = 96
+"""
 OWNER = "postgres"  # Debian's user, who runs the cluster when this is root
 KEYS = {"audit": "secrets/audit-key", "gate": "secrets/gate-key", "risk": "risk"}
 ALWAYS = {  # what the image sets
@@ -61,6 +70,15 @@ class Stage:
         stage._write_policies()
         return stage
 
+    def show_digits(self, scans: Scans) -> None:
+        """The slice, and the example's attrail.toml, watch.toml and policy.toml, about the digits."""
+        write_slice(scans[IMAGES], self.folder / "slices")
+        for name in ("attrail.toml", "watch.toml"):
+            path = self.folder / "policy" / name
+            path.write_text(path.read_text().replace('model = "classifier"', 'model = "digits"') + EXPLAINERS)
+        policy = self.folder / "policy/policy.toml"
+        policy.write_text(policy.read_text().replace("resamples = 2000", "resamples = 400"))
+
     @property
     def mlflow(self) -> str:
         return f"http://127.0.0.1:{self.ports['mlflow']}"
@@ -71,13 +89,17 @@ class Stage:
 
     def here(self, text: str) -> str:
         """A word of compose.yaml as it is on this machine."""
-        for name, port in {"postgres": 5432, **{each.name: each.port for each in composed().values()}}.items():
-            text = text.replace(f"{name}:{port}", f"127.0.0.1:{self.ports[name]}")
+        for name in self.ports:
+            text = text.replace(f"{name}:{self.inside(name)}", f"127.0.0.1:{self.ports[name]}")
         for inside, outside in (("/etc/attrail/", "policy"), ("/run/secrets/", "secrets")):
             text = text.replace(inside, f"{self.folder / outside}/")
         for name in ("artifacts", "journal", "inbox", "slices"):
             text = text.replace(f"/{name}/", f"{self.folder / name}/")
         return {"0.0.0.0": "127.0.0.1", "/artifacts": str(self.folder / "artifacts")}.get(text, text)
+
+    def inside(self, name: str) -> int | None:
+        """The port on which a service listens in its container."""
+        return 5432 if name == "postgres" else composed()[name].port
 
     def command(self, service: Service) -> list[str]:
         program, *words = service.command
@@ -98,6 +120,19 @@ class Stage:
             own["MLFLOW_WEBHOOK_SECRET_ENCRYPTION_KEY"] = self.passwords["fernet"]
             own["MLFLOW_WEBHOOK_CACHE_TTL"] = "1"  # else a new webhook may be unknown for a minute
         return kept | ALWAYS | stated | own
+
+    def open(self, *, working: bool = True) -> None:
+        """Start every service when those it depends on are well; without the worker and the receiver if told so."""
+        self.start("mlflow")
+        self.start("prefect")
+        self.await_health("mlflow", "/attrail/health")
+        self.await_health("prefect", "/api/health")
+        self.run(*self.command(composed()["deployments"])[1:], user="deployments")
+        if working:
+            self.start("worker")
+            self.start("receiver")
+            self.await_health("worker", "/health")
+            self.await_health("receiver", "/health")
 
     def start(self, name: str) -> None:
         service = composed()[name]
@@ -129,16 +164,19 @@ class Stage:
         self.log.append(f"{time.monotonic() - self.begun:6.1f} s  {what}")
         print(self.log[-1], flush=True)
 
-    def run(self, *words: str, status: int = 0, user: str = "worker", **more: str) -> str:
-        """A command of attrail as typed where a service runs; what it printed."""
+    def run(self, *words: str, status: int | tuple[int, ...] = 0, user: str = "worker", **more: str) -> str:
+        """A command of attrail as typed where a service runs; what it printed. It must end with (one of) these."""
+        expected = (status,) if isinstance(status, int) else status
         command = [str(Path(sys.executable).with_name("attrail")), *words]
         environment = self.environment(composed()[user]) | more
         done = subprocess.run(
             command, env=environment, cwd=self.folder, capture_output=True, text=True, timeout=PATIENCE, check=False
         )
-        assert done.returncode == status, f"{words}: {done.returncode}\n{done.stdout}{done.stderr}"
+        assert done.returncode in expected, f"{words}: {done.returncode}\n{done.stdout}{done.stderr}"
         shown = (done.stdout + done.stderr).strip().splitlines()
-        self.say(f"$ attrail {' '.join(words)}  [{status}]\n" + "\n".join(f"          {line}" for line in shown))
+        self.say(
+            f"$ attrail {' '.join(words)}  [{done.returncode}]\n" + "\n".join(f"          {line}" for line in shown)
+        )
         return done.stdout + done.stderr
 
     def stop(self) -> None:
@@ -181,7 +219,7 @@ def cluster(stage: Stage) -> Iterator[None]:
     try:
         _as(user, programs / "initdb", "-D", f"{home}/data", *auth)
         _as(user, programs / "pg_ctl", "-D", f"{home}/data", "-o", options, "-l", f"{home}/log", "-w", "start")
-        _make_databases(stage, port)
+        make_databases(stage, port)
         stage.say("postgres has the databases of databases.sh")
         yield
     finally:
@@ -189,7 +227,7 @@ def cluster(stage: Stage) -> Iterator[None]:
         shutil.rmtree(home)
 
 
-def _make_databases(stage: Stage, port: str) -> None:
+def make_databases(stage: Stage, port: str) -> None:
     names: Mapping[str, str] = {"MLFLOW_DATABASE_PASSWORD": "mlflow", "PREFECT_DATABASE_PASSWORD": "prefect"}
     there = {variable: stage.passwords[name] for variable, name in names.items()}
     there |= {"PGHOST": "127.0.0.1", "PGPORT": port, "PGPASSWORD": stage.passwords["postgres"]}

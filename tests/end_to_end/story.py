@@ -3,26 +3,32 @@
 Run by ``make end-to-end``; what it prints is the log of it. Every test goes on from where the one before it ended.
 """
 
-import json
 import os
 import time
 from collections.abc import Iterator, Sequence
-from typing import Any
+from itertools import pairwise
 
-import httpx
 import mlflow
 import pytest
 import torch
+from camera import Camera, artifacts, report, sign_off_form
+from flow_runs import PATIENCE, await_state, begin, runs, spans
 from stage import IMAGES, Stage
 
+from attrail_mlflow.chain import Event
 from attrail_mlflow.envelope import read_envelope
 from attrail_mlflow.evidence_tags import STATEMENT
+from attrail_mlflow.journal import read_journal
+from attrail_mlflow.journal_place import store_at
+from attrail_mlflow.keys import key_id, read_public
 from attrail_mlflow.statement import statement_from
+from attrail_mlflow.trusted_keys import read_trusted_keys
+from attrail_mlflow.verdict_statement import VerdictStatement
 from digits import Scans
 from train import log_version
 
 pytestmark = pytest.mark.timeout(600)
-PATIENCE = 300.0  # seconds until a flow's run must be where it is waited for
+WHY = "read the report: maps did not move"
 
 
 @pytest.fixture(scope="module")
@@ -34,24 +40,28 @@ def client(stage: Stage) -> Iterator[mlflow.MlflowClient]:
     mlflow.set_tracking_uri(before)
 
 
-def runs(stage: Stage, flow: str) -> list[dict[str, Any]]:
-    """The runs of a flow, as Prefect's server has them."""
-    asked = {"flows": {"name": {"any_": [flow]}}, "sort": "START_TIME_DESC"}
-    return list(httpx.post(f"{stage.prefect}/flow_runs/filter", json=asked, timeout=30).json())
+@pytest.fixture(scope="module")
+def camera(stage: Stage, request: pytest.FixtureRequest) -> Camera:
+    return Camera(stage, request.config.getoption("--pictures"))
 
 
-def verdict(client: mlflow.MlflowClient, version: str) -> str | None:
-    """The verdict of the signed statement that a version carries."""
+def stated(client: mlflow.MlflowClient, version: str) -> VerdictStatement | None:
+    """The signed statement of an audit that a version carries."""
     envelope = client.get_model_version("digits", version).tags.get(STATEMENT)
-    return None if envelope is None else str(statement_from(read_envelope(envelope.encode()).payload).verdict)
+    if envelope is None:
+        return None
+    found = statement_from(read_envelope(envelope.encode()).payload)
+    assert isinstance(found, VerdictStatement)
+    return found
 
 
-def await_verdict(stage: Stage, client: mlflow.MlflowClient, version: str) -> str:
+def await_verdict(stage: Stage, client: mlflow.MlflowClient, version: str) -> VerdictStatement:
     deadline = time.monotonic() + PATIENCE
-    while (found := verdict(client, version)) is None:
+    while (found := stated(client, version)) is None:
+        log = (stage.folder / "worker.log").read_text()[-4000:]
         bad = [each for each in runs(stage, "attrail-audit") if each["state_type"] in ("FAILED", "CRASHED")]
-        assert not bad, (bad[0]["name"], bad[0]["state"]["message"], (stage.folder / "worker.log").read_text()[-4000:])
-        assert time.monotonic() < deadline, (stage.folder / "worker.log").read_text()[-4000:]
+        assert not bad, (bad[0]["name"], bad[0]["state"]["message"], log)
+        assert time.monotonic() < deadline, log
         time.sleep(1)
     return found
 
@@ -74,7 +84,7 @@ def test_the_first_champion_needs_evidence_or_a_waiver(
 
 
 def test_a_version_that_is_registered_is_audited(
-    stage: Stage, client: mlflow.MlflowClient, models: Sequence[torch.nn.Module], scans: Scans
+    stage: Stage, client: mlflow.MlflowClient, models: Sequence[torch.nn.Module], scans: Scans, camera: Camera
 ) -> None:
     address = f"http://127.0.0.1:{stage.ports['receiver']}/mlflow"
     client.create_webhook("attrail", address, ["model_version.created"], secret=stage.passwords["hook"])
@@ -82,9 +92,13 @@ def test_a_version_that_is_registered_is_audited(
         assert log_version(model, scans[IMAGES])[0] == str(number)
     stage.say("registered digits/7, an honest retrain, and digits/8, which looks at the stamp")
     found = {version: await_verdict(stage, client, version) for version in ("7", "8")}
-    stage.say(f"webhook, audit, verdict: {found}")
-    assert found == {"7": "PASS", "8": "DRIFT"}
-    assert len(runs(stage, "attrail-audit")) == 2, "each version is audited once"
+    verdicts = {version: str(each.verdict) for version, each in found.items()}
+    stage.say(f"webhook, audit, verdict: {verdicts}")
+    assert verdicts == {"7": "PASS", "8": "DRIFT"}
+    audits = runs(stage, "attrail-audit")
+    assert len(audits) == 2, "each version is audited once"
+    camera.take("audit", artifacts(audits[-1]["id"]))
+    camera.take("report", report(client.get_run(found["8"].run_id)))
 
 
 def test_what_drifted_is_refused(stage: Stage, client: mlflow.MlflowClient) -> None:
@@ -95,48 +109,65 @@ def test_what_drifted_is_refused(stage: Stage, client: mlflow.MlflowClient) -> N
     assert holder(client) == "1"
 
 
-def test_what_passed_is_promoted_once_somebody_signed_off(stage: Stage, client: mlflow.MlflowClient) -> None:
-    deployment = httpx.get(f"{stage.prefect}/deployments/name/attrail-promote/with-sign-off", timeout=30).json()
-    path = f"{stage.prefect}/deployments/{deployment['id']}/create_flow_run"
-    config = deployment["parameters"]["config"]
-    asked = {"parameters": {"config": config, "candidate": "7"}}
-    run = httpx.post(path, json=asked, timeout=30).raise_for_status().json()["id"]
-    await_state(stage, run, "PAUSED")
-    stage.say("the promotion waits for a person")
+def test_what_passed_is_promoted_once_somebody_signed_off(
+    stage: Stage, client: mlflow.MlflowClient, camera: Camera
+) -> None:
+    """Signed off at once, while the process that asked may still be ending; another promotion waits all the while."""
+    waiting = begin(stage, "attrail-promote/with-sign-off", candidate="8")
+    wanted = begin(stage, "attrail-promote/with-sign-off", candidate="7")
+    await_state(stage, waiting, "PAUSED")
+    stage.say("the promotion of digits/8 waits for a person")
+    camera.take("sign-off", sign_off_form(waiting, "May digits/8 become champion?"))
+    await_state(stage, wanted, "PAUSED")
+    stage.say("the promotion of digits/7 waits for a person, too: the other's holds up nobody")
     assert holder(client) == "1"
-    stage.run("signoff", run, "--approve", "--by", "Ada Risk", "--why", "read the report: maps did not move")
-    await_state(stage, run, "COMPLETED")
+    stage.run("signoff", wanted, "--approve", "--by", "Ada Risk", "--why", WHY)
+    assert await_state(stage, wanted, "COMPLETED")["name"] == "Promoted"
     assert holder(client) == "7"
     stage.say("digits/7 is champion")
+    stage.run("signoff", waiting, "--reject", "--by", "Ada Risk", "--why", "the maps are on the stamp")
+    found = await_state(stage, waiting, "FAILED")
+    assert found["name"] == "Rejected", found["message"]
+    stage.say(f"the promotion of digits/8 has ended: {found['message']}")
+    assert holder(client) == "7"
 
 
-def await_state(stage: Stage, run: str, wanted: str) -> None:
-    deadline = time.monotonic() + PATIENCE
-    while True:
-        state = httpx.get(f"{stage.prefect}/flow_runs/{run}", timeout=30).json()["state"]
-        if state["type"] == wanted:
-            return
-        told = (state["type"], state["message"], (stage.folder / "worker.log").read_text()[-4000:])
-        assert state["type"] not in ("FAILED", "CRASHED", "CANCELLED", "COMPLETED"), told
-        assert time.monotonic() < deadline, told
-        time.sleep(0.5)
+def test_one_worker_did_it_all_one_after_the_other(stage: Stage) -> None:
+    assert stage.running["worker"].poll() is None
+    assert "Traceback" not in (stage.folder / "worker.log").read_text()
+    audits = [each["id"] for each in runs(stage, "attrail-audit") if each["parent_task_run_id"] is None]
+    promotions = [each["id"] for each in runs(stage, "attrail-promote")]
+    assert (len(audits), len(promotions)) == (2, 2)
+    found = sorted(span for run in audits + promotions for span in spans(stage, run))
+    assert len(found) == 6, "two audits, and two promotions that were at work before and after the sign-off"
+    assert all(before[1] <= after[0] for before, after in pairwise(found))
+    stage.say("two audits and two promotions, never two at a time")
 
 
 def test_both_journals_are_whole_and_say_who_decided(stage: Stage) -> None:
-    trust = ("--trust", str(stage.folder / "policy/gate.toml"))
+    trust = stage.folder / "policy/gate.toml"
     database = f"postgresql://mlflow@127.0.0.1:{stage.ports['postgres']}/mlflow"
-    assert "nothing is wrong" in stage.run("verify", database, *trust, PGPASSWORD=stage.passwords["mlflow"])
+    words = ("--trust", str(trust))
+    assert "nothing is wrong" in stage.run("verify", database, *words, PGPASSWORD=stage.passwords["mlflow"])
     journal = stage.folder / "journal/audits.jsonl"
-    assert "nothing is wrong" in stage.run("verify", str(journal), *trust)
-    events = [json.loads(line) for line in journal.read_text().splitlines()]
-    assert any("Ada Risk" in json.dumps(each) and "maps did not move" in json.dumps(each) for each in events)
-    stage.run("reconcile", "--policy", str(stage.folder / "policy/gate.toml"))
+    assert "nothing is wrong" in stage.run("verify", str(journal), *words)
+    records = list(read_journal(store_at(str(journal)), read_trusted_keys(trust)))
+    decided = [each for each in records if each.event == Event.SIGN_OFF]
+    assert [(each.body["decision"], each.body["by"]) for each in decided] == [
+        ("approve", "Ada Risk"),
+        ("reject", "Ada Risk"),
+    ]
+    assert decided[0].body["why"] == WHY
+    key = key_id(read_public((stage.folder / "policy/keys/audit.pub").read_bytes(), "audit.pub"))
+    assert {each.signature["keyid"] for each in decided if each.signature} == {key}
+    stage.say("the two decisions are in the journal, signed with the worker's key")
+    stage.run("reconcile", "--policy", str(trust))
 
 
 def test_nothing_is_wrong_by_the_doctor_and_deployed_twice_is_as_once(stage: Stage) -> None:
     assert "the gate is on" in stage.run("doctor")
     said = stage.run("deploy", "--config", str(stage.folder / "policy/attrail.toml"), user="deployments")
-    assert said.count("unchanged") == 5
+    assert said.count("unchanged") == 7, "the work pool, the automation and five deployments"
 
 
 def test_who_stole_the_database_is_found_out(stage: Stage, client: mlflow.MlflowClient) -> None:
