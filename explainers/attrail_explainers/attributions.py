@@ -16,6 +16,7 @@ from attrail_explainers.digest import digest_of, digest_of_arrays
 from attrail_explainers.errors import ExplanationError, RecordError
 
 FORMAT = "attrail.attributions/1"
+AT_ONCE = 256  # maps looked at together: they may lie in a file that is larger than the memory
 FACTS = ("explainer", "parameters", "sample_ids", "slice_name", "slice_digest", "model", "weights_digest", "undefined")
 
 
@@ -51,8 +52,7 @@ class Attributions:
         strange = sorted(set(self.undefined) - set(self.sample_ids))
         if strange:
             raise ExplanationError(f"{self.explainer}: {strange[0]!r} is declared undefined but is no sample")
-        unusable = np.asarray(~np.isfinite(self.values).all(axis=(1, 2)))
-        for sample, bad in zip(self.sample_ids, unusable, strict=True):
+        for sample, bad in zip(self.sample_ids, ~self.finite, strict=True):
             if bad != (sample in self.undefined):
                 raise ExplanationError(
                     f"{self.explainer} on {self.model}: the map of {sample!r} is {'not ' if bad else ''}finite but "
@@ -63,6 +63,20 @@ class Attributions:
     def defined(self) -> NDArray[np.bool_]:
         """(N,) True where the sample has a map."""
         return np.array([sample not in self.undefined for sample in self.sample_ids], dtype=np.bool_)
+
+    @property
+    def finite(self) -> NDArray[np.bool_]:
+        """(N,) True where every number of the sample's map is finite."""
+        found = np.empty(len(self.values), dtype=np.bool_)
+        for start in range(0, len(found), AT_ONCE):
+            rows = slice(start, start + AT_ONCE)
+            found[rows] = np.isfinite(self.values[rows]).all(axis=(1, 2))
+        return found
+
+    @property
+    def signed(self) -> bool:
+        """Whether any map has a negative value."""
+        return bool(np.fmin.reduce(self.values, axis=None, initial=0) < 0)
 
     @cached_property
     def comparability(self) -> str:
@@ -96,14 +110,20 @@ class Attributions:
 
 
 def save_attributions(attributions: Attributions, path: Path) -> None:
-    """Write a safetensors file: tensors ``values``, ``targets`` and one per diagnostic; the rest as JSON metadata."""
+    """Write a safetensors file: tensors ``values``, ``targets`` and one per diagnostic; the rest as JSON metadata.
+
+    Raises RecordError when there is no room for it or it cannot be written for another reason.
+    """
     facts = {name: getattr(attributions, name) for name in FACTS}
     facts |= {"format": FORMAT, "digest": attributions.digest}
     tensors: dict[str, NDArray[Any]] = {"values": attributions.values, "targets": attributions.targets}
     tensors |= {f"diagnostics.{name}": array for name, array in attributions.diagnostics.items()}
     plain = {name: np.ascontiguousarray(array) for name, array in tensors.items()}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    save_file(plain, path, metadata={"attrail": json.dumps(facts, sort_keys=True, default=dict)})
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        save_file(plain, path, metadata={"attrail": json.dumps(facts, sort_keys=True, default=dict)})
+    except (OSError, safetensors.SafetensorError) as error:
+        raise RecordError(f"{path} cannot be written: {error}; make room there, or set TMPDIR elsewhere") from error
 
 
 def load_attributions(path: Path) -> Attributions:

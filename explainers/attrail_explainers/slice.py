@@ -70,6 +70,11 @@ class Slice:
         preprocessing = asdict(self.preprocessing) if self.preprocessing else None
         return digest_of({"arrays": arrays, "sample_ids": self.sample_ids, "preprocessing": preprocessing})
 
+    def picture(self, row: int) -> NDArray[np.uint8]:
+        """One of ``pictures``, (H,W,3): the images may lie in a file that is larger than the memory."""
+        alone = Slice("", self.images[row : row + 1], self.labels[row : row + 1], ("",), self.preprocessing)
+        return np.asarray(alone.pictures()[0])
+
     def pictures(self) -> NDArray[np.uint8]:
         """The images for the eye, (N,H,W,3) uint8; without known preprocessing each one's range is stretched."""
         if self.preprocessing is None:

@@ -16,7 +16,7 @@ from attrail_flows.configuration import AuditConfig
 from attrail_flows.explained import Explained
 from attrail_flows.judging import measure_versions
 from attrail_flows.progress import progress_of
-from attrail_flows.retries import DELAYS, may_help
+from attrail_flows.retries import DELAYS, RETRIES, may_help
 from attrail_flows.sharded import Explaining
 from attrail_flows.slices import Tables, load_slices, preprocessing_of, read_tables
 from attrail_flows.versions import ComparedVersions, Versions, resolve, resolve_floor
@@ -35,14 +35,16 @@ from attrail_monitoring.verdict import DriftReport
 # They carry NO_CACHE: maps and models pass between them in memory, and hashing them as cache keys would be waste.
 
 
-@task(name="load", cache_policy=NO_CACHE, retries=2, retry_delay_seconds=DELAYS, retry_condition_fn=may_help)
+@task(name="load", cache_policy=NO_CACHE, retries=RETRIES, retry_delay_seconds=DELAYS, retry_condition_fn=may_help)
 def load(config: AuditConfig) -> tuple[Registry, ComparedVersions]:
     """Connect to MLflow and find every version."""
     registry = Registry(config.registry.tracking_uri)
     return registry, resolve(registry, config)
 
 
-@task(name="load floor", cache_policy=NO_CACHE, retries=2, retry_delay_seconds=DELAYS, retry_condition_fn=may_help)
+@task(
+    name="load floor", cache_policy=NO_CACHE, retries=RETRIES, retry_delay_seconds=DELAYS, retry_condition_fn=may_help
+)
 def load_floor(config: AuditConfig) -> tuple[Registry, Versions]:
     """Connect to MLflow and find the reference and its noise floor's versions."""
     registry = Registry(config.registry.tracking_uri)
@@ -60,7 +62,7 @@ def validate(config: AuditConfig, versions: Versions) -> tuple[Tables, tuple[Sli
     name="explain",
     task_run_name="explain-{version.label}",
     cache_policy=NO_CACHE,
-    retries=2,
+    retries=RETRIES,
     retry_delay_seconds=DELAYS,
     retry_condition_fn=may_help,
 )
@@ -73,24 +75,29 @@ def explain(
         return how.explain(version, slices, reference, advance)
 
 
-@task(name="calibrate", cache_policy=NO_CACHE, retries=2, retry_delay_seconds=DELAYS, retry_condition_fn=may_help)
+@task(name="calibrate", cache_policy=NO_CACHE, retries=RETRIES, retry_delay_seconds=DELAYS, retry_condition_fn=may_help)
 def find_floor(registry: Registry, config: AuditConfig, key: str) -> Calibrated | None:
     """The noise floor, where it was measured before."""
     return calibration_steps.find(registry, config, key)
 
 
-@task(name="measure floor", cache_policy=NO_CACHE, retries=2, retry_delay_seconds=DELAYS, retry_condition_fn=may_help)
+@task(
+    name="measure floor",
+    cache_policy=NO_CACHE,
+    retries=RETRIES,
+    retry_delay_seconds=DELAYS,
+    retry_condition_fn=may_help,
+)
 def measure_floor(
-    registry: Registry,
-    config: AuditConfig,
+    how: Explaining,
     slices: Sequence[Slice],
     reference: Explained,
     floor: Sequence[Explained],
     key: str,
 ) -> Calibrated:
     """Measure the noise floor and whether the explainers can measure, and keep both."""
-    with progress_of("rehearse", calibration_steps.rehearsed(config, reference, floor, slices)) as advance:
-        return calibration_steps.measure(registry, config, slices, reference, floor, key, advance)
+    with progress_of("rehearse", calibration_steps.rehearsed(how.config, reference, floor, slices)) as advance:
+        return calibration_steps.measure(how, slices, reference, floor, key, advance)
 
 
 @task(name="compare", cache_policy=NO_CACHE)
@@ -112,7 +119,7 @@ def judge(
     return comparison.judge(measurements, policy, calibrated.calibration.instruments, displacements)
 
 
-@task(name="open", cache_policy=NO_CACHE, retries=2, retry_delay_seconds=DELAYS, retry_condition_fn=may_help)
+@task(name="open", cache_policy=NO_CACHE, retries=RETRIES, retry_delay_seconds=DELAYS, retry_condition_fn=may_help)
 def open_audit(
     registry: Registry, config: AuditConfig, versions: ComparedVersions, policy: Policy
 ) -> tuple[AuditRun, PolicyFacts]:
@@ -123,7 +130,7 @@ def open_audit(
     return run, post_policy(run, versions.candidate.name, asdict(policy), policy.digest)
 
 
-@task(name="record", cache_policy=NO_CACHE, retries=2, retry_delay_seconds=DELAYS, retry_condition_fn=may_help)
+@task(name="record", cache_policy=NO_CACHE, retries=RETRIES, retry_delay_seconds=DELAYS, retry_condition_fn=may_help)
 def record(run: AuditRun, versions: ComparedVersions, evidence: Evidence) -> AuditRecord:
     """Keep all evidence in the audit's MLflow run."""
     with tempfile.TemporaryDirectory(prefix="attrail-") as folder:

@@ -11,11 +11,11 @@ from dataclasses import asdict
 from pathlib import Path
 
 from attrail_explainers.attributions import Attributions
-from attrail_flows import calibration_steps
 from attrail_flows.audit_facts import environment
 from attrail_flows.configuration import AuditConfig
-from attrail_flows.explained import explain_version
+from attrail_flows.in_turn import explaining_in_turn
 from attrail_flows.progress import progress_of
+from attrail_flows.rehearsing import Rehearsing
 from attrail_flows.slices import read_slices
 from attrail_mlflow.audit_run import audit_run
 from attrail_mlflow.baseline import Baseline, InstrumentCheck
@@ -37,10 +37,9 @@ def baseline(config: AuditConfig, model_uri: str) -> Baseline:
     version = registry.resolve(config.registry.model, model_uri)
     slices = read_slices(config, version)
     maps = sum(len(each) for each in slices) * len(config.explainers)
-    with progress_of(f"explain {version.label}", 2 * maps) as advance:
-        explained = explain_version(registry, version, slices, config, progress=advance)
-        classifier = registry.load(version, allow_pickle=config.policy.allow_pickle)
-        head = calibration_steps.random_head(classifier, slices, config, explained, advance)
+    with progress_of(f"explain {version.label}", 2 * maps) as advance, explaining_in_turn(registry, config) as how:
+        explained = how.explain(version, slices, None, advance)
+        head = Rehearsing(how, slices, explained, advance).random_head()
     found = calibrate(explained.version_maps, [], policy.settings, rehearsal=Rehearsal(head))
     shown = config.model_dump(mode="json", by_alias=True)
     shown["registry"]["tracking_uri"] = registry.shown

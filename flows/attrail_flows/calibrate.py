@@ -13,6 +13,7 @@ from attrail_flows.audit_tasks import explain, find_floor, flow_run, load_floor,
 from attrail_flows.calibration_steps import Calibrated
 from attrail_flows.configuration import AuditConfig
 from attrail_flows.explained import Explained, model_facts
+from attrail_flows.newest_when_late import newest_when_late
 from attrail_flows.progress import Clock
 from attrail_flows.sharded import Explaining, explaining
 from attrail_flows.versions import Versions
@@ -21,6 +22,7 @@ logger = logging.getLogger("attrail.audit")
 
 
 @flow(name="attrail-calibrate", validate_parameters=True)
+@newest_when_late
 def calibrate(config: AuditConfig) -> dict[str, Any]:
     """Measure the noise floor of the reference and keep it in MLflow, for every audit after it.
 
@@ -53,7 +55,7 @@ def floor_of(how: Explaining, versions: Versions, slices: Sequence[Slice], refer
         floor.append(explain(how, version, slices, reference))
         clock.step(f"explained {version.label}")
     calibration_steps.require_retrains([model_facts(each, "floor") for each in floor], reference)
-    return measure_floor(registry, config, slices, reference, floor, key)
+    return measure_floor(how, slices, reference, floor, key)
 
 
 def _when(found: Calibrated) -> tuple[str, str]:

@@ -2,21 +2,20 @@
 
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from attrail_explainers.attributions import save_attributions
-from attrail_explainers.classifier import Classifier
-from attrail_explainers.digest import digest_of, seed_of
-from attrail_explainers.errors import ConfigError, ExplanationError
-from attrail_explainers.explainer import Explainer, Trait
-from attrail_explainers.explanation import explain_slice
-from attrail_explainers.randomisation import head_weights, shuffled
+from attrail_explainers.digest import digest_of
+from attrail_explainers.errors import ConfigError
+from attrail_explainers.explainer import Trait
 from attrail_explainers.slice import Slice
 from attrail_flows.configuration import AuditConfig
 from attrail_flows.explained import Explained, explainer_facts, explainers_of, model_facts
+from attrail_flows.rehearsing import REPEATS, Rehearsing
+from attrail_flows.sharded import Explaining
 from attrail_flows.versions import Versions
 from attrail_mlflow.calibration_run import find_calibration, keep_calibration
 from attrail_mlflow.registry import Registry
@@ -24,9 +23,6 @@ from attrail_monitoring.audit_record import CalibrationFacts, ModelFacts
 from attrail_monitoring.calibration import FORMAT, Calibration, Rehearsal, calibrate
 from attrail_monitoring.floor import Source
 from attrail_monitoring.statistic import statistic_names
-from attrail_monitoring.version_maps import VersionMaps
-
-REPEATS = 4  # explanations of the reference anew, the floor of a change that keeps the function
 
 Progress = Callable[[int], object]
 
@@ -73,8 +69,7 @@ def find(registry: Registry, config: AuditConfig, key: str) -> Calibrated | None
 
 
 def measure(
-    registry: Registry,
-    config: AuditConfig,
+    how: Explaining,
     slices: Sequence[Slice],
     reference: Explained,
     floor: Sequence[Explained],
@@ -82,13 +77,11 @@ def measure(
     progress: Progress = lambda images: None,
 ) -> Calibrated:
     """Calibrate, and keep it with all its maps in a run of its own."""
+    registry, config = how.registry, how.config
     source = source_of(config)
-    classifier = registry.load(reference.version, allow_pickle=config.policy.allow_pickle)
-    repeats = _repeats(classifier, slices, config, reference, progress) if source == "repeats" else []
-    rehearsal = Rehearsal(
-        random_head(classifier, slices, config, reference, progress),
-        _again(registry, classifier, slices, config, reference, floor[:1], progress),
-    )
+    rehearsing = Rehearsing(how, slices, reference, progress)
+    repeats = rehearsing.repeats() if source == "repeats" else []
+    rehearsal = Rehearsal(rehearsing.random_head(), rehearsing.again(floor[0] if floor else None))
     others = repeats or [each.version_maps for each in floor]
     calibration = calibrate(reference.version_maps, others, config.policy.value().settings, source, rehearsal)
     document = calibration.document() | {
@@ -140,73 +133,3 @@ def _facts(document: Mapping[str, Any], run_id: str) -> CalibrationFacts:
         models=tuple(ModelFacts(**each) for each in document["floor"]),
         accuracy=document["accuracy"],
     )
-
-
-def random_head(
-    classifier: Classifier, slices: Sequence[Slice], config: AuditConfig, reference: Explained, progress: Progress
-) -> VersionMaps:
-    """The reference with a random classification layer, by the explainers that look at the class."""
-    aware = [each for each in explainers_of(reference) if Trait.UNTARGETED not in each.traits]
-    seed = seed_of("random head", config.policy.seed)
-    head = shuffled(classifier, classifier.working_copy(slices[0].images), head_weights, seed)
-    return _explained(head, slices, aware, reference, config.policy.seed, progress)
-
-
-def _again(
-    registry: Registry,
-    classifier: Classifier,
-    slices: Sequence[Slice],
-    config: AuditConfig,
-    reference: Explained,
-    retrain: Sequence[Explained],
-    progress: Progress,
-) -> tuple[VersionMaps, VersionMaps] | None:
-    """Reference and one retrain with other draws, by the explainers that draw; None when there is no retrain."""
-    drawing = [each for each in explainers_of(reference) if Trait.RANDOM in each.traits]
-    if not retrain or not drawing:
-        return None
-    seed = seed_of("again", config.policy.seed)
-    other = registry.load(retrain[0].version, allow_pickle=config.policy.allow_pickle)
-    first, second = (_explained(each, slices, drawing, reference, seed, progress) for each in (classifier, other))
-    return first, second
-
-
-def _repeats(
-    classifier: Classifier, slices: Sequence[Slice], config: AuditConfig, reference: Explained, progress: Progress
-) -> list[VersionMaps]:
-    """The reference explained anew; explainers that draw nothing repeat themselves exactly."""
-    found = []
-    for turn in range(1, REPEATS + 1):
-        seed = seed_of("repeat", config.policy.seed, turn)
-        drawing = [each for each in explainers_of(reference) if Trait.RANDOM in each.traits]
-        drawn = _explained(classifier, slices, drawing, reference, seed, progress).by_subject if drawing else {}
-        maps = [drawn.get((each.slice_name, each.explainer), each) for each in reference.maps]
-        as_before = [
-            replace(each, model=f"repeat {turn}", parameters=before.parameters)
-            for each, before in zip(maps, reference.maps, strict=True)
-        ]
-        found.append(VersionMaps(tuple(as_before), reference.right, reference.regions))
-    return found
-
-
-def _explained(
-    classifier: Classifier,
-    slices: Sequence[Slice],
-    explainers: Sequence[Explainer],
-    reference: Explained,
-    seed: int,
-    progress: Progress,
-) -> VersionMaps:
-    """Maps for the reference's targets; an explainer that gives none at all here is left out."""
-    found = []
-    for each in slices:
-        targets = reference.targets[each.name]
-        try:
-            found += explain_slice(classifier, each, explainers, targets, seed, progress)
-        except ExplanationError:
-            for explainer in explainers:
-                try:
-                    found += explain_slice(classifier, each, [explainer], targets, seed, progress)
-                except ExplanationError:
-                    continue  # that is a way of noticing, too: there is nothing to compare
-    return VersionMaps(tuple(found), reference.right, reference.regions)

@@ -103,13 +103,17 @@ class PolicySection(Section):
 class RunSection(Section):
     """Where and how it is computed; no fact about the result. ``workers``: None is one thread, else one per processor.
 
-    ``address`` of a Ray or Dask cluster that is there already; ``fresh`` computes anew what is kept.
+    ``runner`` "auto": processes where they are worth their start, else one thread; a script that calls a flow so needs
+    the ``if __name__ == "__main__"`` of every program that starts processes. ``address`` of a Ray or Dask cluster that
+    is there already; ``fresh`` computes anew what is kept; ``gpus`` is what one worker takes of them: 0.5 lets two
+    workers share one, 0 takes none.
     """
 
-    runner: Literal["threads", "processes", "ray", "dask"] = "threads"
+    runner: Literal["auto", "threads", "processes", "ray", "dask"] = "threads"
     workers: PositiveInt | None = None
     address: str | None = None
     fresh: bool = False
+    gpus: Annotated[float, Field(ge=0)] = 0.0
 
 
 class SequenceSection(Section):
@@ -157,6 +161,17 @@ class AuditConfig(Section):
         given = {"runner": runner, "workers": workers, "fresh": fresh}
         section = self.run.model_copy(update={key: value for key, value in given.items() if value})
         return self.model_copy(update={"run": section})
+
+    def run_by_command(
+        self, runner: str | None = None, workers: int | None = None, fresh: bool = False
+    ) -> "AuditConfig":
+        """As ``run_with``, but where nobody names a runner it is "auto": a command may start processes, a call not."""
+        unnamed = runner is None and "runner" not in self.run.model_fields_set
+        return self.run_with("auto" if unnamed else runner, workers, fresh)
+
+    def of_predictions(self) -> "AuditConfig":
+        """The same, with maps for the classes that are predicted: production images have no labels yet."""
+        return self.model_copy(update={"policy": self.policy.model_copy(update={"targets": "reference"})})
 
     def narrowed(self, explainer: str, *slices: str) -> "AuditConfig":
         """The same with these slices and one explainer alone; an explainer that is not configured has its defaults.

@@ -6,7 +6,11 @@ from collections import OrderedDict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
+import numpy as np
+from numpy.typing import NDArray
+
 from attrail_explainers.classifier import Classifier
+from attrail_explainers.randomisation import head_weights, shuffled
 from attrail_mlflow.registry import RegisteredVersion, Registry
 
 KEPT = 2  # model versions whose idle copies stay in memory
@@ -16,13 +20,19 @@ KEPT = 2  # model versions whose idle copies stay in memory
 class ModelKey:
     """A model to be loaded. ``flow`` tells apart the runs of flows: no run is served a model that another one loaded.
 
-    ``allow_pickle`` as in the policy.
+    ``allow_pickle`` as in the policy; ``head`` is the seed that its classification layer is shuffled with, if it is.
     """
 
     tracking_uri: str
     version: RegisteredVersion
     flow: str
     allow_pickle: bool = False
+    head: int | None = None
+
+    @property
+    def label(self) -> str:
+        """What this model is, for people."""
+        return self.version.label if self.head is None else f"{self.version.label} with a random head"
 
     def __hash__(self) -> int:
         return hash((self.tracking_uri, self.version.uri, self.flow))
@@ -37,15 +47,15 @@ class ModelPool:
     _loading: threading.Lock = field(default_factory=threading.Lock)  # loading sets things that are the process's
 
     @contextlib.contextmanager
-    def borrowed(self, key: ModelKey, registry: Registry) -> Iterator[Classifier]:
+    def borrowed(self, key: ModelKey, registry: Registry, images: NDArray[np.float32]) -> Iterator[Classifier]:
         """A copy of a model for this thread alone, for the time of a block; loaded from ``registry`` if none is idle.
 
-        Raises what ``Registry.load`` raises.
+        ``images`` (N,C,H,W) are some that it takes. Raises what ``Registry.load`` raises.
         """
         classifier = self._taken(key)
         if classifier is None:
             with self._loading:
-                classifier = registry.load(key.version, allow_pickle=key.allow_pickle)
+                classifier = _loaded(key, registry, images)
         try:
             yield classifier
         finally:
@@ -68,6 +78,13 @@ class ModelPool:
             self._idle.move_to_end(key)
             while len(self._idle) > KEPT:
                 self._idle.popitem(last=False)
+
+
+def _loaded(key: ModelKey, registry: Registry, images: NDArray[np.float32]) -> Classifier:
+    classifier = registry.load(key.version, allow_pickle=key.allow_pickle)
+    if key.head is None:
+        return classifier
+    return shuffled(classifier, classifier.working_copy(images), head_weights, key.head)
 
 
 POOL = ModelPool()

@@ -6,8 +6,10 @@ from prefect.client.schemas.objects import State, TaskRun
 from prefect.tasks import Task
 
 from attrail_explainers.errors import RegistryError
+from attrail_mlflow.retries import WAITS
 
-DELAYS = [1.0, 4.0]  # seconds before the two retries of a task that talks to MLflow
+DELAYS = list(WAITS)  # seconds before the retries of a task that talks to MLflow
+RETRIES = len(DELAYS)
 
 
 def may_help(task_: Task[..., Any], run: TaskRun, state: State[Any]) -> bool:

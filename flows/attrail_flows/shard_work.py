@@ -46,13 +46,14 @@ class Work:
     def label(self) -> str:
         """What this work is, for people."""
         what = "+".join(name_of(each) for each in self.explainers) or LOGITS
-        return f"{self.model.version.label}-{self.part.name}-{what}-{self.part.sample_ids[0]}"
+        return f"{self.model.label}-{self.part.name}-{what}-{self.part.sample_ids[0]}"
 
 
 def compute(work: Work) -> list[Entry]:
     """Compute a shard and keep it; RegistryError when the model is not the one the work is about."""
     registry = _registry(work.model.tracking_uri, work.model.flow)
-    with tempfile.TemporaryDirectory(prefix="attrail-") as folder, POOL.borrowed(work.model, registry) as classifier:
+    borrowed = POOL.borrowed(work.model, registry, work.part.images)
+    with tempfile.TemporaryDirectory(prefix="attrail-") as folder, borrowed as classifier:
         if classifier.weights_digest != work.weights_digest:
             raise RegistryError(f"the weights of {work.model.version.uri} changed while it was audited: audit it again")
         with one_torch_thread():
@@ -64,13 +65,20 @@ def _compute(work: Work, classifier: Classifier, folder: Path) -> None:
     (folder / artifact_path("")).parent.mkdir()
     if not work.explainers:
         logits = classifier.logits(work.part.images, work.part.sample_ids)
-        save_file({LOGITS: logits}, folder / artifact_path(work.keys[LOGITS]))
+        _save_logits(logits, folder / artifact_path(work.keys[LOGITS]))
         return
     targets = work.targets
     if targets is None:
         targets = classifier.logits(work.part.images, work.part.sample_ids).argmax(axis=1).astype(np.int64)
     for each in explain_part(classifier, work.part, work.explainers, targets, work.seed):
         save_attributions(each, folder / artifact_path(work.keys[each.explainer]))
+
+
+def _save_logits(logits: NDArray[np.float32], path: Path) -> None:
+    try:
+        save_file({LOGITS: logits}, path)
+    except (OSError, SafetensorError) as error:
+        raise RecordError(f"{path} cannot be written: {error}; make room there, or set TMPDIR elsewhere") from error
 
 
 def read_result(name: str, path: Path) -> Attributions | NDArray[np.float32]:

@@ -3,16 +3,17 @@
 import contextlib
 import logging
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from attrail_explainers.attributions import Attributions
 from attrail_explainers.classifier import Classifier
-from attrail_explainers.errors import EvidenceError, RecordError, RegistryError
+from attrail_explainers.errors import EvidenceError, ExplanationError, RecordError, RegistryError
 from attrail_explainers.explainer import Explainer, name_of
 from attrail_explainers.explanation import require_some_map, settled
 from attrail_explainers.slice import Slice
@@ -23,10 +24,12 @@ from attrail_flows.explained import Explained, explainers_for, require_fitting
 from attrail_flows.joining import JoinedMaps
 from attrail_flows.model_pool import POOL, ModelKey
 from attrail_flows.roomy import roomy
+from attrail_flows.runners import Load
 from attrail_flows.shard_work import Work, read_result
-from attrail_flows.shards import LOGITS, Model, Shard, cut, keys
+from attrail_flows.shards import LOGITS, Model, Shard, cut, keys, seconds
 from attrail_mlflow.attribution_store import AttributionStore, Entry
 from attrail_mlflow.registry import RegisteredVersion, Registry
+from attrail_monitoring.version_maps import Subject, VersionMaps
 
 Progress = Callable[[int], object]
 Keys = Mapping[str, str]
@@ -35,6 +38,20 @@ Result = tuple[str, Attributions | NDArray[np.float32]]  # the run that holds it
 Results = dict[str, Result]  # by explainer, or LOGITS
 
 logger = logging.getLogger("attrail.audit")
+
+
+class Computes(Protocol):
+    """An engine: every work with what was kept of it, in order; ``load`` is all of it together."""
+
+    def compute(self, works: Iterable[Work], load: Load | None = None) -> Iterator[tuple[Work, list[Entry]]]: ...
+
+
+@dataclass(frozen=True)
+class Draw:
+    """What a rehearsal draws with: the explainers' ``seed``, and the one that shuffles the head, if it is shuffled."""
+
+    seed: int
+    head: int | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,7 +63,7 @@ class Explaining:
 
     registry: Registry
     config: AuditConfig
-    engine: Engine
+    engine: Computes
     flow: str
     parent: str | None = None
 
@@ -58,17 +75,39 @@ class Explaining:
         self, version: RegisteredVersion, slices: Sequence[Slice], reference: Explained | None, progress: Progress
     ) -> Explained:
         """The version's evidence on every slice. With ``reference``, its targets and layers are used."""
-        address, pickle = self.registry.tracking_uri, self.config.policy.allow_pickle
-        key = ModelKey(address, version, self.flow, pickle)
-        with POOL.borrowed(key, self.registry) as classifier:
+        key = self._key(version)
+        with POOL.borrowed(key, self.registry, slices[0].images) as classifier:
             require_answer(classifier, slices[0])
             explainers = [
                 settled(each, classifier, slices[0].images) for each in explainers_for(self.config, reference)
             ]
             model = described(classifier, slices[0])
         require_fitting(version, model.classes, slices, reference)
-        version_ = _Version(self, key, model, reference)
+        version_ = _Version(self, key, model, reference, self.config.policy.seed)
         return version_.explained(slices, explainers, progress)
+
+    def rehearse(
+        self,
+        version: RegisteredVersion,
+        slices: Sequence[Slice],
+        explainers: Sequence[Explainer],
+        reference: Explained,
+        draw: Draw,
+        progress: Progress,
+    ) -> VersionMaps:
+        """The version's maps for the reference's targets, drawn otherwise; an explainer that gives none is left out."""
+        key = self._key(version, draw.head)
+        with POOL.borrowed(key, self.registry, slices[0].images) as classifier:
+            model = described(classifier, slices[0])
+        version_ = _Version(self, key, model, reference, draw.seed)
+        try:
+            maps = version_.maps(slices, explainers, progress)
+        except ExplanationError:
+            maps = [each for explainer in explainers for each in version_.maps_if_any(slices, explainer, progress)]
+        return VersionMaps(tuple(maps), reference.right, reference.regions)
+
+    def _key(self, version: RegisteredVersion, head: int | None = None) -> ModelKey:
+        return ModelKey(self.registry.tracking_uri, version, self.flow, self.config.policy.allow_pickle, head)
 
 
 @contextlib.contextmanager
@@ -89,11 +128,37 @@ class _Version:
     key: ModelKey
     model: Model
     reference: Explained | None
+    seed: int
 
     def explained(self, slices: Sequence[Slice], explainers: Sequence[Explainer], progress: Progress) -> Explained:
+        shards = [shard for each in slices for shard in cut(each, explainers, self.model)]
+        return self._whole(slices, *self._joined(slices, explainers, shards, progress))
+
+    def maps(
+        self, slices: Sequence[Slice], explainers: Sequence[Explainer], progress: Progress
+    ) -> Sequence[Attributions]:
+        """Maps alone; ExplanationError when an explainer gives none for any image of a slice."""
+        shards = [shard for each in slices for shard in cut(each, explainers, self.model) if shard.explainers]
+        _, joined = self._joined(slices, explainers, shards, progress)
+        targets = {} if self.reference is None else self.reference.targets
+        return self._maps(joined, targets)
+
+    def maps_if_any(self, slices: Sequence[Slice], explainer: Explainer, progress: Progress) -> Sequence[Attributions]:
+        """The same of one explainer, slice by slice; nothing of slices for which it gives none."""
+        found: list[Attributions] = []
+        for each in slices:
+            try:
+                found += self.maps([each], [explainer], progress)
+            except ExplanationError:
+                logger.info("%s gives no map of %s on slice %s", name_of(explainer), self.key.label, each.name)
+        return found
+
+    def _joined(
+        self, slices: Sequence[Slice], explainers: Sequence[Explainer], shards: Sequence[Shard], progress: Progress
+    ) -> tuple[dict[str, NDArray[np.float32]], dict[Subject, JoinedMaps]]:
+        """Logits (N,classes) by slice, as far as they are among the shards, and maps by slice and explainer."""
         joined = {(each.name, name_of(explainer)): JoinedMaps(each) for each in slices for explainer in explainers}
         logits = {each.name: roomy((len(each), self.model.classes)) for each in slices}
-        shards = [shard for each in slices for shard in cut(each, explainers, self.model)]
         with tempfile.TemporaryDirectory(prefix="attrail-") as folder:
             for shard, entries in self._results(shards, Path(folder)):
                 for name, (run_id, found) in entries.items():
@@ -102,7 +167,7 @@ class _Version:
                     else:
                         logits[shard.whole.name][shard.rows] = found
                 progress(len(shard) * len(shard.explainers))
-        return self._whole(slices, logits, joined)
+        return logits, joined
 
     def _results(self, shards: Sequence[Shard], folder: Path) -> Iterator[tuple[Shard, Results]]:
         """Every shard with its results, those that were kept before first."""
@@ -117,17 +182,16 @@ class _Version:
                 yield shard, found
         if not missing:
             return
-        run_id = store.open(f"attributions of {self.key.version.label}", self.model.weights_digest, self.how.parent)
-        try:
+        run_id = store.open(f"attributions of {self.key.label}", self.model.weights_digest, self.how.parent)
+        with store.finishing(run_id):
             works = (self._work(shard, run_id) for shard in missing)
-            for shard, (work, entries) in zip(missing, self.how.engine.compute(works), strict=True):
+            load = Load(sum(seconds(shard, self.model) for shard in missing), self.model.device)
+            for shard, (work, entries) in zip(missing, self.how.engine.compute(works, load), strict=True):
                 made = {each.key: [each] for each in entries}
                 found = self._fetched(shard, made, work.keys, folder)
                 if found is None:
                     raise RegistryError(f"run {run_id}: what was just kept there cannot be read", transient=True)
                 yield shard, found
-        finally:
-            store.close(run_id)
 
     def _fetched(self, shard: Shard, known: Known, wanted: Keys, folder: Path) -> Results | None:
         """A shard's results, None unless all of them are there and right; what is wrong is said, and never fatal."""
@@ -152,7 +216,7 @@ class _Version:
         return entry.run_id, result
 
     def _keys(self, shard: Shard) -> Keys:
-        return keys(shard, self.model, self._targets(shard), self.how.config.policy.seed)
+        return keys(shard, self.model, self._targets(shard), self.seed)
 
     def _work(self, shard: Shard, run_id: str) -> Work:
         return Work(
@@ -161,7 +225,7 @@ class _Version:
             part=shard.part,
             explainers=shard.explainers,
             targets=self._targets(shard),
-            seed=self.how.config.policy.seed,
+            seed=self.seed,
             keys=self._keys(shard),
             run_id=run_id,
             experiment=self.how.config.registry.experiment,
@@ -177,27 +241,34 @@ class _Version:
         self,
         slices: Sequence[Slice],
         logits: Mapping[str, NDArray[np.float32]],
-        joined: Mapping[tuple[str, str], JoinedMaps],
+        joined: Mapping[Subject, JoinedMaps],
     ) -> Explained:
         predictions = {name: found.argmax(axis=1).astype(np.int64) for name, found in logits.items()}
         source = predictions if self.reference is None else self.reference.predictions
         by_label = self.how.config.policy.targets == "label"
         targets = {each.name: each.labels if by_label else source[each.name] for each in slices}
-        label, digest = self.key.version.label, self.model.weights_digest
-        maps = tuple(each.whole(label, digest, targets[name]) for (name, _), each in joined.items())
-        for each in maps:
-            require_some_map(each)
         return Explained(
             version=self.key.version,
-            weights_digest=digest,
+            weights_digest=self.model.weights_digest,
             classes=self.model.classes,
-            maps=maps,
+            maps=self._maps(joined, targets),
             predictions=predictions,
             targets=targets,
             right={each.name: predictions[each.name] == each.labels for each in slices},
             regions={each.name: each.regions for each in slices if each.regions is not None},
-            made_in={f"{name}/{explainer}/{label}": each.made_in for (name, explainer), each in joined.items()},
+            made_in={
+                f"{name}/{explainer}/{self.key.label}": each.made_in for (name, explainer), each in joined.items()
+            },
         )
+
+    def _maps(
+        self, joined: Mapping[Subject, JoinedMaps], targets: Mapping[str, NDArray[np.int64]]
+    ) -> tuple[Attributions, ...]:
+        digest = self.model.weights_digest
+        maps = tuple(each.whole(self.key.label, digest, targets[name]) for (name, _), each in joined.items())
+        for each in maps:
+            require_some_map(each)
+        return maps
 
 
 def require_answer(classifier: Classifier, slice_: Slice) -> None:

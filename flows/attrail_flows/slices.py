@@ -29,9 +29,11 @@ class Tables:
     validations: tuple[Validation, ...]
 
 
-def read_tables(config: AuditConfig, reference: RegisteredVersion) -> Tables:
+def read_tables(config: AuditConfig, reference: RegisteredVersion, *, labelled: bool = True) -> Tables:
     """Read every slice's table and hold it against Great Expectations, before any model is loaded."""
-    tables = tuple(read_slice_table(each.name, each.source, each.where, each.limit) for each in config.slices)
+    tables = tuple(
+        read_slice_table(each.name, each.source, each.where, each.limit, labelled=labelled) for each in config.slices
+    )
     names = reference.facts.get("classes") or ()
     labels = tuple(label_indices(table, names) for table in tables)
     pairs = zip(tables, labels, strict=True)
@@ -39,9 +41,14 @@ def read_tables(config: AuditConfig, reference: RegisteredVersion) -> Tables:
     return Tables(tables, labels, validations)
 
 
-def read_slices(config: AuditConfig, version: RegisteredVersion) -> tuple[Slice, ...]:
+def read_slices(config: AuditConfig, version: RegisteredVersion, *, labelled: bool = True) -> tuple[Slice, ...]:
     """The configuration's slices as one version takes them."""
-    return load_slices(read_tables(config, version), preprocessing_of(config, [version]))
+    return load_slices(read_tables(config, version, labelled=labelled), preprocessing_of(config, [version]))
+
+
+def read_windows(config: AuditConfig, version: RegisteredVersion) -> tuple[Slice, ...]:
+    """The same of production images, which need no labels."""
+    return read_slices(config, version, labelled=False)
 
 
 def load_slices(tables: Tables, preprocessing: Preprocessing) -> tuple[Slice, ...]:

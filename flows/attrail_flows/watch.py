@@ -4,6 +4,7 @@ Unpaired and weaker than an audit: other images move maps as well as another mod
 """
 
 import logging
+from datetime import date
 from typing import Any
 
 from prefect import flow, runtime, task
@@ -14,10 +15,12 @@ from prefect.events import emit_event
 from attrail_explainers.errors import ConfigError
 from attrail_flows.artifact_key import artifact_key
 from attrail_flows.configuration import AuditConfig
+from attrail_flows.newest_when_late import newest_when_late
 from attrail_flows.progress import progress_of
-from attrail_flows.retries import DELAYS, may_help
+from attrail_flows.retries import DELAYS, RETRIES, may_help
 from attrail_flows.sharded import explaining
-from attrail_flows.slices import read_slices
+from attrail_flows.slices import read_windows
+from attrail_flows.window_dates import dated
 from attrail_mlflow.registry import RegisteredVersion, Registry
 from attrail_monitoring.two_sample import QUESTION, compare_windows
 from attrail_monitoring.version_maps import VersionMaps
@@ -28,30 +31,41 @@ logger = logging.getLogger("attrail.watch")
 
 
 def run_name() -> str:
-    """The flow run's name: model, version and the newest window."""
+    """The flow run's name: model, version, the newest window and the day."""
     parameters = runtime.flow_run.parameters
     windows = parameters["windows"] or [each.name for each in parameters["config"].slices]
-    return f"watch-{parameters['config'].registry.model}-{parameters['version']}-{windows[-1]}"
+    watched = f"watch-{parameters['config'].registry.model}-{parameters['version']}"
+    return f"{watched}-{windows[-1]}-{day_of(parameters['day'])}"
+
+
+def day_of(day: date | None) -> date:
+    """The day itself, else the one that the flow's run was planned for (UTC)."""
+    return day or runtime.flow_run.scheduled_start_time.date()
 
 
 @flow(name="attrail-watch", flow_run_name=run_name, validate_parameters=True)
+@newest_when_late
 def watch(
     config: AuditConfig,
     version: str = "champion",
     windows: tuple[str, ...] = (),
+    day: date | None = None,
 ) -> dict[str, Any]:
     """Compare one version's maps on the newest window of images with those on every window before it.
+
+    The maps are for the classes that the version predicts; the windows' tables need no labels.
 
     Args:
         config: What ``attrail.toml`` holds; its slices are the windows.
         version: Alias, version number or models:/ URI of the version that is watched.
         windows: Names of the slices to compare, the newest last; all slices of the configuration when empty.
+        day: The date for {day}, {day-1}, ... in the slices' source and where; the run's planned day (UTC) when empty.
 
     Returns:
         One row per earlier window, explainer and statistic, and whether any of them moved.
     """
     logging.getLogger("attrail").setLevel(logging.INFO)
-    chosen = windows_of(config, windows)
+    chosen = dated(windows_of(config, windows), day_of(day)).of_predictions()
     found, maps = explain_windows(chosen, version, str(runtime.flow_run.id or ""))
     rows = compared(chosen, maps)
     show(found, chosen, rows)
@@ -70,12 +84,18 @@ def windows_of(config: AuditConfig, windows: tuple[str, ...]) -> AuditConfig:
     return config.model_copy(update={"slices": tuple(known[name] for name in names)})
 
 
-@task(name="explain windows", cache_policy=NO_CACHE, retries=2, retry_delay_seconds=DELAYS, retry_condition_fn=may_help)
+@task(
+    name="explain windows",
+    cache_policy=NO_CACHE,
+    retries=RETRIES,
+    retry_delay_seconds=DELAYS,
+    retry_condition_fn=may_help,
+)
 def explain_windows(config: AuditConfig, version: str, flow_run: str) -> tuple[RegisteredVersion, VersionMaps]:
     """The version's maps on every window; what was kept before is not computed again."""
     registry = Registry(config.registry.tracking_uri)
     found = registry.resolve(config.registry.model, version)
-    slices = read_slices(config, found)
+    slices = read_windows(config, found)
     total = sum(len(each) for each in slices) * len(config.explainers)
     with explaining(registry, config, flow_run) as how, progress_of(f"explain {found.label}", total) as advance:
         return found, how.explain(found, slices, None, advance).version_maps

@@ -5,17 +5,17 @@ from collections.abc import Iterator
 from attrail_flows.configuration import AuditConfig
 from attrail_flows.explained import explain_version
 from attrail_flows.progress import progress_of
-from attrail_flows.slices import read_slices
+from attrail_flows.slices import read_windows
 from attrail_mlflow.registry import Registry
 from attrail_monitoring.two_sample import QUESTION, compare_windows
 
 
 def window_lines(config: AuditConfig, model_uri: str, windows: tuple[str, str], explainer_name: str) -> Iterator[str]:
     """Explain both windows and say, statistic by statistic, whether their maps are distributed alike."""
-    chosen = config.narrowed(explainer_name, *windows)
+    chosen = config.narrowed(explainer_name, *windows).of_predictions()
     registry = Registry(config.registry.tracking_uri)
     version = registry.resolve(config.registry.model, model_uri)
-    slices = read_slices(chosen, version)
+    slices = read_windows(chosen, version)
     with progress_of(f"explain {version.label}", sum(len(each) for each in slices)) as advance:
         explained = explain_version(registry, version, slices, chosen, progress=advance)
     first, second = explained.maps

@@ -6,18 +6,22 @@ counts once its run carries a tag with its key and sha256, which is set after th
 short is never seen. What is read is held against that sha256; nothing in it is ever executed (safetensors).
 """
 
+import contextlib
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
-from mlflow.artifacts import download_artifacts
 from mlflow.entities import RunStatus, RunTag
 from mlflow.exceptions import MlflowException
+from mlflow.store.artifact.artifact_repo import ArtifactRepository
+from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
 from attrail_explainers.errors import EvidenceError, RegistryError
 from attrail_mlflow.folder_digest import file_digest
 from attrail_mlflow.registry import Registry
+from attrail_mlflow.retries import patiently
 
 WEIGHTS = "attrail.attributions"  # tag of a run that holds attributions: the digest of the weights they are of
 KEPT = "attrail.kept."  # with a key, the tag that says that a file is complete; its value is the file's sha256
@@ -94,25 +98,24 @@ class AttributionStore:
     def put(self, run_id: str, folder: Path, keys: Iterable[str]) -> list[Entry]:
         """Keep the files that lie below ``folder`` at their ``artifact_path``: upload them, then say they are complete.
 
-        Raises RegistryError when MLflow does not keep them.
+        What took long to compute is not given up while MLflow is away for a while. Raises RegistryError when it stays
+        away or refuses.
         """
         entries = [Entry(key, run_id, file_digest(folder / artifact_path(key))) for key in keys]
-        client = self.registry.client
-        try:
-            for each in entries:
-                client.log_artifact(run_id, str(folder / each.path), FOLDER)
-            client.log_batch(run_id, tags=[RunTag(KEPT + _plain(each.key), each.sha256) for each in entries])
-        except (MlflowException, OSError) as error:
-            raise RegistryError(f"run {run_id}: MLflow did not keep attributions: {error}", transient=True) from error
+        patiently(lambda: self._upload(run_id, folder, entries))
         return entries
 
     def fetch(self, entry: Entry, folder: Path) -> Path:
-        """A file, written below ``folder``; EvidenceError when it is missing or is not the one that was kept."""
+        """A file, written below ``folder``; EvidenceError when it is missing or is not the one that was kept.
+
+        Raises RegistryError when MLflow stays away: that a file cannot be had now does not mean that it is missing.
+        """
         try:
-            path = Path(download_artifacts(run_id=entry.run_id, artifact_path=entry.path, dst_path=str(folder)))
-            found = file_digest(path)
-        except (MlflowException, OSError) as error:
-            raise EvidenceError(f"run {entry.run_id}: {entry.path} cannot be read: {error}") from error
+            path = self._downloaded(entry, folder)
+        except (MlflowException, OSError):
+            patiently(lambda: self._await(entry.run_id))
+            path = self._fetched(entry, folder)
+        found = file_digest(path)
         if found != entry.sha256:
             path.unlink()
             raise EvidenceError(
@@ -121,12 +124,57 @@ class AttributionStore:
             )
         return path
 
-    def close(self, run_id: str) -> None:
-        """Mark a run as finished. A killed one stays RUNNING; what is complete in it counts all the same."""
+    @contextlib.contextmanager
+    def finishing(self, run_id: str) -> Iterator[None]:
+        """Mark a run FINISHED when the block ends, FAILED when it raises; killed, it stays RUNNING.
+
+        What is complete in it counts in any case.
+        """
         try:
-            self.registry.client.set_terminated(run_id, RunStatus.to_string(RunStatus.FINISHED))
+            yield
+        except BaseException:
+            self._close(run_id, RunStatus.FAILED)
+            raise
+        self._close(run_id, RunStatus.FINISHED)
+
+    def _upload(self, run_id: str, folder: Path, entries: Iterable[Entry]) -> None:
+        client = self.registry.client
+        try:
+            for each in entries:
+                client.log_artifact(run_id, str(folder / each.path), FOLDER)
+            client.log_batch(run_id, tags=[RunTag(KEPT + _plain(each.key), each.sha256) for each in entries])
         except (MlflowException, OSError) as error:
-            logger.warning("run %s could not be marked finished: %s", run_id, error)
+            raise RegistryError(f"run {run_id}: MLflow did not keep attributions: {error}", transient=True) from error
+
+    def _downloaded(self, entry: Entry, folder: Path) -> Path:
+        folder.mkdir(parents=True, exist_ok=True)
+        return Path(_artifacts(self.registry, entry.run_id).download_artifacts(entry.path, str(folder)))
+
+    def _fetched(self, entry: Entry, folder: Path) -> Path:
+        try:
+            return self._downloaded(entry, folder)
+        except (MlflowException, OSError) as error:
+            raise EvidenceError(f"run {entry.run_id}: {entry.path} cannot be read: {error}") from error
+
+    def _await(self, run_id: str) -> None:
+        """Nothing, once MLflow answers."""
+        try:
+            self.registry.client.get_run(run_id)
+        except MlflowException as error:
+            raise RegistryError(f"kept attributions cannot be read from MLflow: {error}", transient=True) from error
+
+    def _close(self, run_id: str, status: int) -> None:
+        try:
+            self.registry.client.set_terminated(run_id, RunStatus.to_string(status))
+        except (MlflowException, OSError) as error:
+            logger.warning("run %s could not be marked as ended: %s", run_id, error)
+
+
+@lru_cache(maxsize=64)
+def _artifacts(registry: Registry, run_id: str) -> ArtifactRepository:
+    """A run's files, whose place is asked for once: ``mlflow.artifacts`` reads the run, tags and all, for each file."""
+    location = registry.client.get_run(run_id).info.artifact_uri
+    return get_artifact_repository(location, tracking_uri=registry.tracking_uri)
 
 
 def _entries(run_id: str, tags: Mapping[str, str]) -> list[Entry]:

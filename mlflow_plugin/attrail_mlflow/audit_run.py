@@ -18,10 +18,17 @@ from mlflow.entities import (
     RunTag,
 )
 from mlflow.exceptions import MlflowException
+from mlflow.protos.databricks_pb2 import (
+    INVALID_PARAMETER_VALUE,
+    PERMISSION_DENIED,
+    RESOURCE_DOES_NOT_EXIST,
+    ErrorCode,
+)
 
 from attrail_explainers.errors import RecordError, RegistryError
 from attrail_mlflow.manifest import UNLISTED
 from attrail_mlflow.registry import RegisteredVersion, Registry
+from attrail_mlflow.retries import patiently
 from attrail_mlflow.trail import Trail
 from attrail_monitoring.audit_record import AuditRecord
 from attrail_monitoring.stratum import HEADLINES
@@ -30,6 +37,7 @@ ROOT = "attrail"
 COMPLETE = "attrail.complete"
 SEQUENCE_TAG = "attrail.sequence"
 STATEMENT_TAG = "attrail.statement"
+REFUSED = {ErrorCode.Name(code) for code in (INVALID_PARAMETER_VALUE, PERMISSION_DENIED, RESOURCE_DOES_NOT_EXIST)}
 
 logger = logging.getLogger("attrail.audit_run")
 
@@ -55,7 +63,9 @@ class AuditRun:
         """Log parameters, metrics, links to both versions and every file of ``folder``, then check that all arrived.
 
         The files get a manifest and a statement, signed if this process has a key (``trail``), which the candidate
-        carries as a tag. Raises RecordError when a file is missing in the store afterwards.
+        carries as a tag. Once the journal has the statement nothing but tags is left to be set, and that is tried until
+        it is done: an audit is in the journal once. Raises RecordError when a file is missing in the store afterwards,
+        RegistryError when MLflow stays away.
         """
         client, trail = self.registry.client, Trail.from_environment()
         client.log_batch(self.run_id, metrics=_metrics(record), params=_parameters(record), tags=_tags(record))
@@ -70,16 +80,32 @@ class AuditRun:
         )
         self.send(folder, set(manifest) | UNLISTED)
         trail.note_audit(envelope)
-        for key, value in (_version_tags(record, self.run_id) | {STATEMENT_TAG: envelope.decode()}).items():
-            client.set_model_version_tag(candidate.name, candidate.version, key, value)
-        client.set_tag(self.run_id, COMPLETE, "true")
+        patiently(lambda: self._publish(record, candidate, envelope))
 
     def send(self, folder: Path, names: set[str]) -> None:
-        """Log a folder's files; RecordError when one of the ``names`` is missing in the store afterwards."""
-        self.registry.client.log_artifacts(self.run_id, str(folder), ROOT)
-        missing = names - {path.removeprefix(f"{ROOT}/") for path in self._artifacts(ROOT)}
+        """Log a folder's files; RecordError when one of the ``names`` is missing in the store afterwards.
+
+        Raises RegistryError when MLflow stays away.
+        """
+        missing = names - patiently(lambda: self._sent(folder))
         if missing:
             raise RecordError(f"run {self.run_id}: {len(missing)} files did not arrive, first {sorted(missing)[0]}")
+
+    def _publish(self, record: AuditRecord, candidate: RegisteredVersion, envelope: bytes) -> None:
+        """Let the version carry the statement and call the run complete; done twice it is as once."""
+        client, tags = self.registry.client, {STATEMENT_TAG: envelope.decode()} | _version_tags(record, self.run_id)
+        with translated(self):
+            for key, value in tags.items():  # the statement first: where it is refused, nothing else may change
+                client.set_model_version_tag(candidate.name, candidate.version, key, value)
+            client.set_tag(self.run_id, COMPLETE, "true")
+
+    def _sent(self, folder: Path) -> set[str]:
+        """Log a folder's files and say which are there then."""
+        try:
+            self.registry.client.log_artifacts(self.run_id, str(folder), ROOT)
+            return {path.removeprefix(f"{ROOT}/") for path in self._artifacts(ROOT)}
+        except (MlflowException, OSError) as error:  # an answer like 503 or 507 comes as an OSError
+            raise RegistryError(f"run {self.run_id}: MLflow did not take the files: {error}", transient=True) from error
 
     def _artifacts(self, path: str) -> Iterator[str]:
         for each in self.registry.client.list_artifacts(self.run_id, path):
@@ -118,26 +144,37 @@ def finishing(run: AuditRun) -> Iterator[None]:
     try:
         yield
     except BaseException:
-        _fail(run.registry, run.run_id)
+        _fail(run)
         raise
-    run.registry.client.set_terminated(run.run_id, RunStatus.to_string(RunStatus.FINISHED))
+    try:
+        patiently(lambda: _finish(run))
+    except RegistryError as error:  # what is in it is complete all the same
+        logger.warning("run %s could not be marked finished: %s", run.run_id, error)
 
 
 @contextlib.contextmanager
 def translated(run: AuditRun) -> Iterator[None]:
-    """MLflow's errors inside the block as a RegistryError: trying again may help."""
+    """MLflow's errors inside the block as a RegistryError: trying again may help unless MLflow refused."""
     try:
         yield
     except MlflowException as error:
-        raise RegistryError(f"run {run.run_id}: MLflow did not keep the audit: {error}", transient=True) from error
+        refused = error.error_code in REFUSED
+        raise RegistryError(
+            f"run {run.run_id}: MLflow did not keep the audit: {error}", transient=not refused
+        ) from error
 
 
-def _fail(registry: Registry, run_id: str) -> None:
+def _finish(run: AuditRun) -> None:
+    with translated(run):
+        run.registry.client.set_terminated(run.run_id, RunStatus.to_string(RunStatus.FINISHED))
+
+
+def _fail(run: AuditRun) -> None:
     """Mark a run failed; when even that is impossible it stays RUNNING, which nobody takes for finished."""
     try:
-        registry.client.set_terminated(run_id, RunStatus.to_string(RunStatus.FAILED))
+        run.registry.client.set_terminated(run.run_id, RunStatus.to_string(RunStatus.FAILED))
     except (MlflowException, OSError) as error:
-        logger.warning("run %s could not be marked failed: %s", run_id, error)
+        logger.warning("run %s could not be marked failed: %s", run.run_id, error)
 
 
 def _metrics(record: AuditRecord) -> list[Metric]:

@@ -15,9 +15,10 @@ from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
 from attrail_explainers.errors import RecordError, RegistryError
-from attrail_mlflow.audit_run import COMPLETE, ROOT, audit_run
+from attrail_mlflow.audit_run import COMPLETE, ROOT, AuditRun, audit_run, translated
 from attrail_mlflow.manifest import MANIFEST, write_manifest
 from attrail_mlflow.registry import Registry
+from attrail_mlflow.retries import patiently
 
 FILE, ARRAYS = "calibration.json", "envelopes.safetensors"
 Arrays = Mapping[str, NDArray[np.float32]]
@@ -76,12 +77,16 @@ def keep_calibration(
     (folder / FILE).write_bytes(content)
     names = set(write_manifest(folder)) | {MANIFEST}
     with audit_run(registry, experiment, title) as run:
-        client = registry.client
         run.send(folder, names)
-        client.set_tag(run.run_id, DIGEST, _digest(content))
-        client.set_tag(run.run_id, KEY, document["key"])
-        client.set_tag(run.run_id, COMPLETE, "true")
+        patiently(lambda: _publish(run, _digest(content), document["key"]))
     return run.run_id
+
+
+def _publish(run: AuditRun, digest: str, key: str) -> None:
+    """Let the calibration be found; done twice it is as once."""
+    with translated(run):
+        for name, value in ((DIGEST, digest), (KEY, key), (COMPLETE, "true")):
+            run.registry.client.set_tag(run.run_id, name, value)
 
 
 def _digest(content: bytes) -> str:

@@ -101,13 +101,13 @@ class Evidence:
     def _overlays(self) -> Iterator[tuple[Path, Any]]:
         signed = {maps.explainer: False for maps in self.maps["reference"]}
         for maps in (*self.maps["reference"], *self.maps["candidate"]):
-            signed[maps.explainer] |= bool((maps.values < 0).any())
-        pictures = {each.name: each.pictures() for each in self.slices}
+            signed[maps.explainer] |= maps.signed
+        slices = {each.name: each for each in self.slices}
         for reference, candidate in zip(self.maps["reference"], self.maps["candidate"], strict=True):
             distances = image_distances(reference, candidate, self.settings)
             order = [row for row in np.argsort(-distances, kind="stable") if np.isfinite(distances[row])]
             for rank, row in enumerate(order[:SHOWN], start=1):
-                picture = fit(pictures[reference.slice_name][row])
+                picture = fit(slices[reference.slice_name].picture(row))
                 pair = [reference.values[row], candidate.values[row]]
                 scale = shared_scale(*pair, signed=signed[reference.explainer])
                 strip = [picture, *(overlay(picture, values, scale) for values in pair)]

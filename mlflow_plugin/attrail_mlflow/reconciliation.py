@@ -64,7 +64,7 @@ def _judged(registry: Registry, version: ModelVersion, role: str, policy: GatePo
     try:
         found = Candidate(registry, version).identity()
         statement = _evidence(version, found, policy)
-    except (GateRefusal, EvidenceError) as error:
+    except (GateRefusal, EvidenceError, RegistryError) as error:  # files that are gone are no reason to look no further
         reason = getattr(error, "reason", Reason.WRONG_BYTES)
         return Decision(model, role, f"{model.label} is {role}: {error}", (reason,))
     return Decision(found, role, f"{found.label} is {role} by a signed {statement.KIND}", by=statement.KIND)

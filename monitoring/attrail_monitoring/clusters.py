@@ -23,6 +23,7 @@ Move = Literal["new", "grown", "steady", "shrunk", "gone", "not judged"]
 NAMES = "ABCDEFGHIJKLMNOP"
 NO_MAP = "-"
 EXEMPLARS = 6
+AT_ONCE = 4096  # maps whose shares are taken together
 RARE = 0.1  # of the other share, at most: a cluster that one side hardly has
 
 
@@ -192,7 +193,10 @@ class _Joint:
 
 def _evidence(maps: Attributions, used: NDArray[np.bool_], settings: Settings) -> Array:
     """Shares (N,D) of the used images, NaN without a map."""
-    found = shares(to_grid(maps.values, settings.grid)[used]).astype(np.float32)
+    grids = to_grid(maps.values, settings.grid)[used]
+    found = np.empty((len(grids), grids[0].size), dtype=np.float32)
+    for start in range(0, len(grids), AT_ONCE):
+        found[start : start + AT_ONCE] = shares(grids[start : start + AT_ONCE])
     found[~maps.defined[used]] = np.nan
     return found
 

@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import great_expectations.expectations as gxe
-import numpy as np
 import pandas as pd
 
 from attrail_explainers.attributions import Attributions
@@ -58,7 +57,7 @@ def validate_attributions(maps: Sequence[Attributions]) -> Validation:
         [
             {
                 "maps": f"{each.explainer} of {each.model} on slice {each.slice_name}",
-                "finite": bool(np.isfinite(each.values[each.defined]).all()),
+                "finite": bool(each.finite[each.defined].all()),
                 "defined": float(each.defined.mean()),
             }
             for each in maps

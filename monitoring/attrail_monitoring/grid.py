@@ -5,6 +5,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+AT_ONCE = 256  # maps brought to the grid together: they may lie in a file that is larger than the memory
+
 
 def to_grid(values: NDArray[np.float32], grid: int) -> NDArray[np.float64]:
     """Maps (N,H,W) averaged over cells of at most ``grid`` x ``grid``; smaller maps stay as they are.
@@ -19,7 +21,10 @@ def to_grid(values: NDArray[np.float32], grid: int) -> NDArray[np.float64]:
 def to_cells(values: NDArray[Any], rows: int, columns: int) -> NDArray[np.float64]:
     """Maps (N,H,W) averaged over ``rows`` x ``columns`` cells, exact area averages; H and W may be smaller."""
     down, across = _cells(values.shape[1], rows), _cells(values.shape[2], columns)
-    return np.asarray(down @ values.astype(np.float64) @ across.T)
+    found = np.empty((len(values), rows, columns))
+    for start in range(0, len(values), AT_ONCE):
+        found[start : start + AT_ONCE] = down @ values[start : start + AT_ONCE].astype(np.float64) @ across.T
+    return found
 
 
 def _cells(size: int, cells: int) -> NDArray[np.float64]:

@@ -69,14 +69,16 @@ def _distance(statistic: Statistic, pair: Pair) -> float | None:
 
 
 def _shifted(side: Side) -> Side:
-    """The same maps, each said to be of the next image."""
-    source = side.source
+    """The same maps, each said to be of the next image; those of the source are copied only where one is missing."""
+    source, maps = side.source, np.roll(side.maps, 1, axis=0)
+    if not source.undefined:
+        return Side(source, maps, side.right, side.regions)
     ids = source.sample_ids
     undefined = {
         ids[(row + 1) % len(ids)]: source.undefined[name] for row, name in enumerate(ids) if name in source.undefined
     }
     moved = replace(source, values=np.roll(source.values, 1, axis=0), undefined=undefined)
-    return Side(moved, np.roll(side.maps, 1, axis=0), side.right, side.regions)
+    return Side(moved, maps, side.right, side.regions)
 
 
 def _medians(side: Side) -> dict[str, float]:

@@ -74,7 +74,7 @@ def image_distances(reference: Attributions, candidate: Attributions, settings: 
     distances = np.full(len(reference.sample_ids), np.nan)
     both = reference.defined & candidate.defined
     if both.any():
-        first, second = (to_grid(each.values[both], settings.grid) for each in (reference, candidate))
+        first, second = (to_grid(each.values, settings.grid)[both] for each in (reference, candidate))
         distances[both] = make_statistic("rank_distance").terms(first, second)[:, 0]
     return distances
 

@@ -16,6 +16,7 @@ from attrail_monitoring.version_maps import Subject, VersionMaps, require_compar
 
 Array = NDArray[np.float64]
 Rows = NDArray[np.bool_]
+AT_ONCE = 4096  # images compared together: what a statistic needs in between is many times its terms
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,9 +87,11 @@ class Pair:
         first, second = self.reference.seen_by(statistic), self.other.seen_by(statistic)
         if first is None or second is None or not self.defined.any():
             return np.full((len(self.defined), 1), np.nan)
-        found = statistic.terms(first[self.defined], second[self.defined])
+        known = np.flatnonzero(self.defined)
+        some = [known[start : start + AT_ONCE] for start in range(0, len(known), AT_ONCE)]
+        found = np.concatenate([statistic.terms(first[rows], second[rows]) for rows in some])
         terms = np.full((len(self.defined), found.shape[1]), np.nan)
-        terms[self.defined] = found
+        terms[known] = found
         return terms
 
     @cached_property

@@ -29,15 +29,18 @@ class SliceTable:
     classes: tuple[str, ...] = field(default=())
 
 
-def read_slice_table(name: str, source: Path, where: str | None = None, limit: int | None = None) -> SliceTable:
+def read_slice_table(
+    name: str, source: Path, where: str | None = None, limit: int | None = None, *, labelled: bool = True
+) -> SliceTable:
     """Read a csv or parquet table, or a folder of class folders; filter by a pandas query and keep the first rows.
 
+    Unless it must be ``labelled``, a table without labels is one of class 0: nothing asks for them then.
     Raises SliceError for a missing source, a column that is not there, a query that does not hold or keeps nothing.
     """
     if source.is_dir():
         rows, classes = _read_folder(name, source)
     else:
-        rows, classes = _read_table(name, source), ()
+        rows, classes = _read_table(name, source, labelled=labelled), ()
     rows.index = pd.RangeIndex(1, len(rows) + 1, name="row")
     if where is not None:
         rows = _filtered(name, rows, where)
@@ -74,7 +77,7 @@ def _index(table: SliceTable, row: object, label: object, known: dict[str, int])
     )
 
 
-def _read_table(name: str, source: Path) -> pd.DataFrame:
+def _read_table(name: str, source: Path, *, labelled: bool) -> pd.DataFrame:
     if not source.exists():
         raise SliceError(f"slice {name!r}: source {source} does not exist")
     try:
@@ -86,6 +89,8 @@ def _read_table(name: str, source: Path) -> pd.DataFrame:
             raise SliceError(f"slice {name!r}: source {source} must be a .csv or .parquet file or a folder")
     except (ValueError, OSError, UnicodeDecodeError) as error:
         raise SliceError(f"slice {name!r}: source {source} cannot be read as a table: {error}") from error
+    if not labelled and "label" not in rows:
+        rows["label"] = 0
     missing = {"image", "label"} - set(rows.columns)
     if missing:
         raise SliceError(

@@ -130,6 +130,15 @@ def folder(tmp_path_factory):
     return tmp_path_factory.mktemp("attributions")
 
 
+@settings(deadline=None, max_examples=1)
+@given(attributions())
+def test_what_cannot_be_written_is_named(folder, original):
+    taken = folder / "taken" / "maps.safetensors"
+    taken.mkdir(parents=True, exist_ok=True)
+    with pytest.raises(RecordError, match=r"maps\.safetensors cannot be written: .*make room there"):
+        save_attributions(original, taken)
+
+
 @settings(deadline=None)
 @given(attributions())
 def test_file_round_trip(folder, original):
@@ -259,3 +268,13 @@ def test_a_plain_safetensors_file_is_refused(tmp_path):
     save_file({"values": np.zeros(3)}, tmp_path / "weights.safetensors")
     with pytest.raises(RecordError, match="is not a file of attributions"):
         load_attributions(tmp_path / "weights.safetensors")
+
+
+@given(
+    values=arrays.arrays(np.float32, (3, 2, 4), elements=st.floats(-2, 2, width=32)), lost=st.sets(st.integers(0, 2))
+)
+def test_signed_and_finite_look_at_every_number(values, lost):
+    values[sorted(lost)] = np.nan
+    made = dataclasses.replace(ORIGINAL, values=values, undefined={ORIGINAL.sample_ids[row]: "none" for row in lost})
+    assert made.signed == (values < 0).any()
+    assert made.finite.tolist() == [row not in lost for row in range(3)]

@@ -71,3 +71,10 @@ def test_pictures_without_preprocessing_stretch_each_range():
     assert (found[0, ..., 0].ravel() == np.round(np.linspace(0, 255, 16))).all()
     assert (found[0, ..., 0] == found[0, ..., 2]).all()
     assert not found[1].any()
+
+
+@pytest.mark.parametrize("preprocessing", [None, Preprocessing((5, 3), (0.2, 0.5, 0.4), (0.3, 0.5, 0.2))])
+def test_one_picture_is_that_of_all(preprocessing):
+    images = np.random.default_rng(0).normal(size=(4, 3, 5, 3)).astype(np.float32)
+    slice_ = Slice("s", images, np.arange(4), tuple("abcd"), preprocessing)
+    assert [np.array_equal(slice_.picture(row), picture) for row, picture in enumerate(slice_.pictures())] == [True] * 4

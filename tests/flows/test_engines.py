@@ -1,16 +1,24 @@
 """Threads, processes, Ray and Dask: the same flow and the same bytes."""
 
+import importlib
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from importlib.util import find_spec
 from pathlib import Path
+from queue import Queue
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from prefect import flow, task
+from prefect.task_runners import TaskRunner
 
 from attrail_explainers.errors import ConfigError
-from attrail_flows import engine
+from attrail_flows import engine, runners
 from attrail_flows.configuration import RunSection, read_config
+from attrail_flows.runners import Load
 
 Run = Callable[..., tuple[int, str, str]]
 OPTIONAL = [name for name in ("ray", "dask") if find_spec(f"prefect_{name}")]
@@ -48,9 +56,123 @@ def test_every_engine_makes_the_bytes_of_one_thread(
 
 
 def test_one_thread_and_as_many_processes_as_processors_unless_told() -> None:
-    assert engine.workers(RunSection()) == 1
-    assert engine.workers(RunSection(runner="processes")) == len(os.sched_getaffinity(0))
-    assert engine.workers(RunSection(workers=3)) == 3
+    assert runners.workers(RunSection()) == 1
+    assert runners.workers(RunSection(runner="processes")) == len(os.sched_getaffinity(0))
+    assert runners.workers(RunSection(workers=3)) == 3
+
+
+def test_auto_starts_processes_only_where_they_are_worth_it() -> None:
+    auto = RunSection(runner="auto", workers=2)
+    long, short = Load(10 * runners.WORTH), Load(runners.WORTH / 2)
+    assert runners.chosen(auto, long) == RunSection(runner="processes", workers=2)
+    assert runners.chosen(auto, short, started=True).runner == "processes", "they are there already"
+    one_thread = RunSection(runner="threads", workers=1)
+    for section, load in ((auto, short), (auto, Load(1e6, "cuda")), (RunSection(runner="auto", workers=1), long)):
+        assert runners.chosen(section, load) == one_thread
+    for named in ("threads", "processes", "ray", "dask"):
+        section = RunSection(runner=named)
+        assert runners.chosen(section, long) == section
+
+
+def test_commands_start_processes_by_themselves_and_calls_of_a_flow_do_not(workplace) -> None:
+    silent, named = (workplace.config(policy=more) for more in ("", "[run]\nworkers = 2"))
+    assert read_config(silent).run.runner == "threads"
+    for path in (silent, named):
+        assert read_config(path).run_by_command().run.runner == "auto"
+        assert read_config(path).run_by_command("ray").run.runner == "ray"
+    stated = read_config(workplace.config(policy='[run]\nrunner = "threads"')).run_by_command(None, 3, True).run
+    assert (stated.runner, stated.workers, stated.fresh) == ("threads", 3, True)
+
+
+@given(devices=st.integers(1, 16), share=st.floats(0.05, 1))
+def test_gpus_are_never_given_more_workers_than_they_have_room_for(devices: int, share: float) -> None:
+    found = runners.devices_fit(devices, share)
+    assert found >= devices
+    assert found / devices * share <= 1 + 1e-9
+    assert runners.devices_fit(devices, 1 + share) == 0
+
+
+@pytest.mark.parametrize("runner", ["threads", "processes", "dask"])
+def test_a_machine_without_a_gpu_says_so_before_anything_waits(runner: str) -> None:
+    section = RunSection(runner=runner, gpus=0.5)
+    with pytest.raises(ConfigError, match=r"run\.gpus = 0\.5 with run\.runner = .* torch finds 0; lower run\.gpus"):
+        runners.room(section, 0)
+    assert runners.room(section, 4) == (8 if runner == "processes" else 2)
+
+
+def test_each_process_takes_a_device_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    free: Queue[int] = Queue()
+    for visible, expected in (("", ["0", "1"]), ("4,6", ["4", "6"])):
+        free.put(0)
+        free.put(1)
+        found = []
+        for _ in range(2):
+            monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+            runners.take_device(free)
+            found.append(os.environ["CUDA_VISIBLE_DEVICES"])
+        assert found == expected
+
+
+@pytest.fixture
+def cluster(
+    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> Iterator[tuple[RunSection, TaskRunner]]:
+    """A cluster of one worker that says it has one GPU, and its task runner."""
+    monkeypatch.setenv("HOME", str(tmp_path))  # Ray writes a token there
+    monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
+    with ExitStack() as stack:
+        if request.param == "ray":
+            ray = importlib.import_module("ray")
+            ray.init(num_cpus=1, num_gpus=1, include_dashboard=False, log_to_driver=False)
+            stack.callback(ray.shutdown)
+            section = RunSection(runner="ray", workers=1, gpus=0.5)
+            yield section, stack.enter_context(runners.RUNNERS["ray"](section))
+        else:
+            distributed = importlib.import_module("distributed")
+            local = {"n_workers": 1, "threads_per_worker": 1, "dashboard_address": None, "resources": {"GPU": 1}}
+            workers = stack.enter_context(distributed.LocalCluster(**local, processes=False, silence_logs=50))
+            section = RunSection(runner="dask", gpus=0.5, address=workers.scheduler_address)
+            yield section, stack.enter_context(runners.RUNNERS["dask"](section))
+
+
+@pytest.mark.parametrize("cluster", OPTIONAL, indirect=True)
+def test_a_share_of_a_gpu_that_no_worker_has_is_told_before_it_waits(cluster: tuple[RunSection, TaskRunner]) -> None:
+    section, runner = cluster
+    runners.require_gpus(section, runner)
+    with pytest.raises(ConfigError, match=r"run\.gpus = 2, but no worker of the (ray|dask) cluster has more than 1"):
+        runners.require_gpus(section.model_copy(update={"gpus": 2.0}), runner)
+
+
+@pytest.mark.parametrize("cluster", [each for each in OPTIONAL if each == "ray"], indirect=True)
+def test_shards_take_their_share_of_a_gpu_from_ray(
+    prefect_server: None, cluster: tuple[RunSection, TaskRunner]
+) -> None:
+    section, runner = cluster
+
+    @task
+    def held() -> float:
+        return importlib.import_module("ray").get_runtime_context().get_assigned_resources()["GPU"]
+
+    @flow
+    def claimed() -> float:
+        with runners.claiming(section):
+            return runner.submit(held, {}).result()
+
+    assert claimed() == 0.5
+
+
+@pytest.mark.parametrize("cluster", [each for each in OPTIONAL if each == "dask"], indirect=True)
+def test_shards_take_their_share_of_a_gpu_from_dask(cluster: tuple[RunSection, TaskRunner]) -> None:
+    section, _ = cluster
+
+    def held() -> float:
+        state = importlib.import_module("distributed").get_worker().state
+        return state.total_resources["GPU"] - state.available_resources["GPU"]
+
+    with importlib.import_module("distributed").Client(section.address) as client:
+        assert client.submit(held).result() == 0
+        with runners.claiming(section):
+            assert client.submit(held, pure=False).result() == 0.5
 
 
 def test_the_file_and_the_command_line_choose(workplace) -> None:
@@ -67,12 +189,12 @@ def test_a_missing_package_is_named_with_what_to_install(extra: str, monkeypatch
     def missing(name: str) -> None:
         raise ImportError(f"No module named {name!r}")
 
-    monkeypatch.setattr(engine.importlib, "import_module", missing)
+    monkeypatch.setattr(runners.importlib, "import_module", missing)
     with pytest.raises(ConfigError, match=rf"run.runner = \"{extra}\".*prefect_{extra}.*attrail\[{extra}\]"):
-        engine.RUNNERS[extra](RunSection(runner=extra))
+        runners.RUNNERS[extra](RunSection(runner=extra))
 
 
 def test_no_shard_no_worker() -> None:
     with engine.Engine(RunSection(runner="processes")) as started:
         assert list(started.compute([])) == []
-        assert started._runner is None
+        assert started._running == {}

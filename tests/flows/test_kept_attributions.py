@@ -16,6 +16,7 @@ from attrail_flows import sharded, shards
 from attrail_flows.configuration import AuditConfig, read_config
 from attrail_flows.explained import Explained, explain_version
 from attrail_flows.model_pool import POOL
+from attrail_flows.runners import Load
 from attrail_flows.shard_work import Work, compute
 from attrail_flows.sharded import Explaining
 from attrail_flows.slices import read_slices
@@ -33,7 +34,7 @@ class InTurn:
         self.done: list[Work] = []
         self.fail_at = fail_at
 
-    def compute(self, works: Iterable[Work]) -> Iterator[tuple[Work, list[Entry]]]:
+    def compute(self, works: Iterable[Work], load: Load | None = None) -> Iterator[tuple[Work, list[Entry]]]:
         for work in works:
             if len(self.done) == self.fail_at:
                 raise RegistryError("the server is away", transient=True)

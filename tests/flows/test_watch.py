@@ -2,13 +2,16 @@
 
 from collections.abc import Callable
 from dataclasses import replace
+from datetime import date
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from attrail_explainers.errors import ConfigError
 from attrail_flows.configuration import read_config
 from attrail_flows.watch import compared, windows_of
+from attrail_flows.window_dates import dated
 from attrail_monitoring.version_maps import VersionMaps
 
 Run = Callable[..., tuple[int, str, str]]
@@ -47,6 +50,29 @@ def test_the_command_shows_every_earlier_window(attrail: Run, config_file) -> No
     assert len(rows) == 4, "two earlier windows, two statistics"
     assert any("later and newest, gradcam, mmd" in row for row in rows)
     assert status == any(row.startswith("moved") for row in rows)
+
+
+def test_one_file_describes_every_days_windows(workplace) -> None:
+    week = "where = \"taken >= '{day-7}' and taken < '{day}'\""
+    slices = WINDOWS.format(name="newest", where="label > 4").replace("validation.csv", "{day-1}.csv")
+    config = dated(read_config(workplace.config(slice=week + slices)), date(2026, 3, 3))
+    first, newest = config.slices
+    assert first.where == "taken >= '2026-02-24' and taken < '2026-03-03'"
+    assert first.source.name == "validation.csv"
+    assert (newest.source.name, newest.where) == ("2026-03-02.csv", "label > 4")
+
+
+def test_a_days_images_need_no_labels(attrail: Run, workplace) -> None:
+    scans = workplace.folder / "slices"
+    unlabelled = pd.read_csv(scans / "validation.csv").drop(columns="label")
+    unlabelled.tail(24).to_csv(scans / "2026-03-02.csv", index=False)
+    slices = WINDOWS.format(name="newest", where="batch >= 0").replace("validation.csv", "{day-1}.csv")
+    config = workplace.config(explainers=EXPLAINERS, slice=slices)
+    status, out, err = attrail("watch", "--config", config, "--version", "1", "--day", "2026-03-03")
+    assert status in (0, 1), err
+    assert "validation and newest" in out
+    status, _, err = attrail("watch", "--config", config, "--version", "1", "--day", "2026-03-04")
+    assert (status, "2026-03-03.csv does not exist" in err) == (2, True)
 
 
 def test_maps_elsewhere_are_moved_and_the_same_maps_are_not(config_file, attributions_of) -> None:

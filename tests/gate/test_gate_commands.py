@@ -1,5 +1,6 @@
 """The commands of the gate, against a real server: exit statuses, and what is printed."""
 
+import shutil
 from collections.abc import Callable, Iterator
 
 import mlflow
@@ -109,6 +110,17 @@ def test_who_holds_a_role_without_evidence_is_reported(run: Run, workshop: Works
     assert done.exit_code == 3
     assert f"ok        {good.label} is champion by a signed baseline" in done.output
     assert f"DOUBTFUL  {swapped.label} is champion: its files are not those its statement is about" in done.output
+
+
+def test_files_that_are_gone_are_reported_and_hide_nobody_else(run: Run, workshop: Workshop) -> None:
+    gone, good = workshop.champion(), workshop.champion()
+    shutil.rmtree(workshop.artifacts / gone.source.removeprefix("mlflow-artifacts:/"))
+    done = run(reconcile)
+    assert done.exit_code == 3, done.output
+    assert f"ok        {good.label} is champion by a signed baseline" in done.output
+    (told,) = [line for line in done.output.splitlines() if f" {gone.label} is champion" in line]
+    assert told.startswith("DOUBTFUL")
+    assert "holds no files: a model was expected" in told
 
 
 def test_a_revoked_key_is_reported(run: Run, workshop: Workshop) -> None:

@@ -59,7 +59,8 @@ def test_what_a_killed_run_completed_counts(store: AttributionStore, tmp_path: P
     store.put(run_id, written(tmp_path, KEYS[0]), [KEYS[0]])
     assert store.registry.client.get_run(run_id).info.status == "RUNNING"
     assert set(store.index(WEIGHTS_DIGEST)) == {KEYS[0]}
-    store.close(run_id)
+    with store.finishing(run_id):
+        pass
     assert store.registry.client.get_run(run_id).info.status == "FINISHED"
 
 

@@ -64,3 +64,10 @@ def test_cells_may_be_smaller_than_pixels(height, width, rows, columns, seed):
     large = values.repeat(rows, axis=1).repeat(columns, axis=2)
     expected = large.reshape(2, rows, height, columns, width).mean(axis=(2, 4))
     assert to_cells(values, rows, columns) == pytest.approx(expected, abs=1e-12)
+
+
+def test_maps_some_at_a_time_are_the_maps_together(monkeypatch):
+    values = np.random.default_rng(0).normal(size=(11, 17, 23)).astype(np.float32)
+    whole = to_grid(values, 7)
+    monkeypatch.setattr("attrail_monitoring.grid.AT_ONCE", 4)
+    assert np.array_equal(to_grid(values, 7), whole)

@@ -143,3 +143,11 @@ def test_version_maps_take_what_users_have(maps):
     assert version_maps(known) is known
     with pytest.raises(IncomparableError, match="lime on slice 'all', another version has not"):
         known.of(("all", "lime"))
+
+
+@pytest.mark.parametrize("name", statistic_names())
+def test_terms_some_at_a_time_are_the_terms_together(plain, name, monkeypatch):
+    pair, statistic = plain(missing=(np.arange(COUNT) % 7 == 0, np.arange(COUNT) % 11 == 0)), make_statistic(name)
+    whole = pair.terms(statistic)
+    monkeypatch.setattr("attrail_monitoring.pair.AT_ONCE", 3)
+    np.testing.assert_allclose(pair.terms(statistic), whole, rtol=0, atol=1e-12)  # products of matrices round by size

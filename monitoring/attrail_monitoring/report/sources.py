@@ -59,7 +59,7 @@ class Sources:
     @cached_property
     def signed(self) -> bool:
         """Whether any map of either version has a negative value: one way of colouring for all of them."""
-        return any(bool((each.values < 0).any()) for each in (self.reference, self.candidate))
+        return self.reference.signed or self.candidate.signed
 
     def pair(self, image: NDArray[np.float32], reference: Values, candidate: Values, side: int = SIDE) -> Pair:
         """Both maps of one image (C,H,W), drawn on one scale, about ``side`` pixels large."""
@@ -75,8 +75,16 @@ class Sources:
     def mean(self, rows: NDArray[np.bool_], side: int = SIDE) -> Pair:
         """Mean maps over images that are defined in both versions, (N,) marked, over their mean image."""
         every = (self.slice.images, self.reference.values, self.candidate.values)
-        image, reference, candidate = (each[rows].mean(axis=0, dtype=np.float64).astype(np.float32) for each in every)
+        image, reference, candidate = (_mean(each, rows) for each in every)
         return self.pair(image, reference, candidate, side)
+
+
+def _mean(values: NDArray[np.float32], rows: NDArray[np.bool_]) -> NDArray[np.float32]:
+    """Mean over the marked rows, of which there is no copy: they may lie in a file that is larger than the memory."""
+    total = np.zeros(values.shape[1:])
+    for row in np.flatnonzero(rows):
+        total += values[row]
+    return np.asarray(total / rows.sum(), dtype=np.float32)
 
 
 def _address(pixels: Pixels) -> str:

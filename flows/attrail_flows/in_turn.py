@@ -1,0 +1,34 @@
+"""Shards without Prefect, one after the other in this thread: for commands that are no flows."""
+
+import contextlib
+from collections.abc import Iterable, Iterator
+from uuid import uuid4
+
+from attrail_explainers.threads import one_torch_thread
+from attrail_flows.configuration import AuditConfig
+from attrail_flows.model_pool import POOL
+from attrail_flows.runners import Load
+from attrail_flows.shard_work import Work, compute
+from attrail_flows.sharded import Explaining
+from attrail_mlflow.attribution_store import Entry
+from attrail_mlflow.registry import Registry
+
+
+class InTurn:
+    """The plainest engine."""
+
+    def compute(self, works: Iterable[Work], load: Load | None = None) -> Iterator[tuple[Work, list[Entry]]]:
+        """Every work with what was kept of it, in order."""
+        for work in works:
+            yield work, compute(work)
+
+
+@contextlib.contextmanager
+def explaining_in_turn(registry: Registry, config: AuditConfig) -> Iterator[Explaining]:
+    """What versions are explained with for the time of a block; the same bytes as every flow's."""
+    name = str(uuid4())
+    try:
+        with one_torch_thread():
+            yield Explaining(registry, config, InTurn(), name)
+    finally:
+        POOL.forget(name)
