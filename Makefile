@@ -3,13 +3,13 @@ PYTHON ?= python3
 BIN := .venv/bin
 export GOMP_SPINCOUNT := 1000
 
-.PHONY: demo test check bench bench-audit families zoo gate promotion scale end-to-end clean
+.PHONY: demo test check bench bench-audit families zoo gate promotion scale end-to-end upkeep faults clean
 
 demo: .venv/ready  ## train, register, audit an honest retrain and a cheat
 	$(BIN)/python deploy/demo/demo.py
 
-test: .venv/ready check  ## every test
-	$(BIN)/python -m pytest
+test: .venv/ready check  ## every test, by two processes of one thread each
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile
 
 check: .venv/ready  ## style, types, architecture
 	$(BIN)/ruff check .
@@ -35,10 +35,16 @@ gate: .venv/postgres  ## attacks on every setting of the server, latency, change
 promotion: .venv/ready  ## after make demo: refused, audited, promoted, weights swapped, refused
 	$(BIN)/python deploy/demo/promotion.py
 
-end-to-end: .venv/postgres  ## compose.yaml's services for real on this machine: webhook, audit, sign-off, promotion; needs PostgreSQL
-	$(BIN)/python -m pytest -q -s tests/end_to_end/story.py
+end-to-end: .venv/postgres  ## compose.yaml's services for real on this machine, from webhook to promotion; writes deploy/END_TO_END.md; needs PostgreSQL
+	$(BIN)/python -m pytest -q -s tests/end_to_end/story.py --page deploy/END_TO_END.md
 
-scale: .venv/ready  ## a second audit against the first, every engine by one worker and two, memory over 100,000 images
+upkeep: .venv/postgres  ## on the same stage: backup and restore, nights without a worker, automations, prefect deploy; needs PostgreSQL
+	$(BIN)/python -m pytest -q -s tests/end_to_end/upkeep.py
+
+faults: .venv/postgres  ## kill -9, full disks, servers away: what audits survive; writes deploy/FAULTS.md; needs PostgreSQL, root and libfaketime
+	$(BIN)/python tests/faults
+
+scale: .venv/ready  ## pace and memory of audits, every engine by one worker and two, 100,000 images; writes deploy/SCALE.md
 	$(BIN)/python tests/scale
 
 bench-audit: .venv/bench  ## two versions, 256 photographs, three methods: how long altogether

@@ -48,6 +48,7 @@ def test_configuration_example_is_accepted(tmp_path: Path) -> None:
         "policy",
         "sequence",
         "rule",
+        "run",
     }
     path = tmp_path / "attrail.toml"
     path.write_text(example)
