@@ -23,7 +23,7 @@ import attrail_flows  # noqa: F401 - telemetry off before MLflow and Prefect are
 PARTS = {  # module, function, images
     "cache": ("cache", "measure_cache", 192),
     "engines": ("engines", "measure_engines", 384),
-    "clusters": ("engines", "measure_clusters", 192),
+    "clusters": ("engines", "measure_clusters", 384),
     "threads": ("engines", "measure_threads", 8),
     "units": ("units", "measure_units", 96),
     "overhead": ("overhead", "measure_overhead", 256),
