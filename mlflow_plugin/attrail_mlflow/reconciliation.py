@@ -8,6 +8,7 @@ from collections.abc import Iterator
 
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
+from mlflow.protos.databricks_pb2 import RESOURCE_DOES_NOT_EXIST, ErrorCode
 
 from attrail_explainers.errors import EvidenceError, GateRefusal, RegistryError
 from attrail_mlflow.evidence_tags import STATEMENT, WAIVER
@@ -21,6 +22,8 @@ from attrail_mlflow.registry_view import identity, is_prompt
 from attrail_mlflow.verdict_statement import VerdictStatement
 from attrail_mlflow.verification import open_statement
 
+GONE = ErrorCode.Name(RESOURCE_DOES_NOT_EXIST)
+
 
 def held_roles(registry: Registry, policy: GatePolicy) -> Iterator[Decision]:
     """For every version that holds a protected role: whether its evidence is there, signed and about its files.
@@ -30,10 +33,22 @@ def held_roles(registry: Registry, policy: GatePolicy) -> Iterator[Decision]:
     """
     try:
         for model in _models(registry):
-            for version, role in _held(registry, model, policy):
-                yield _judged(registry, version, role, policy)
+            yield from _looked_at(registry, model, policy)
     except MlflowException as error:
         raise RegistryError(f"the registry at {registry.shown} cannot be read: {error}", transient=True) from error
+
+
+def _looked_at(registry: Registry, name: str, policy: GatePolicy) -> Iterator[Decision]:
+    try:
+        held = list(_held(registry, name, policy))
+    except MlflowException as error:
+        if error.error_code != GONE:
+            raise
+        told = f"{name} is listed, but MLflow does not show it: {error}"  # as a prompt that is none, or half of one
+        yield Decision(ModelIdentity(name, "", "", ""), "", told, (Reason.MALFORMED,))
+        return
+    for version, role in held:
+        yield _judged(registry, version, role, policy)
 
 
 def _models(registry: Registry) -> Iterator[str]:

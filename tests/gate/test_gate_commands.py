@@ -123,6 +123,18 @@ def test_files_that_are_gone_are_reported_and_hide_nobody_else(run: Run, worksho
     assert "holds no files: a model was expected" in told
 
 
+def test_what_is_half_a_prompt_is_reported_and_hides_nobody(run: Run, workshop: Workshop) -> None:
+    """MLflow lists it among the models and does not show it."""
+    half, good = workshop.fresh_name("p"), workshop.champion()
+    tag = {"key": "mlflow.prompt.is_prompt", "value": "true"}
+    assert workshop.promote(workshop.register(half, "dummy-source", tags=[tag])).status == 200
+    workshop.post("registered-models/rename", name=half, new_name=workshop.fresh_name("r"))
+    done = run(reconcile)
+    assert done.exit_code == 3, done.output
+    assert f"DOUBTFUL  {half} is listed, but MLflow does not show it" in done.output
+    assert f"ok        {good.label} is champion by a signed baseline" in done.output
+
+
 def test_a_revoked_key_is_reported(run: Run, workshop: Workshop) -> None:
     champion = workshop.champion()
     policy = read_gate_policy(workshop.place.policy, serving=False)
