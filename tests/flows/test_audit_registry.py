@@ -21,7 +21,7 @@ def small_registry(trained_registry: Path, workplace):
     client = mlflow.MlflowClient(workplace.tracking_uri)
     source = {number: client.get_model_version("digits", number).source for number in ("1", "7", "8")}
     made = []
-    for name, newest in (("wards", source["8"]), ("broken", f"file://{workplace.folder / 'nowhere'}")):
+    for name, newest in (("wards", source["8"]), ("lost", f"file://{workplace.folder / 'nowhere'}")):
         client.create_registered_model(name)
         made.append(name)
         for each in (source["1"], newest):
@@ -58,7 +58,7 @@ def test_the_catalogue_knows_every_model_and_its_newest_version(small_registry) 
     registry = Registry(small_registry.tracking_uri)
     found = {each.name: each for each in models(registry)}
     assert list(found) == sorted(found), "by name"
-    assert {"broken", "digits", "wards"} <= set(found)
+    assert {"lost", "digits", "wards"} <= set(found)
     assert found["digits"].newest == "8"
     assert found["digits"].aliases == {"champion": "1"}
     assert [each.name for each in models(registry, "name LIKE 'w%'")] == ["wards"]
@@ -70,9 +70,9 @@ def test_one_model_that_cannot_be_audited_stops_no_other(attrail: Run, small_reg
     config = small_registry.config(explainers=EXPLAINERS, floor=[])
     status, out, err = attrail("audit-registry", "--config", config, "--matching", "name != 'digits'")
     lines = {line.split()[1]: line for line in out.splitlines() if "/" in line.split()[1]}
-    assert lines["broken/2"].startswith("ERROR"), err
+    assert lines["lost/2"].startswith("ERROR"), err
     assert lines["wards/2"].split()[0] in ("PASS", "DRIFT", "INCONCLUSIVE")
-    assert "1 of 2 audits could not be made: broken/2" in out
+    assert "1 of 2 audits could not be made: lost/2" in out
     assert status == 2
     tags = mlflow.MlflowClient(small_registry.tracking_uri).get_model_version("wards", "2").tags
     assert tags["attrail.reference"] == "models:/wards/1"
