@@ -1,18 +1,17 @@
 """``attrail deploy`` against a real Prefect server: what it registers, what it says, and that twice is as once."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from uuid import uuid4
 
 import pytest
 import yaml
 from click.testing import CliRunner, Result
-from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.actions import WorkPoolCreate
 from prefect.events.schemas.automations import AutomationCore
 from prefect.exceptions import ObjectNotFound
 from prefect.settings import temporary_settings
-from prefect.testing.utilities import prefect_test_harness
 
 from attrail_explainers.errors import ConfigError
 from attrail_flows.deploy_commands import deploy
@@ -34,17 +33,6 @@ FILE = {
     ]
 }
 Deploy = Callable[..., Result]
-
-
-@pytest.fixture(scope="module")
-def client() -> Iterator[SyncPrefectClient]:
-    quiet = {"server.analytics_enabled": False, "logging.to_api.enabled": False}
-    with (
-        temporary_settings(quiet),
-        prefect_test_harness(server_startup_timeout=240),
-        get_client(sync_client=True) as found,
-    ):
-        yield found
 
 
 @pytest.fixture

@@ -1,17 +1,15 @@
 """The automation against a real Prefect server, with a silence of seconds: who is ended as Crashed, and who is not."""
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import timedelta
 from uuid import UUID
 
 import pytest
 from prefect import flow
-from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.client.orchestration import SyncPrefectClient
 from prefect.events.schemas.automations import AutomationCore, EventTrigger
-from prefect.settings import temporary_settings
 from prefect.states import Completed, Pending, Running, State, Suspended
-from prefect.testing.utilities import prefect_test_harness
 
 from attrail_flows.silent_runs import wanted
 
@@ -22,17 +20,6 @@ Begin = Callable[..., UUID]
 @flow
 def nothing() -> None:
     """Nothing."""
-
-
-@pytest.fixture(scope="module")
-def client() -> Iterator[SyncPrefectClient]:
-    quiet = {"server.analytics_enabled": False, "logging.to_api.enabled": False}
-    with (
-        temporary_settings(quiet),
-        prefect_test_harness(server_startup_timeout=240),
-        get_client(sync_client=True) as found,
-    ):
-        yield found
 
 
 @pytest.fixture
