@@ -1,5 +1,6 @@
-"""Turn model files into classifiers. Nothing here unpickles: the caller has checked the archive."""
+"""Turn model files into classifiers. Nothing here unpickles, and nothing runs code that came with a model."""
 
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -7,18 +8,56 @@ import torch
 
 from attrail_explainers.classifier import Classifier
 from attrail_explainers.errors import UnsupportedModelError
+from attrail_explainers.export_archive import LOG_AGAIN, copy_checked
 
 
 def classifier_from_export(archive: Path, name: str, version: str) -> Classifier:
     """A classifier from a ``torch.export`` archive (.pt2), as MLflow logs PyTorch models by default.
 
     ``ExportedProgram.module()`` never fires hooks on submodules, so hooks go through the unflattened program, whose
-    submodules keep their names; plain calls go through the faster graph. The archive must have passed MLflow's
-    pickle-free scan before.
+    submodules keep their names; plain calls go through the faster graph. torch reads a checked copy of the archive
+    (``export_archive``). Raises UnsupportedModelError when the archive is not what ``torch.export.save`` writes, or
+    torch cannot read it.
     """
-    program = torch.export.load(archive)
-    graph: Any = program.module()
-    return Classifier(name, version, torch.export.unflatten(program), graph, batch_size=_fixed_batch(program))
+    label = f"{name}/{version}"
+    with tempfile.TemporaryDirectory(prefix="attrail-") as folder:
+        checked = Path(folder, "model.pt2")
+        exported_by = copy_checked(archive, checked, label)
+        try:
+            program = torch.export.load(checked)
+            graph: Any = program.module()
+            module = torch.export.unflatten(program)
+        except MemoryError:
+            raise
+        except Exception as error:  # torch raises whatever its deserializer stumbles over
+            raise UnsupportedModelError(_unreadable(label, exported_by, error)) from error
+    return Classifier(name, version, module, graph, batch_size=_fixed_batch(program))
+
+
+def _unreadable(label: str, exported_by: str, error: Exception) -> str:
+    """Why torch cannot read an archive whose members are what they should be."""
+    reason = (str(error).strip() or type(error).__name__).splitlines()[-1][:200]
+    if exported_by != torch.__version__:
+        return f"model {label} was exported by torch {exported_by}, this is {torch.__version__} ({reason}); {LOG_AGAIN}"
+    return f"model {label} cannot be read by torch {torch.__version__} ({reason}); {LOG_AGAIN}"
+
+
+def classifier_from_pickle(path: Path, pickle_module: Any, name: str, version: str) -> Classifier:
+    """A classifier from a pickled module, which may run any code: for those who allowed it, in a process of its own.
+
+    Raises UnsupportedModelError when the pickle's code is not installed here, or it is damaged or no ordinary module.
+    """
+    try:
+        module = torch.load(path, map_location="cpu", weights_only=False, pickle_module=pickle_module)
+    except MemoryError:
+        raise
+    except Exception as error:  # a pickle raises whatever its code does
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
+        raise UnsupportedModelError(
+            f"model {name}/{version} is pickled and cannot be loaded here: {reason}; install the code that it "
+            "needs, or log the model as pt2"
+        ) from error
+    return classifier_from_module(module.eval() if isinstance(module, torch.nn.Module) else module, name, version)
 
 
 def classifier_from_module(module: Any, name: str, version: str) -> Classifier:

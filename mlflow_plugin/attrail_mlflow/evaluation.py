@@ -14,7 +14,6 @@ from typing import Any
 
 import mlflow
 import numpy as np
-from mlflow.models import get_model_info
 
 from attrail_explainers.assessment import assess_slice, chosen_checks
 from attrail_explainers.check import Check
@@ -73,11 +72,13 @@ def read_evaluation(config: Mapping[str, Any], dataset: Any, model_id: str | Non
     _require_known(config)
     if model_id is None:
         raise ConfigError("the model was not logged: give a URI such as models:/NAME/VERSION or models:/m-...")
-    info = get_model_info(f"models:/{model_id}")
-    logged = LoggedModel(info.name or model_id, model_id, "", model_id, info.run_id, None, None, info.metadata or {})
+    registry = Registry(mlflow.get_tracking_uri())
+    metadata = registry.mlmodel(f"models:/{model_id}").metadata
+    name = registry.client.get_logged_model(model_id).name
+    logged = LoggedModel(name or model_id, model_id, "", model_id, None, None, None, metadata)
     images = _images(config, dataset, logged)
     return Evaluation(
-        classifier=Registry(mlflow.get_tracking_uri()).load(logged),
+        classifier=registry.load(logged),
         images=images,
         explainers=tuple(_explainer(each) for each in config["explainers"]),
         checks=tuple(chosen_checks(config.get("checks"))),

@@ -43,18 +43,23 @@ def digest_files(folder: Path, digest: Callable[[Path], str] = file_digest) -> d
     """
     if not folder.is_dir() or folder.is_symlink():
         raise EvidenceError(f"{folder} is no folder with a model's files")
-    files = {name: digest(folder / name) for name in _names(folder, "") if name != WRITTEN_BY_DOWNLOADS}
+    files = {name: digest(folder / name) for name in names_below(folder) if name != WRITTEN_BY_DOWNLOADS}
     if not files:
         raise EvidenceError(f"{folder} holds no files: a model was expected")
     return files
 
 
-def _names(folder: Path, below: str) -> Iterator[str]:
+def names_below(folder: Path, below: str = "") -> Iterator[str]:
+    """The name, with slashes, of every file below a folder, in order; ``below`` is put in front of all of them.
+
+    Raises EvidenceError for a link, a pipe or anything else that is no plain file: reading it could lead elsewhere, or
+    never end.
+    """
     with os.scandir(folder) as entries:
         for entry in sorted(entries, key=lambda each: each.name):
             name = below + entry.name
             if entry.is_dir(follow_symlinks=False):
-                yield from _names(Path(entry.path), f"{name}/")
+                yield from names_below(Path(entry.path), f"{name}/")
             elif entry.is_file(follow_symlinks=False):
                 yield name
             else:

@@ -10,17 +10,17 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import mlflow
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 
 from attrail_explainers.errors import ConfigError, GateRefusal, RegistryError
 from attrail_mlflow.evidence_tags import STATEMENT, WAIVER
+from attrail_mlflow.fetching import fetch_model
 from attrail_mlflow.folder_digest import digest_folder
 from attrail_mlflow.gate import Case, Decision, decide
 from attrail_mlflow.gate_policy import GatePolicy
 from attrail_mlflow.predicate import ModelIdentity
-from attrail_mlflow.registry import URI, Registry
+from attrail_mlflow.registry import URI, URIS, Registry
 
 REFUSED = "PERMISSION_DENIED"
 
@@ -34,17 +34,10 @@ class Candidate:
 
     @classmethod
     def find(cls, registry: Registry, model_uri: str) -> "Candidate":
-        """The version of a ``models:/NAME/VERSION`` or ``models:/NAME@ALIAS``; RegistryError when there is none."""
-        uri = URI.fullmatch(model_uri)
-        if uri is None:
-            raise ConfigError(f"{model_uri!r} is no model URI: write models:/NAME/VERSION or models:/NAME@ALIAS")
-        client = registry.client
-        try:
-            if uri["version"]:
-                return cls(registry, client.get_model_version(uri["name"], uri["version"]))
-            return cls(registry, client.get_model_version_by_alias(uri["name"], uri["alias"]))
-        except MlflowException as error:
-            raise RegistryError(f"{model_uri} cannot be found: {error}") from error
+        """The version that a ``models:/`` URI names; RegistryError when there is none."""
+        if URI.fullmatch(model_uri) is None:
+            raise ConfigError(f"{model_uri!r} is no model URI: write {URIS}")
+        return cls(registry, registry.find("", model_uri))
 
     @property
     def label(self) -> str:
@@ -109,10 +102,9 @@ class Candidate:
         uri = f"models:/{version.name}/{version.version}"
         with tempfile.TemporaryDirectory(prefix="attrail-") as scratch:
             try:
-                found = mlflow.artifacts.download_artifacts(artifact_uri=uri, dst_path=scratch)
+                return digest_folder(fetch_model(uri, Path(scratch)))
             except (MlflowException, OSError) as error:
                 raise RegistryError(f"the files of {uri} cannot be fetched: {error}") from error
-            return digest_folder(Path(found))
 
 
 def _identity(version: ModelVersion, artifact_digest: str) -> ModelIdentity:

@@ -1,6 +1,7 @@
 """The registry: which versions there are, what they say of themselves, and their classifiers."""
 
 import contextlib
+import importlib
 import logging
 import re
 import tempfile
@@ -12,20 +13,22 @@ from urllib.parse import urlsplit, urlunsplit
 
 import mlflow
 from mlflow.entities.model_registry import ModelVersion
-from mlflow.environment_variables import MLFLOW_ALLOW_PICKLE_DESERIALIZATION
 from mlflow.exceptions import MlflowException
-from mlflow.models import Model, get_model_info
 from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE, RESOURCE_DOES_NOT_EXIST, ErrorCode
 
-from attrail_explainers.errors import RecordError, RegistryError
+from attrail_explainers.errors import EvidenceError, RecordError, RegistryError
+from attrail_mlflow.fetching import fetch_mlmodel, fetch_model, listed
 from attrail_mlflow.folder_digest import digest_folder
+from attrail_mlflow.mlmodel_file import MLmodel, read_mlmodel
+from attrail_mlflow.model_folder import ModelFolder, checked_folder, require_members
 from attrail_mlflow.predicate import ModelIdentity
 
 if TYPE_CHECKING:
     from attrail_explainers.classifier import Classifier
 
 PERMANENT = {ErrorCode.Name(RESOURCE_DOES_NOT_EXIST), ErrorCode.Name(INVALID_PARAMETER_VALUE)}
-URI = re.compile(r"models:/(?P<name>[^/@]+)(?:/(?P<version>\d+)|@(?P<alias>[^/@]+))")
+URI = re.compile(r"models:/(?:(?P<model_id>m-[0-9A-Za-z-]+)|(?P<name>[^/@]+)(?:/(?P<version>\d+)|@(?P<alias>[^/@]+)))")
+URIS = "models:/NAME/VERSION, models:/NAME@ALIAS or models:/m-ID"
 
 logger = logging.getLogger("attrail.registry")
 
@@ -84,14 +87,20 @@ class Registry:
 
     def resolve(self, model: str, reference: str) -> RegisteredVersion:
         """The version that an alias, a version number or a ``models:/`` URI names; RegistryError if there is none."""
+        return self._described(self.find(model, reference))
+
+    def find(self, model: str, reference: str) -> ModelVersion:
+        """The same as MLflow's registry has it, whatever its model is; ``model`` counts where the URI names none."""
         uri = URI.fullmatch(reference)
         if reference.startswith("models:") and uri is None:
-            raise RegistryError(f"{reference!r} is no model URI: write models:/NAME/VERSION or models:/NAME@ALIAS")
+            raise RegistryError(f"{reference!r} is no model URI: write {URIS}")
+        if uri and uri["model_id"]:
+            return self._registered(uri["model_id"])
         name = uri["name"] if uri else model
         number = uri["version"] if uri else reference if reference.isdigit() else None
         alias = uri["alias"] if uri else reference
         try:
-            found = (
+            return (
                 self.client.get_model_version(name, number)
                 if number
                 else self.client.get_model_version_by_alias(name, alias)
@@ -100,31 +109,35 @@ class Registry:
             if error.error_code not in PERMANENT:
                 raise self._error(f"version {reference!r} of model {name!r} cannot be looked up", error) from error
             raise RegistryError(f"model {name!r} has no version {reference!r}{self._known(name)}") from error
-        return self._described(found)
+
+    def require_loadable(self, version: RegisteredVersion, *, allow_pickle: bool = False) -> None:
+        """Nothing, when the version's files have names that ``load`` takes; its MLmodel file is all that is fetched.
+
+        Raises RegistryError as ``load`` does. What is inside the files is looked at by ``load`` alone.
+        """
+        what = f"model {version.uri}"
+        with self._translated(what):
+            require_members(listed(version.uri), self.mlmodel(version.uri), what, allow_pickle=allow_pickle)
 
     def load(self, version: RegisteredVersion, *, allow_pickle: bool = False) -> "Classifier":
-        """The version's classifier. RegistryError when its model is not a PyTorch one, or pickled and not allowed."""
-        from attrail_explainers.loading import (  # noqa: PLC0415 - it loads torch, the registry does not
-            classifier_from_export,
-            classifier_from_module,
-        )
+        """The version's classifier; its files are checked first, and no loader of MLflow sees them.
 
-        with tempfile.TemporaryDirectory(prefix="attrail-") as folder, self._translated(f"model {version.uri}"):
-            local = Path(mlflow.artifacts.download_artifacts(artifact_uri=version.uri, dst_path=folder))
-            self._remember(version, digest_folder(local))
-            flavor = Model.load(str(local)).flavors.get("pytorch")
-            if flavor is None:
-                raise RegistryError(f"model {version.uri} was not logged with MLflow's PyTorch flavour")
-            archive = local / flavor["model_data"] / "model.pt2"
-            if archive.is_file():
-                _require_pickle_free(local, version)
-                return classifier_from_export(archive, version.name, version.version)
-            if not allow_pickle:
-                raise RegistryError(
-                    f"model {version.uri} is pickled, and loading it could run any code: log it in MLflow's default "
-                    "pt2 format, or set allow_pickle = true in [policy] if you trust whoever logged it"
-                )
-            return classifier_from_module(_unpickled(local, version), version.name, version.version)
+        Raises RegistryError when it cannot be fetched, is no exported PyTorch model (or pickled and not allowed), or
+        comes with anything that is not needed to load one; UnsupportedModelError when the export is not as it must be.
+        """
+        with tempfile.TemporaryDirectory(prefix="attrail-") as folder:
+            what = f"model {version.uri}"
+            with self._translated(what):
+                local = fetch_model(version.uri, Path(folder))
+                self._remember(version, digest_folder(local))
+            return _loaded(checked_folder(local, what, allow_pickle=allow_pickle), version)
+
+    def mlmodel(self, uri: str) -> MLmodel:
+        """What the MLmodel file of a ``models:/`` URI says; RegistryError when it cannot be fetched or read."""
+        with tempfile.TemporaryDirectory(prefix="attrail-") as folder:
+            with self._translated(f"model {uri} has no MLmodel file that can be fetched"):
+                fetch_mlmodel(uri, Path(folder))
+            return read_mlmodel(Path(folder), f"model {uri}")
 
     def identity(self, version: RegisteredVersion, weights_digest: str) -> ModelIdentity:
         """The version bound to the files that ``load`` read here, so that these and no others were explained.
@@ -146,8 +159,7 @@ class Registry:
             raise RegistryError(f"the files of {version.uri} changed while it was audited: audit it again")
 
     def _described(self, found: ModelVersion) -> RegisteredVersion:
-        with self._translated(f"model version {found.name}/{found.version} has no readable MLmodel file"):
-            info = get_model_info(f"models:/{found.name}/{found.version}")
+        mlmodel = self.mlmodel(f"models:/{found.name}/{found.version}")
         source = str(found.source)
         return RegisteredVersion(
             name=found.name,
@@ -155,9 +167,23 @@ class Registry:
             source=source,
             model_id=source.removeprefix("models:/") if source.startswith("models:/m-") else None,
             run_id=found.run_id or None,
-            classes=_last_dimension(info.signature),
-            input_shape=_image_shape(info.signature),
-            metadata=info.metadata or {},
+            classes=mlmodel.classes,
+            input_shape=mlmodel.input_shape,
+            metadata=mlmodel.metadata,
+        )
+
+    def _registered(self, model_id: str) -> ModelVersion:
+        """The one version whose files are those of a logged model; MLflow 3 prints the ids of these everywhere."""
+        with self._translated(f"the versions of models:/{model_id} cannot be looked up"):
+            found = list(self.client.search_model_versions(f"source_path = 'models:/{model_id}'"))
+        if len(found) == 1:
+            return found[0]
+        uris = sorted(f"models:/{each.name}/{each.version}" for each in found)
+        raise RegistryError(
+            f"models:/{model_id} is registered as {', '.join(uris)}: write which one is meant"
+            if found
+            else f"models:/{model_id} is no version of a registered model at {self.shown}: register it first, with "
+            f"mlflow.register_model({f'models:/{model_id}'!r}, NAME), and write models:/NAME/VERSION"
         )
 
     def _known(self, name: str) -> str:
@@ -176,8 +202,10 @@ class Registry:
             yield
         except MlflowException as error:
             raise self._error(what, error) from error
+        except EvidenceError as error:
+            raise RegistryError(f"{what}: {error}") from error
         except OSError as error:
-            raise RegistryError(f"{what}: {error}", transient=True) from error
+            raise RegistryError(f"{what}: {error}", transient=not isinstance(error, FileNotFoundError)) from error
 
     def _error(self, what: str, error: MlflowException) -> RegistryError:
         reason = str(error).strip().partition("\n")[0][:300]
@@ -191,52 +219,13 @@ def without_password(uri: str) -> str:
     return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2])) if "@" in parts.netloc else uri
 
 
-def _unpickled(local: Path, version: RegisteredVersion) -> Any:
-    """The pickled module, which the policy allows; RegistryError when its code is not installed here."""
-    try:
-        with _pickle_allowed(True):
-            return mlflow.pytorch.load_model(str(local), map_location="cpu")
-    except (ImportError, AttributeError) as error:
-        raise RegistryError(
-            f"model {version.uri} is pickled and its code is not here: {error}; install it, or log the model as pt2"
-        ) from error
+def _loaded(folder: ModelFolder, version: RegisteredVersion) -> "Classifier":
+    from attrail_explainers.loading import (  # noqa: PLC0415 - it loads torch, the registry does not
+        classifier_from_export,
+        classifier_from_pickle,
+    )
 
-
-def _require_pickle_free(local: Path, version: RegisteredVersion) -> None:
-    """Let MLflow scan the archive: it loads one only if no record of it unpickles anything but tensors."""
-    try:
-        with _pickle_allowed(False):
-            mlflow.pytorch.load_model(str(local))
-    except MlflowException as error:
-        raise RegistryError(
-            f"model {version.uri}: its pt2 archive holds pickled objects and is refused: {error}"
-        ) from error
-
-
-@contextlib.contextmanager
-def _pickle_allowed(allowed: bool) -> Iterator[None]:
-    before = MLFLOW_ALLOW_PICKLE_DESERIALIZATION.get_raw()
-    MLFLOW_ALLOW_PICKLE_DESERIALIZATION.set(allowed)
-    try:
-        yield
-    finally:
-        if before is None:
-            MLFLOW_ALLOW_PICKLE_DESERIALIZATION.unset()
-        else:
-            MLFLOW_ALLOW_PICKLE_DESERIALIZATION.set(before)
-
-
-def _tensor_shape(schema: Any) -> tuple[int, ...] | None:
-    if schema is None or not schema.is_tensor_spec() or len(schema.inputs) != 1:
-        return None
-    return tuple(schema.inputs[0].shape)
-
-
-def _last_dimension(signature: Any) -> int | None:
-    shape = _tensor_shape(signature.outputs) if signature else None
-    return shape[-1] if shape and len(shape) == 2 and shape[-1] > 0 else None
-
-
-def _image_shape(signature: Any) -> tuple[int, ...] | None:
-    shape = _tensor_shape(signature.inputs) if signature else None
-    return shape[1:] if shape and len(shape) == 4 else None
+    if folder.pickled_by is None:
+        return classifier_from_export(folder.path, version.name, version.version)
+    pickler = importlib.import_module(folder.pickled_by)
+    return classifier_from_pickle(folder.path, pickler, version.name, version.version)

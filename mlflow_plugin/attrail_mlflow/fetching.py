@@ -1,0 +1,45 @@
+"""Fetch a model's files, and look at names before bytes: a link or a pipe in a local store would be followed."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from mlflow.store.artifact.artifact_repo import ArtifactRepository
+from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+from mlflow.store.artifact.local_artifact_repo import LocalArtifactRepository
+
+from attrail_mlflow.folder_digest import names_below
+from attrail_mlflow.mlmodel_file import FILE
+
+
+def fetch_model(uri: str, folder: Path) -> Path:
+    """The folder, in ``folder``, that has the files at a ``models:/`` URI.
+
+    Raises EvidenceError for a link or a pipe among them, MlflowException and OSError when they cannot be fetched.
+    """
+    return Path(_repository(uri).download_artifacts("", str(folder)))
+
+
+def fetch_mlmodel(uri: str, folder: Path) -> None:
+    """Put the MLmodel file of a ``models:/`` URI into a folder; raises what ``fetch_model`` raises."""
+    _repository(uri).download_artifacts(FILE, str(folder))
+
+
+def listed(uri: str) -> set[str]:
+    """The names, with slashes, of all files at a ``models:/`` URI; raises what ``fetch_model`` raises."""
+    return set(_names(_repository(uri), ""))
+
+
+def _names(repository: ArtifactRepository, below: str) -> Iterator[str]:
+    for each in repository.list_artifacts(below):
+        if each.is_dir:
+            yield from _names(repository, each.path)
+        else:
+            yield each.path
+
+
+def _repository(uri: str) -> ArtifactRepository:
+    repository = get_artifact_repository(uri)
+    local = getattr(repository, "repo", repository)
+    if isinstance(local, LocalArtifactRepository) and Path(local.artifact_dir).is_dir():
+        list(names_below(Path(local.artifact_dir)))
+    return repository

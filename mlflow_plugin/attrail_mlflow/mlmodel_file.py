@@ -1,0 +1,181 @@
+"""A model's MLmodel file, read as data: MLflow's own reader is for files that are trusted."""
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from attrail_explainers.errors import RegistryError
+
+FILE = "MLmodel"
+LARGEST = 1024 * 1024  # bytes; MLflow writes some 2,000, most of them the signature
+MOST_NODES = 100_000  # with aliases written out
+KEYS = {
+    *("artifact_path", "auth_policy", "databricks_runtime", "env_vars", "flavors", "is_signature_from_type_hint"),
+    *("metadata", "mlflow_version", "model_id", "model_size_bytes", "model_uuid", "prompts", "resources", "run_id"),
+    *("saved_input_example_info", "signature", "type_hint_from_example", "utc_time_created"),
+}
+FLAVOR_KEYS = {
+    "pytorch": {"code", "extra_files", "model_data", "pytorch_version", "requirements_file"},
+    "python_function": {
+        *("code", "config", "data", "env", "loader_module", "pickle_module_name", "python_version", "streamable"),
+    },
+}
+LOG_AGAIN = "log the model with mlflow.pytorch.log_model, in its default pt2 format and without code_paths"
+
+
+@dataclass(frozen=True)
+class MLmodel:
+    """What an MLmodel file says of a PyTorch model.
+
+    ``data`` is the name of the folder that holds it, ``extra_files`` the names of files that were logged beside it;
+    ``classes`` and ``input_shape`` (C,H,W) come from the signature, None where it does not say; ``metadata`` is free.
+    """
+
+    data: str
+    extra_files: frozenset[str]
+    classes: int | None
+    input_shape: tuple[int, ...] | None
+    metadata: Mapping[str, Any]
+
+
+def read_mlmodel(folder: Path, what: str) -> MLmodel:
+    """The MLmodel file of a model's folder.
+
+    Raises RegistryError, which names the model as ``what``, when there is none, it is no YAML mapping, is not about a
+    PyTorch model, or has a key that lets MLflow run code which came with the model.
+    """
+    found = _mapping(folder / FILE, what)
+    flavors = found.get("flavors")
+    if not isinstance(flavors, dict) or not all(isinstance(each, dict) for each in flavors.values()):
+        raise RegistryError(f"{what}: its MLmodel file names no flavors; {LOG_AGAIN}")
+    if "pytorch" not in flavors:
+        known = ", ".join(sorted(map(str, flavors))) or "none"
+        raise RegistryError(
+            f"{what} was not logged with MLflow's PyTorch flavour, its flavors are {known}; {LOG_AGAIN}"
+        )
+    _require_known(found, KEYS, "the key", what)
+    _require_known(flavors, FLAVOR_KEYS, "the flavor", what)
+    for name, flavor in flavors.items():
+        _require_known(flavor, FLAVOR_KEYS[name], f"the key {name}.", what)
+        if flavor.get("code") is not None:
+            raise RegistryError(f"{what} brings code of its own ({name}.code), which is never run here; {LOG_AGAIN}")
+    data = _data(flavors["pytorch"], what)
+    _require_own_loader(flavors.get("python_function"), data, what)
+    signature = found.get("signature")
+    metadata = found.get("metadata")
+    return MLmodel(
+        data=data,
+        extra_files=frozenset(_extra_files(flavors["pytorch"], what)),
+        classes=_last_dimension(_tensor_shape(signature, "outputs")),
+        input_shape=_image_shape(_tensor_shape(signature, "inputs")),
+        metadata=metadata if isinstance(metadata, dict) else {},
+    )
+
+
+def _mapping(path: Path, what: str) -> Mapping[Any, Any]:
+    if not path.is_file():
+        raise RegistryError(f"{what} has no MLmodel file, so it is no MLflow model; {LOG_AGAIN}")
+    if path.stat().st_size > LARGEST:
+        raise RegistryError(f"{what}: its MLmodel file has {path.stat().st_size} bytes, more than {LARGEST}")
+    try:
+        found = _plain_yaml(path.read_bytes())
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise RegistryError(f"{what}: its MLmodel file is no plain YAML ({reason}); {LOG_AGAIN}") from error
+    if not isinstance(found, dict):
+        raise RegistryError(f"{what}: its MLmodel file holds {type(found).__name__}, expected a mapping; {LOG_AGAIN}")
+    return found
+
+
+def _plain_yaml(text: bytes) -> Any:
+    """The document, without Python's objects in it, no key twice and no more nodes than ``MOST_NODES``."""
+    loader = yaml.SafeLoader(text)
+    try:
+        node = loader.get_single_node()
+        if node is None:
+            return None
+        if _nodes(node, {}) > MOST_NODES:
+            raise ValueError(f"more than {MOST_NODES} values, its aliases written out")
+        return loader.construct_document(node)
+    finally:
+        loader.dispose()
+
+
+def _nodes(node: yaml.Node, known: dict[int, int]) -> int:
+    """How many nodes there are with aliases written out; an alias of what it stands in counts as endless."""
+    if id(node) not in known:
+        known[id(node)] = MOST_NODES + 1
+        known[id(node)] = 1 + sum(_nodes(each, known) for each in _below(node))
+    return known[id(node)]
+
+
+def _below(node: yaml.Node) -> Iterator[yaml.Node]:
+    if isinstance(node, yaml.MappingNode):
+        keys = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
+        if len(set(keys)) < len(keys):
+            raise ValueError(f"a key comes twice among {sorted(keys)[:20]}")
+        yield from (each for pair in node.value for each in pair)
+    elif isinstance(node, yaml.SequenceNode):
+        yield from node.value
+
+
+def _require_known(found: Mapping[Any, Any], known: Mapping[str, Any] | set[str], kind: str, what: str) -> None:
+    for key in found:
+        if key not in known:
+            shown = f"{kind}{key}" if kind.endswith(".") else f"{kind} {key!r}"
+            raise RegistryError(f"{what}: its MLmodel file has {shown}, which attrail does not know; {LOG_AGAIN}")
+
+
+def _require_own_loader(pyfunc: Mapping[str, Any] | None, data: str, what: str) -> None:
+    """The pyfunc flavor, where there is one, is MLflow's view of the same files and no other program."""
+    if pyfunc is None:
+        return
+    if pyfunc.get("loader_module") != "mlflow.pytorch":
+        module = pyfunc.get("loader_module")
+        raise RegistryError(f"{what} wants to be loaded by the module {module!r}, expected mlflow.pytorch; {LOG_AGAIN}")
+    config = pyfunc.get("config") or {}
+    if not isinstance(config, dict) or set(config) - {"device"}:
+        raise RegistryError(f"{what}: python_function.config may hold device alone, it holds {config!r:.200}")
+    if pyfunc.get("data") != data:
+        raise RegistryError(f"{what}: its two flavors name different files, {pyfunc.get('data')!r} in python_function")
+
+
+def _data(flavor: Mapping[str, Any], what: str) -> str:
+    name = flavor.get("model_data")
+    if not isinstance(name, str) or not name or name.startswith(".") or set(name) & set('/\\:*?"<>|\0%'):
+        raise RegistryError(
+            f"{what}: model_data must be the name of a folder beside MLmodel, got {name!r}; {LOG_AGAIN}"
+        )
+    return name
+
+
+def _extra_files(flavor: Mapping[str, Any], what: str) -> Iterator[str]:
+    listed = flavor.get("extra_files") or []
+    for each in [*listed, *filter(None, [flavor.get("requirements_file")])] if isinstance(listed, list) else [listed]:
+        path = each.get("path") if isinstance(each, dict) else None
+        if not isinstance(path, str):
+            raise RegistryError(f"{what}: extra_files must be a list of paths, got {each!r:.200}; {LOG_AGAIN}")
+        yield path
+
+
+def _tensor_shape(signature: Any, side: str) -> tuple[int, ...] | None:
+    """The shape of the one tensor that a signature has on a side; MLflow keeps it as JSON in YAML."""
+    text = signature.get(side) if isinstance(signature, dict) else None
+    try:
+        (only,) = json.loads(text if isinstance(text, str) else "[]")
+        shape = tuple(only["tensor-spec"]["shape"])
+    except (ValueError, TypeError, KeyError, RecursionError):
+        return None
+    return shape if all(type(each) is int for each in shape) else None
+
+
+def _last_dimension(shape: tuple[int, ...] | None) -> int | None:
+    return shape[-1] if shape and len(shape) == 2 and shape[-1] > 0 else None
+
+
+def _image_shape(shape: tuple[int, ...] | None) -> tuple[int, ...] | None:
+    return shape[1:] if shape and len(shape) == 4 else None
