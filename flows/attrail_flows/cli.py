@@ -68,11 +68,12 @@ def audit(
 def explain(model_uri: str, config_file: Path, slice_name: str, explainer_name: str, out: Path) -> None:
     """Explain one model version on one slice: maps as arrays, overlays as PNG."""
     _quiet_console()
+    from attrail_flows.another_process import call_apart
     from attrail_flows.configuration import read_config
     from attrail_flows.explain import explain_to_folder
 
     config = read_config(config_file)
-    for line in explain_to_folder(config, model_uri, slice_name, explainer_name, out):
+    for line in call_apart(config, explain_to_folder, config, model_uri, slice_name, explainer_name, out):
         click.echo(line)
 
 
@@ -88,12 +89,14 @@ def check(
 ) -> None:
     """Does the explanation hold? Check one explainer on one model version: numbers as JSON, curves as PNG."""
     _quiet_console()
+    from attrail_flows.another_process import call_apart
     from attrail_flows.check import check_to_folder
     from attrail_flows.check_tables import print_assessment
     from attrail_flows.configuration import read_config
 
     config = read_config(config_file)
-    print_assessment(check_to_folder(config, model_uri, slice_name, explainer_name, out, checks or None))
+    arguments = (config, model_uri, slice_name, explainer_name, out, checks or None)
+    print_assessment(call_apart(config, check_to_folder, *arguments))
     click.echo(
         f"written: {', '.join(str(path) for path in (out / 'checks.json', out / 'curves.png') if path.exists())}"
     )
@@ -158,10 +161,12 @@ def plan(  # noqa: PLR0913, PLR0917 - one option each
 def windows(model_uri: str, config_file: Path, first: str, second: str, explainer_name: str) -> None:
     """Are one version's maps distributed alike on two windows of images? A weaker, unpaired question."""
     _quiet_console()
+    from attrail_flows.another_process import call_apart
     from attrail_flows.configuration import read_config
     from attrail_flows.windows import window_lines
 
-    for line in window_lines(read_config(config_file), model_uri, (first, second), explainer_name):
+    config = read_config(config_file)
+    for line in call_apart(config, window_lines, config, model_uri, (first, second), explainer_name):
         click.echo(line)
 
 

@@ -13,8 +13,8 @@ from prefect.task_runners import TaskRunner
 
 from attrail_flows.configuration import RunSection
 from attrail_flows.retries import DELAYS, RETRIES, may_help
-from attrail_flows.runners import RUNNERS, Load, chosen, claiming, require_gpus, workers
-from attrail_flows.shard_work import Work, compute
+from attrail_flows.runners import RUNNERS, Load, apart_from_here, chosen, claiming, require_gpus, workers
+from attrail_flows.shard_work import Answer, Question, Work, answer, compute
 from attrail_mlflow.attribution_store import Entry
 
 AHEAD = 2  # shards handed out per worker: one is computed, one waits, so memory holds no more than these
@@ -34,15 +34,31 @@ def explain_shard(work: Work) -> list[Entry]:
     return compute(work)
 
 
+@task(
+    name="look at model",
+    task_run_name="look-at-{question.model.label}",
+    cache_policy=NO_CACHE,
+    persist_result=False,
+    retries=RETRIES,
+    retry_delay_seconds=DELAYS,
+    retry_condition_fn=may_help,
+)
+def look_at_model(question: Question) -> Answer:
+    """Load a model on whatever worker this is, and say what it is."""
+    return answer(question)
+
+
 class Engine:
     """Workers for the time of a block; they start with the first shard, if there is any.
 
     Shards are tasks of the flow's run in which the block begins, not of the task that waits for them: Prefect sends the
-    context of a task to every worker, its parameters included, and those may be images and models.
+    context of a task to every worker, its parameters included, and those may be images and models. With ``apart`` no
+    model is loaded in this process.
     """
 
-    def __init__(self, section: RunSection) -> None:
-        self.section = section
+    def __init__(self, section: RunSection, *, apart: bool = False) -> None:
+        self.section = apart_from_here(section) if apart else section
+        self.apart = apart
         self._stack = ExitStack()
         self._context = contextvars.copy_context()
         self._running: dict[str, TaskRunner[Any]] = {}
@@ -54,6 +70,14 @@ class Engine:
     def __exit__(self, *error: object) -> None:
         self._running = {}
         self._stack.close()
+
+    def ask(self, question: Question) -> Answer:
+        """What a model is: looked at here, or by a worker."""
+        if not self.apart:
+            return answer(question)
+        runner = self._started(self.section)
+        found: Answer = self._context.run(lambda: _submitted(runner, self.section, question)).result()
+        return found
 
     def compute(self, works: Iterable[Work], load: Load | None = None) -> Iterator[tuple[Work, list[Entry]]]:
         """Every work with what was kept of it, in order; as many are under way as keep the workers busy.
@@ -79,6 +103,12 @@ class Engine:
             require_gpus(section, runner)
             self._running[section.runner] = runner
         return self._running[section.runner]
+
+
+def _submitted(runner: TaskRunner[Any], section: RunSection, question: Question) -> PrefectFuture[Answer]:
+    with claiming(section):
+        future: PrefectFuture[Answer] = runner.submit(look_at_model, {"question": question})
+    return future
 
 
 def _claimed(runner: TaskRunner[Any], section: RunSection, work: Work) -> PrefectFuture[list[Entry]]:

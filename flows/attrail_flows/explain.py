@@ -1,6 +1,5 @@
 """``attrail explain``: one version, one slice, one explainer, as files."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -17,8 +16,8 @@ from attrail_monitoring.picture import fit, overlay, png, shared_scale
 
 def explain_to_folder(
     config: AuditConfig, model_uri: str, slice_name: str, explainer_name: str, folder: Path
-) -> Iterator[str]:
-    """Write ``maps.safetensors`` and one PNG per image (image beside overlay) into ``folder``; yield what was done."""
+) -> list[str]:
+    """Write ``maps.safetensors`` and one PNG per image (image beside overlay) into ``folder``; say what was done."""
     chosen = config.narrowed(explainer_name, slice_name)
     registry = Registry(config.registry.tracking_uri)
     version = registry.resolve(config.registry.model, model_uri)
@@ -34,6 +33,5 @@ def explain_to_folder(
         name = f"{row + 1:04d}-{slug(maps.sample_ids[row])}.png"
         (folder / name).write_bytes(png(np.concatenate([shown, drawn], axis=1)))
     what = f"{len(slices[0])} maps of {explainer_name} for {version.label} on {slice_name}"
-    yield f"{what}: {folder / 'maps.safetensors'}"
-    for sample, reason in maps.undefined.items():
-        yield f"no map for {sample}: {reason}"
+    undefined = [f"no map for {sample}: {reason}" for sample, reason in maps.undefined.items()]
+    return [f"{what}: {folder / 'maps.safetensors'}", *undefined]

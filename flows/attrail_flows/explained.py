@@ -23,7 +23,8 @@ from attrail_monitoring.version_maps import VersionMaps
 class Explained:
     """One version's evidence: maps per slice and explainer; per slice predictions, targets and ``right``, all (N,).
 
-    ``made_in`` says for maps, as slice/explainer/label, how many shards of them each MLflow run holds.
+    ``made_in`` says for maps, as slice/explainer/label, how many shards of them each MLflow run holds; ``pickled`` that
+    the version was loaded from a pickle.
     """
 
     version: RegisteredVersion
@@ -34,6 +35,7 @@ class Explained:
     targets: Mapping[str, NDArray[np.int64]]
     right: Mapping[str, NDArray[np.bool_]]
     regions: Mapping[str, NDArray[np.bool_]]
+    pickled: bool = False
     made_in: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
 
     @property
@@ -68,7 +70,10 @@ def explain_version(
         targets[each.name] = each.labels if config.policy.targets == "label" else source[each.name]
         maps += explain_slice(classifier, each, explainers, targets[each.name], config.policy.seed, progress)
     regions = {each.name: each.regions for each in slices if each.regions is not None}
-    return Explained(version_, classifier.weights_digest, classes, tuple(maps), predictions, targets, right, regions)
+    pickled = registry.loaded(version_).pickled
+    return Explained(
+        version_, classifier.weights_digest, classes, tuple(maps), predictions, targets, right, regions, pickled
+    )
 
 
 def require_fitting(
@@ -105,7 +110,9 @@ def model_facts(explained: Explained, role: str) -> ModelFacts:
     """What a record says of a version."""
     found = explained.version
     digest = explained.weights_digest
-    return ModelFacts(found.label, found.uri, digest, role, found.version, found.source, found.run_id)
+    return ModelFacts(
+        found.label, found.uri, digest, role, found.version, found.source, found.run_id, explained.pickled
+    )
 
 
 def _require_labels(slice_: Slice, classes: int, label: str) -> None:

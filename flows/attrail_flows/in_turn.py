@@ -2,20 +2,28 @@
 
 import contextlib
 from collections.abc import Iterable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
 from uuid import uuid4
 
 from attrail_explainers.threads import one_torch_thread
+from attrail_flows.another_process import another_process
 from attrail_flows.configuration import AuditConfig
 from attrail_flows.model_pool import POOL
 from attrail_flows.runners import Load
-from attrail_flows.shard_work import Work, compute
+from attrail_flows.shard_work import Answer, Question, Work, answer, compute
 from attrail_flows.sharded import Explaining
 from attrail_mlflow.attribution_store import Entry
+from attrail_mlflow.keys import signs
 from attrail_mlflow.registry import Registry
 
 
 class InTurn:
     """The plainest engine."""
+
+    def ask(self, question: Question) -> Answer:
+        """What a model is."""
+        return answer(question)
 
     def compute(self, works: Iterable[Work], load: Load | None = None) -> Iterator[tuple[Work, list[Entry]]]:
         """Every work with what was kept of it, in order."""
@@ -23,10 +31,30 @@ class InTurn:
             yield work, compute(work)
 
 
+@dataclass(frozen=True)
+class InAnotherProcess:
+    """The same in a process that loads the models, where this one must not."""
+
+    process: ProcessPoolExecutor
+
+    def ask(self, question: Question) -> Answer:
+        """What a model is."""
+        return self.process.submit(answer, question).result()
+
+    def compute(self, works: Iterable[Work], load: Load | None = None) -> Iterator[tuple[Work, list[Entry]]]:
+        """Every work with what was kept of it, in order."""
+        for work in works:
+            yield work, self.process.submit(compute, work).result()
+
+
 @contextlib.contextmanager
 def explaining_in_turn(registry: Registry, config: AuditConfig) -> Iterator[Explaining]:
     """What versions are explained with for the time of a block; the same bytes as every flow's."""
     name = str(uuid4())
+    if signs() or config.policy.allow_pickle:
+        with another_process() as process:
+            yield Explaining(registry, config, InAnotherProcess(process), name)
+        return
     try:
         with one_torch_thread():
             yield Explaining(registry, config, InTurn(), name)

@@ -41,6 +41,15 @@ def chosen(section: RunSection, load: Load, started: bool = False) -> RunSection
     return section.model_copy(update={"runner": "threads", "workers": 1})
 
 
+def apart_from_here(section: RunSection) -> RunSection:
+    """The section with processes in the place of threads: one where it says "threads" or a GPU is shared, else many."""
+    if section.runner not in {"auto", "threads"}:
+        return section
+    alone = section.runner == "threads" or bool(find_gpus().names)
+    found = section.model_copy(update={"runner": "processes"})
+    return found.model_copy(update={"workers": section.workers or 1}) if alone else found
+
+
 def workers(section: RunSection) -> int:
     """The configured number of workers, else one thread, or one process for each processor that this one may use.
 

@@ -15,13 +15,13 @@ from attrail_explainers.attributions import Attributions, load_attributions, sav
 from attrail_explainers.classifier import Classifier
 from attrail_explainers.errors import RecordError, RegistryError
 from attrail_explainers.explainer import Explainer, name_of
-from attrail_explainers.explanation import explain_part
+from attrail_explainers.explanation import explain_part, settled
 from attrail_explainers.slice import Slice
 from attrail_explainers.threads import one_torch_thread
 from attrail_flows.model_pool import POOL, ModelKey
-from attrail_flows.shards import LOGITS
+from attrail_flows.shards import LOGITS, Model
 from attrail_mlflow.attribution_store import AttributionStore, Entry, artifact_path
-from attrail_mlflow.registry import Registry
+from attrail_mlflow.registry import LoadedFiles, Registry
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,6 +47,45 @@ class Work:
         """What this work is, for people."""
         what = "+".join(name_of(each) for each in self.explainers) or LOGITS
         return f"{self.model.label}-{self.part.name}-{what}-{self.part.sample_ids[0]}"
+
+
+@dataclass(frozen=True, eq=False)
+class Question:
+    """What is this model? Asked with a few images that it takes, and the explainers whose layers are to be found."""
+
+    model: ModelKey
+    part: Slice
+    explainers: tuple[Explainer, ...] = ()
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A model as its worker sees it, the explainers with the layers they found, and the files it was loaded from."""
+
+    model: Model
+    explainers: tuple[Explainer, ...]
+    files: LoadedFiles
+
+
+def answer(question: Question) -> Answer:
+    """Load a model and look at it.
+
+    Raises what ``Registry.load`` and ``Classifier.logits`` raise: whether it gives numbers comes before where its
+    evidence lies.
+    """
+    key, part = question.model, question.part
+    registry = _registry(key.tracking_uri, key.flow)
+    with POOL.borrowed(key, registry, part.images) as classifier, one_torch_thread():
+        classifier.logits(part.images[:1], part.sample_ids[:1])
+        explainers = tuple(settled(each, classifier, part.images) for each in question.explainers)
+        return Answer(described(classifier, part), explainers, registry.loaded(key.version))
+
+
+def described(classifier: Classifier, slice_: Slice) -> Model:
+    """What of a model counts for cutting slices and for keys."""
+    copy = classifier.working_copy(slice_.images)
+    activations = sum(int(np.prod(each.shape)) for each in copy.activations)
+    return Model(classifier.weights_digest, copy.classes, max(1, activations), copy.device.type, str(copy.dtype))
 
 
 def compute(work: Work) -> list[Entry]:
@@ -95,7 +134,7 @@ def read_result(name: str, path: Path) -> Attributions | NDArray[np.float32]:
     return found
 
 
-@lru_cache(maxsize=2)
+@lru_cache(maxsize=64)
 def _registry(tracking_uri: str, flow: str) -> Registry:
     """One for each run of a flow: a registry remembers the files it read, and refuses others of the same version."""
     return Registry(tracking_uri)

@@ -12,10 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from attrail_explainers.attributions import Attributions
-from attrail_explainers.classifier import Classifier
 from attrail_explainers.errors import EvidenceError, ExplanationError, RecordError, RegistryError
 from attrail_explainers.explainer import Explainer, name_of
-from attrail_explainers.explanation import require_some_map, settled
+from attrail_explainers.explanation import require_some_map
 from attrail_explainers.slice import Slice
 from attrail_explainers.threads import one_torch_thread
 from attrail_flows.configuration import AuditConfig
@@ -25,9 +24,10 @@ from attrail_flows.joining import JoinedMaps
 from attrail_flows.model_pool import POOL, ModelKey
 from attrail_flows.roomy import roomy
 from attrail_flows.runners import Load
-from attrail_flows.shard_work import Work, read_result
+from attrail_flows.shard_work import Answer, Question, Work, read_result
 from attrail_flows.shards import LOGITS, Model, Shard, cut, keys, seconds
 from attrail_mlflow.attribution_store import AttributionStore, Entry
+from attrail_mlflow.keys import key_hidden, signs
 from attrail_mlflow.registry import RegisteredVersion, Registry
 from attrail_monitoring.version_maps import Subject, VersionMaps
 
@@ -37,11 +37,18 @@ Known = Mapping[str, Sequence[Entry]]  # complete files by key
 Result = tuple[str, Attributions | NDArray[np.float32]]  # the run that holds it, and it
 Results = dict[str, Result]  # by explainer, or LOGITS
 
+SOME = 8  # images that a model is looked at with
+
 logger = logging.getLogger("attrail.audit")
 
 
 class Computes(Protocol):
-    """An engine: every work with what was kept of it, in order; ``load`` is all of it together."""
+    """An engine: every work with what was kept of it, in order; ``load`` is all of it together.
+
+    ``ask`` gives the answer of a process that may load the model.
+    """
+
+    def ask(self, question: Question) -> Answer: ...
 
     def compute(self, works: Iterable[Work], load: Load | None = None) -> Iterator[tuple[Work, list[Entry]]]: ...
 
@@ -76,15 +83,10 @@ class Explaining:
     ) -> Explained:
         """The version's evidence on every slice. With ``reference``, its targets and layers are used."""
         key = self._key(version)
-        with POOL.borrowed(key, self.registry, slices[0].images) as classifier:
-            require_answer(classifier, slices[0])
-            explainers = [
-                settled(each, classifier, slices[0].images) for each in explainers_for(self.config, reference)
-            ]
-            model = described(classifier, slices[0])
-        require_fitting(version, model.classes, slices, reference)
-        version_ = _Version(self, key, model, reference, self.config.policy.seed)
-        return version_.explained(slices, explainers, progress)
+        found = self._asked(key, slices[0], tuple(explainers_for(self.config, reference)))
+        require_fitting(version, found.model.classes, slices, reference)
+        version_ = _Version(self, key, found, reference, self.config.policy.seed)
+        return version_.explained(slices, found.explainers, progress)
 
     def rehearse(
         self,
@@ -97,14 +99,19 @@ class Explaining:
     ) -> VersionMaps:
         """The version's maps for the reference's targets, drawn otherwise; an explainer that gives none is left out."""
         key = self._key(version, draw.head)
-        with POOL.borrowed(key, self.registry, slices[0].images) as classifier:
-            model = described(classifier, slices[0])
-        version_ = _Version(self, key, model, reference, draw.seed)
+        version_ = _Version(self, key, self._asked(key, slices[0]), reference, draw.seed)
         try:
             maps = version_.maps(slices, explainers, progress)
         except ExplanationError:
             maps = [each for explainer in explainers for each in version_.maps_if_any(slices, explainer, progress)]
         return VersionMaps(tuple(maps), reference.right, reference.regions)
+
+    def _asked(self, key: ModelKey, slice_: Slice, explainers: tuple[Explainer, ...] = ()) -> Answer:
+        """What the model is, by whoever loads it; its files are those that the registry holds it to from now on."""
+        some = Shard(slice_, 0, min(SOME, len(slice_))).part
+        found = self.engine.ask(Question(key, some, explainers))
+        self.registry.remember(key.version, found.files)
+        return found
 
     def _key(self, version: RegisteredVersion, head: int | None = None) -> ModelKey:
         return ModelKey(self.registry.tracking_uri, version, self.flow, self.config.policy.allow_pickle, head)
@@ -112,9 +119,14 @@ class Explaining:
 
 @contextlib.contextmanager
 def explaining(registry: Registry, config: AuditConfig, flow: str, parent: str | None = None) -> Iterator[Explaining]:
-    """Workers and models for one run of a flow, which are let go at the end of the block."""
+    """Workers and models for one run of a flow, which are let go at the end of the block.
+
+    This process loads no model when it signs, or when the policy lets models be pickled: its workers do, and they are
+    not told where the key is.
+    """
+    apart = signs() or config.policy.allow_pickle
     try:
-        with Engine(config.run) as engine, one_torch_thread():
+        with key_hidden(), Engine(config.run, apart=apart) as engine, one_torch_thread():
             yield Explaining(registry, config, engine, flow, parent)
     finally:
         POOL.forget(flow)
@@ -126,9 +138,13 @@ class _Version:
 
     how: Explaining
     key: ModelKey
-    model: Model
+    asked: Answer
     reference: Explained | None
     seed: int
+
+    @property
+    def model(self) -> Model:
+        return self.asked.model
 
     def explained(self, slices: Sequence[Slice], explainers: Sequence[Explainer], progress: Progress) -> Explained:
         shards = [shard for each in slices for shard in cut(each, explainers, self.model)]
@@ -251,6 +267,7 @@ class _Version:
             version=self.key.version,
             weights_digest=self.model.weights_digest,
             classes=self.model.classes,
+            pickled=self.asked.files.pickled,
             maps=self._maps(joined, targets),
             predictions=predictions,
             targets=targets,
@@ -269,18 +286,6 @@ class _Version:
         for each in maps:
             require_some_map(each)
         return maps
-
-
-def require_answer(classifier: Classifier, slice_: Slice) -> None:
-    """Raises what ``Classifier.logits`` raises: whether a model gives numbers comes before where its evidence lies."""
-    classifier.logits(slice_.images[:1], slice_.sample_ids[:1])
-
-
-def described(classifier: Classifier, slice_: Slice) -> Model:
-    """What of a model counts for cutting slices and for keys."""
-    copy = classifier.working_copy(slice_.images)
-    activations = sum(int(np.prod(each.shape)) for each in copy.activations)
-    return Model(classifier.weights_digest, copy.classes, max(1, activations), copy.device.type, str(copy.dtype))
 
 
 def require_about(result: Attributions | NDArray[np.float32], name: str, shard: Shard, model: Model) -> None:

@@ -7,8 +7,9 @@ from mlflow.store.artifact.artifact_repo import ArtifactRepository
 from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 from mlflow.store.artifact.local_artifact_repo import LocalArtifactRepository
 
+from attrail_explainers.errors import EvidenceError
 from attrail_mlflow.folder_digest import names_below
-from attrail_mlflow.mlmodel_file import FILE
+from attrail_mlflow.mlmodel_file import FILE, LARGEST
 
 
 def fetch_model(uri: str, folder: Path) -> Path:
@@ -20,8 +21,16 @@ def fetch_model(uri: str, folder: Path) -> Path:
 
 
 def fetch_mlmodel(uri: str, folder: Path) -> None:
-    """Put the MLmodel file of a ``models:/`` URI into a folder; raises what ``fetch_model`` raises."""
-    _repository(uri).download_artifacts(FILE, str(folder))
+    """Put the MLmodel file of a ``models:/`` URI into a folder, if there is one; raises what ``fetch_model`` raises.
+
+    A larger file than any MLmodel is not fetched: EvidenceError says so.
+    """
+    repository = _repository(uri)
+    for each in repository.list_artifacts(""):
+        if each.path == FILE and (each.file_size or 0) > LARGEST:
+            raise EvidenceError(f"its MLmodel file has {each.file_size} bytes, more than {LARGEST}")
+        if each.path == FILE:
+            repository.download_artifacts(FILE, str(folder))
 
 
 def listed(uri: str) -> set[str]:

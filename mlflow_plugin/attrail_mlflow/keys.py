@@ -4,9 +4,11 @@ A key's id is the SHA-256 of its public key as DER SubjectPublicKeyInfo (RFC 528
 leaves its file: it is in no artifact, tag or record.
 """
 
+import contextlib
 import hashlib
 import os
-from collections.abc import Mapping
+import threading
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from cryptography.exceptions import UnsupportedAlgorithm
@@ -27,6 +29,12 @@ from attrail_explainers.errors import ConfigError
 KEY_VARIABLE = "ATTRAIL_SIGNING_KEY"
 PASSPHRASE_VARIABLE = "ATTRAIL_SIGNING_PASSPHRASE"  # noqa: S105 - the variable's name, no secret
 PASSPHRASE_FILE_VARIABLE = "ATTRAIL_SIGNING_PASSPHRASE_FILE"  # noqa: S105 - the same
+
+VARIABLES = (KEY_VARIABLE, PASSPHRASE_VARIABLE, PASSPHRASE_FILE_VARIABLE)
+
+_hidden: dict[str, str] = {}
+_hiding = 0  # blocks that want the variables hidden: several flows may run in one process
+_lock = threading.Lock()
 
 
 def new_key(path: Path, passphrase: bytes | None = None) -> str:
@@ -62,8 +70,41 @@ def read_signer(path: Path, passphrase: bytes | None = None) -> CryptoSigner:
     return CryptoSigner(private, verifier_of(private.public_key()))
 
 
-def signer_from_environment(environment: Mapping[str, str] = os.environ) -> CryptoSigner | None:
+def environment_with_key() -> Mapping[str, str]:
+    """The environment of this process, with what ``key_hidden`` keeps from others."""
+    with _lock:
+        return {**_hidden, **os.environ}
+
+
+@contextlib.contextmanager
+def key_hidden() -> Iterator[None]:
+    """For the time of a block, no process that starts is told where the signing key is, or its passphrase.
+
+    Model files are read by such processes. It is no wall against code that knows where to look: a process of the same
+    user can read the same files.
+    """
+    global _hiding  # noqa: PLW0603 - environments are the process's
+    with _lock:
+        _hiding += 1
+        _hidden.update({name: os.environ.pop(name) for name in VARIABLES if name in os.environ})
+    try:
+        yield
+    finally:
+        with _lock:
+            _hiding -= 1
+            if not _hiding:
+                os.environ.update(_hidden)
+                _hidden.clear()
+
+
+def signs(environment: Mapping[str, str] | None = None) -> bool:
+    """Whether a signing key is configured for this process."""
+    return bool((environment_with_key() if environment is None else environment).get(KEY_VARIABLE))
+
+
+def signer_from_environment(environment: Mapping[str, str] | None = None) -> CryptoSigner | None:
     """The signer whose key file ``ATTRAIL_SIGNING_KEY`` names, None when it names none; see ``read_signer``."""
+    environment = environment_with_key() if environment is None else environment
     path = environment.get(KEY_VARIABLE)
     return read_signer(Path(path), passphrase_from_environment(environment)) if path else None
 

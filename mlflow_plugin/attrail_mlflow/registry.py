@@ -34,6 +34,14 @@ logger = logging.getLogger("attrail.registry")
 
 
 @dataclass(frozen=True)
+class LoadedFiles:
+    """The files that a version was loaded from: their digest (``folder_digest``), and whether they were a pickle."""
+
+    digest: str
+    pickled: bool
+
+
+@dataclass(frozen=True)
 class RegisteredVersion:
     """A model version as the registry knows it, before its model is loaded.
 
@@ -77,7 +85,7 @@ class Registry:
         if database != self.tracking_uri and not Path(database).is_file():
             raise RegistryError(f"tracking_uri {self.shown}: there is no such SQLite file; correct the path")
         mlflow.set_tracking_uri(self.tracking_uri)
-        self._artifact_digests: dict[str, str] = {}
+        self._loaded: dict[str, LoadedFiles] = {}
         self.client = mlflow.MlflowClient(self.tracking_uri)
 
     @property
@@ -129,34 +137,42 @@ class Registry:
             what = f"model {version.uri}"
             with self._translated(what):
                 local = fetch_model(version.uri, Path(folder))
-                self._remember(version, digest_folder(local))
-            return _loaded(checked_folder(local, what, allow_pickle=allow_pickle), version)
+                digest = digest_folder(local)
+            checked = checked_folder(local, what, allow_pickle=allow_pickle)
+            self.remember(version, LoadedFiles(digest, checked.pickled_by is not None))
+            return _classifier(checked, version)
 
     def mlmodel(self, uri: str) -> MLmodel:
         """What the MLmodel file of a ``models:/`` URI says; RegistryError when it cannot be fetched or read."""
         with tempfile.TemporaryDirectory(prefix="attrail-") as folder:
-            with self._translated(f"model {uri} has no MLmodel file that can be fetched"):
+            with self._translated(f"model {uri} cannot be fetched"):
                 fetch_mlmodel(uri, Path(folder))
             return read_mlmodel(Path(folder), f"model {uri}")
 
     def identity(self, version: RegisteredVersion, weights_digest: str) -> ModelIdentity:
-        """The version bound to the files that ``load`` read here, so that these and no others were explained.
+        """The version bound to the files that were loaded, so that these and no others were explained.
 
         Raises RecordError when it was not loaded.
         """
-        digest = self._artifact_digests.get(version.uri)
-        if digest is None:
-            raise RecordError(f"{version.uri} was not loaded here, so no statement can say which files it has")
+        digest = self.loaded(version).digest
         return ModelIdentity(version.name, version.version, version.source, digest, weights_digest)
+
+    def loaded(self, version: RegisteredVersion) -> LoadedFiles:
+        """The files that ``load`` read, here or in a process that told; RecordError when it did not."""
+        found = self._loaded.get(version.uri)
+        if found is None:
+            raise RecordError(f"{version.uri} was not loaded here, so no statement can say which files it has")
+        return found
+
+    def remember(self, version: RegisteredVersion, files: LoadedFiles) -> None:
+        """Hold a version to the files it was loaded from; RegistryError when it was loaded from others before."""
+        if self._loaded.setdefault(version.uri, files) != files:
+            raise RegistryError(f"the files of {version.uri} changed while it was audited: audit it again")
 
     def aliases(self, version: RegisteredVersion) -> tuple[str, ...]:
         """The aliases that name a version now."""
         with self._translated(f"the aliases of {version.uri} cannot be looked up"):
             return tuple(sorted(self.client.get_model_version(version.name, version.version).aliases))
-
-    def _remember(self, version: RegisteredVersion, digest: str) -> None:
-        if self._artifact_digests.setdefault(version.uri, digest) != digest:
-            raise RegistryError(f"the files of {version.uri} changed while it was audited: audit it again")
 
     def _described(self, found: ModelVersion) -> RegisteredVersion:
         mlmodel = self.mlmodel(f"models:/{found.name}/{found.version}")
@@ -219,7 +235,7 @@ def without_password(uri: str) -> str:
     return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2])) if "@" in parts.netloc else uri
 
 
-def _loaded(folder: ModelFolder, version: RegisteredVersion) -> "Classifier":
+def _classifier(folder: ModelFolder, version: RegisteredVersion) -> "Classifier":
     from attrail_explainers.loading import (  # noqa: PLC0415 - it loads torch, the registry does not
         classifier_from_export,
         classifier_from_pickle,

@@ -12,7 +12,6 @@
 """
 
 import hashlib
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -26,7 +25,7 @@ from attrail_mlflow.chain import Event
 from attrail_mlflow.envelope import read_envelope, sign
 from attrail_mlflow.journal import Journal, this_actor
 from attrail_mlflow.journal_place import store_at
-from attrail_mlflow.keys import signer_from_environment, signer_pem
+from attrail_mlflow.keys import environment_with_key, signer_from_environment, signer_pem
 from attrail_mlflow.manifest import STATEMENT, manifest_digest, write_manifest
 from attrail_mlflow.predicate import ModelIdentity, Predicate
 from attrail_mlflow.statement import payload_of, statement_from
@@ -46,8 +45,9 @@ class Trail:
     valid_for: timedelta = timedelta(days=int(DAYS))
 
     @classmethod
-    def from_environment(cls, environment: Mapping[str, str] = os.environ) -> "Trail":
+    def from_environment(cls, environment: Mapping[str, str] | None = None) -> "Trail":
         """The trail of the environment variables; ConfigError when one of them is wrong. Call it before computing."""
+        environment = environment_with_key() if environment is None else environment
         signer = signer_from_environment(environment)
         path, trusted = environment.get("ATTRAIL_JOURNAL"), environment.get("ATTRAIL_TRUSTED_KEYS")
         keys = read_trusted_keys(Path(trusted)) if trusted else TrustedKeys()

@@ -31,7 +31,8 @@ NOT_CLAIMED = (
 class ModelFacts:
     """A model version in an audit: ``label`` is name/version, ``uri`` finds it in MLflow.
 
-    ``source`` is where the registry says its files are, ``run_id`` the MLflow run that logged it, where there is one.
+    ``source`` is where the registry says its files are, ``run_id`` the MLflow run that logged it, where there is one;
+    ``pickled`` says that it was loaded from a pickle, which can run any code, as the policy allowed.
     """
 
     label: str
@@ -41,6 +42,7 @@ class ModelFacts:
     version: str
     source: str = ""
     run_id: str | None = None
+    pickled: bool = False
 
 
 @dataclass(frozen=True)

@@ -1,8 +1,10 @@
 """Bad input ends with status 2 and one sentence that says where and what to do; nothing is recorded as finished."""
 
+import json
 import shutil
 import socket
 from collections.abc import Callable
+from pathlib import Path
 
 import mlflow
 import numpy as np
@@ -15,6 +17,7 @@ from torch import nn
 from attrail_explainers.explainer import explainer_names
 from attrail_explainers.slice import Preprocessing
 from attrail_mlflow.log_classifier import log_classifier
+from attrail_mlflow.registry import Registry
 
 Run = Callable[..., tuple[int, str, str]]
 CHEAP = {"explainers": '[[explainer]]\nname = "gradcam"', "slice": "limit = 20"}
@@ -217,7 +220,9 @@ def test_candidate_with_the_weights_of_a_floor_version(attrail: Run, workplace) 
     assert f"digits/3 in registry.floor has the weights of again/{copy}: it is no retrain" in said
 
 
-def test_pickled_model_only_if_the_policy_says_so(attrail: Run, workplace, logged) -> None:
+def test_pickled_model_only_if_the_policy_says_so(
+    attrail: Run, workplace, logged, monkeypatch: pytest.MonkeyPatch
+) -> None:
     mlflow.set_tracking_uri(workplace.tracking_uri)
     with mlflow.start_run():
         info = mlflow.pytorch.log_model(
@@ -233,9 +238,18 @@ def test_pickled_model_only_if_the_policy_says_so(attrail: Run, workplace, logge
     arguments = ["--reference", uri, "--candidate", uri]
     assert "allow_pickle = true" in refused(attrail, workplace, *arguments, preprocessing=one, **changes)
     config = workplace.config(preprocessing=one, policy="allow_pickle = true", **changes)
-    status, out, err = attrail("audit", "--config", config, *arguments)
+    with monkeypatch.context() as elsewhere:
+        elsewhere.setattr(Registry, "load", None)  # in this process: workers load pickles
+        status, out, err = attrail("audit", "--config", config, *arguments, "--json", workplace.folder / "audit.json")
     assert status in (0, 3), err
     assert "pickled/" in out
+    document = json.loads((workplace.folder / "audit.json").read_text())
+    assert document["candidate"]["pickled"]
+    assert document["policy"]["allow_pickle"]
+    report = Path(document["report_location"]).read_text()
+    assert (
+        f"Loaded from pickles, which can run any code, as the policy allowed: {uri.removeprefix('models:/')}" in report
+    )
 
 
 def test_a_run_that_could_not_be_kept_is_not_finished(attrail: Run, workplace, monkeypatch: pytest.MonkeyPatch) -> None:
