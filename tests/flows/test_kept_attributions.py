@@ -12,12 +12,12 @@ import mlflow
 import pytest
 
 from attrail_explainers.errors import RegistryError
-from attrail_flows import sharded, shards
+from attrail_flows import shard_work, shards
 from attrail_flows.configuration import AuditConfig, read_config
 from attrail_flows.explained import Explained, explain_version
 from attrail_flows.model_pool import POOL
 from attrail_flows.runners import Load
-from attrail_flows.shard_work import Work, compute
+from attrail_flows.shard_work import Answer, Question, Work, answer, compute
 from attrail_flows.sharded import Explaining
 from attrail_flows.slices import read_slices
 from attrail_mlflow.attribution_store import KEPT, WEIGHTS, Entry
@@ -33,6 +33,9 @@ class InTurn:
     def __init__(self, fail_at: int | None = None) -> None:
         self.done: list[Work] = []
         self.fail_at = fail_at
+
+    def ask(self, question: Question) -> Answer:
+        return answer(question)
 
     def compute(self, works: Iterable[Work], load: Load | None = None) -> Iterator[tuple[Work, list[Entry]]]:
         for work in works:
@@ -230,11 +233,11 @@ def test_an_audit_says_which_runs_made_its_maps(attrail: Run, workplace) -> None
 
 
 def test_a_model_that_was_exchanged_is_refused(config: AuditConfig, monkeypatch: pytest.MonkeyPatch) -> None:
-    real = sharded.described
+    real = shard_work.described
 
     def other(classifier, slice_):
         return shards.Model("sha256:" + "0" * 64, *list(vars(real(classifier, slice_)).values())[1:])
 
-    monkeypatch.setattr(sharded, "described", other)
+    monkeypatch.setattr(shard_work, "described", other)
     with pytest.raises(RegistryError, match="changed while it was audited"):
         explained(config, InTurn())

@@ -20,7 +20,7 @@ from attrail_explainers.slice import Slice
 from attrail_explainers.subject import Subject
 from attrail_flows import roomy
 from attrail_flows.joining import JoinedMaps
-from attrail_flows.sharded import described
+from attrail_flows.shard_work import described
 from attrail_flows.shards import LOGITS, Model, Shard, cut, keys
 
 EXPLAINERS = [

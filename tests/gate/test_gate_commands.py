@@ -90,7 +90,7 @@ def test_a_waiver_must_be_signed(run: Run, workshop: Workshop) -> None:
 
 @pytest.mark.parametrize(
     ("words", "said"),
-    [(["m/1"], "is no model URI"), (["models:/nowhere/1"], "cannot be found"), (["m/1", "--dry-run"], "is no model")],
+    [(["m/1"], "is no model URI"), (["models:/nowhere/1"], "has no version"), (["m/1", "--dry-run"], "is no model")],
 )
 def test_what_cannot_be_asked_is_said(words: list[str], said: str, run: Run) -> None:
     done = run(gate, *words)
