@@ -48,7 +48,7 @@ def heads(model: WorkingCopy) -> list[str]:
     None when that last output is not one number per class.
     """
     weighed = [each for each in model.activations if _has_weights(model.module.get_submodule(each.layer))]
-    if not weighed or model.classes not in weighed[-1].shape:
+    if not weighed or model.outputs not in weighed[-1].shape:
         return []
     return list(dict.fromkeys(each.layer for each in weighed if each.shape == weighed[-1].shape))
 

@@ -13,6 +13,7 @@ import torch
 
 from attrail_explainers.allocator import keep_pages
 from attrail_explainers.errors import UnsupportedModelError
+from attrail_explainers.output_scale import End, LastFunction, OutputScale, noise_like, scale_of
 from attrail_explainers.places import TargetLayer
 
 Result = TypeVar("Result")
@@ -41,9 +42,10 @@ class WorkingCopy:
 
     ``module`` lets hooks fire; plain calls take the faster ``forward`` where there is one. ``activations`` are the
     outputs of all submodules in the order in which they finish, but for those that only pass their input on;
-    ``classes`` is the number of logits; both are found by one call with ``images`` (N,C,H,W). ``batch`` is the number
-    of images in every call: as many as keep the largest activation within the byte budget, so that it depends on the
-    architecture and the images' size alone.
+    ``outputs`` is the number of outputs; both are found by one call with ``images`` (N,C,H,W). ``scale`` says what the
+    outputs are and makes logits of them, ``classes`` is the number of these. ``batch`` is the number of images in every
+    call: as many as keep the largest activation within the byte budget, so that it depends on the architecture and the
+    images' size alone.
     """
 
     def __init__(
@@ -63,8 +65,12 @@ class WorkingCopy:
         self._lock = lock
         self._layout = torch.channels_last
         self.batch = fixed_batch or 2  # two images tell a batch of windows from a batch of images
-        self.activations, self.classes = self._probed(images)
+        self.scale = OutputScale()
+        self.activations, outputs, end = self._probed(images)
+        self.outputs = outputs.shape[1]
         self.batch = fixed_batch or self._affordable(images)
+        self.scale = self._scale(outputs, end, images)
+        self.classes = 2 if self.scale.single else self.outputs
 
     @property
     def device(self) -> torch.device:
@@ -118,17 +124,19 @@ class WorkingCopy:
         missing = self.batch - count if filled or self.fixed_batch else 0
         filling = images[:1].detach().expand(missing, *images.shape[1:])
         whole = torch.cat([images, filling]) if len(filling) else images
-        logits = self._run(forward, whole.to(self.dtype, memory_format=self._layout, copy=True))
-        if not isinstance(logits, torch.Tensor) or logits.ndim != 2 or len(logits) != len(whole):
-            got = tuple(logits.shape) if isinstance(logits, torch.Tensor) else type(logits).__name__
+        values = self._run(forward, whole.to(self.dtype, memory_format=self._layout, copy=True))
+        if isinstance(values, torch.Tensor) and values.ndim == 1:
+            values = values[:, None]
+        if not isinstance(values, torch.Tensor) or values.ndim != 2 or len(values) != len(whole):
+            got = tuple(values.shape) if isinstance(values, torch.Tensor) else type(values).__name__
             raise UnsupportedModelError(
                 f"model {self.label}: expected logits (N,classes) for {len(whole)} images, got {got}"
             )
-        return logits[:count] if logits.dtype == torch.float64 else logits[:count].float()
+        return self.scale.logits(values[:count] if values.dtype == torch.float64 else values[:count].float(), self.label)
 
     def _run(self, forward: Forward, images: torch.Tensor) -> Any:
         try:
-            return forward(images)
+            return self.scale.values(forward, images, self.label)
         except (RuntimeError, AssertionError, ValueError, TypeError) as error:
             if out_of_memory(error):
                 raise
@@ -138,8 +146,15 @@ class WorkingCopy:
                 "set [preprocessing] to what the model was logged with"
             ) from error
 
-    def _probed(self, images: torch.Tensor) -> tuple[tuple[Activation, ...], int]:
-        """Activations and number of classes; the layout falls back to the ordinary one where channels-last fails."""
+    def _scale(self, outputs: torch.Tensor, end: End | None, images: torch.Tensor) -> OutputScale:
+        def more() -> torch.Tensor:
+            with torch.inference_mode():
+                return self.call(noise_like(images).to(self.device), filled=False)
+
+        return scale_of(self.label, outputs, end, more, torch.finfo(self.dtype).eps)
+
+    def _probed(self, images: torch.Tensor) -> tuple[tuple[Activation, ...], torch.Tensor, End | None]:
+        """Activations, outputs and their end; the layout falls back to the ordinary one where channels-last fails."""
         some = images[:1].to(self.device)
         try:
             return self._activations(some)
@@ -147,7 +162,7 @@ class WorkingCopy:
             self._layout = torch.contiguous_format
             return self._activations(some)
 
-    def _activations(self, images: torch.Tensor) -> tuple[tuple[Activation, ...], int]:
+    def _activations(self, images: torch.Tensor) -> tuple[tuple[Activation, ...], torch.Tensor, End | None]:
         found: list[Activation] = []
 
         def keep(name: str) -> Hook:
@@ -159,9 +174,11 @@ class WorkingCopy:
             return hook
 
         names = [name for name, _ in self.module.named_modules() if name]
-        with torch.inference_mode(), self.hooks({name: keep(name) for name in names}):
-            logits = self.call(images, hooked=True)
-        return tuple(found), logits.shape[1]
+        tape = LastFunction(everything=True)
+        with torch.inference_mode(), self.hooks({name: keep(name) for name in names}), tape:
+            outputs = self.call(images, hooked=True)
+            end = tape.end_of(outputs)
+        return tuple(found), outputs, end
 
     def _affordable(self, images: torch.Tensor) -> int:
         kind = self.device.type if self.device.type in BUDGET else "cpu"

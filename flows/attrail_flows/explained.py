@@ -24,7 +24,7 @@ class Explained:
     """One version's evidence: maps per slice and explainer; per slice predictions, targets and ``right``, all (N,).
 
     ``made_in`` says for maps, as slice/explainer/label, how many shards of them each MLflow run holds; ``pickled`` that
-    the version was loaded from a pickle.
+    the version was loaded from a pickle; ``outputs`` what the model returns.
     """
 
     version: RegisteredVersion
@@ -37,6 +37,7 @@ class Explained:
     regions: Mapping[str, NDArray[np.bool_]]
     pickled: bool = False
     made_in: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    outputs: str = "logits"
 
     @property
     def accuracy(self) -> dict[str, float]:
@@ -70,9 +71,17 @@ def explain_version(
         targets[each.name] = each.labels if config.policy.targets == "label" else source[each.name]
         maps += explain_slice(classifier, each, explainers, targets[each.name], config.policy.seed, progress)
     regions = {each.name: each.regions for each in slices if each.regions is not None}
-    pickled = registry.loaded(version_).pickled
     return Explained(
-        version_, classifier.weights_digest, classes, tuple(maps), predictions, targets, right, regions, pickled
+        version_,
+        classifier.weights_digest,
+        classes,
+        tuple(maps),
+        predictions,
+        targets,
+        right,
+        regions,
+        pickled=registry.loaded(version_).pickled,
+        outputs=str(classifier.working_copy(slices[0].images).scale),
     )
 
 
@@ -110,9 +119,8 @@ def model_facts(explained: Explained, role: str) -> ModelFacts:
     """What a record says of a version."""
     found = explained.version
     digest = explained.weights_digest
-    return ModelFacts(
-        found.label, found.uri, digest, role, found.version, found.source, found.run_id, explained.pickled
-    )
+    facts = (found.label, found.uri, digest, role, found.version, found.source, found.run_id)
+    return ModelFacts(*facts, pickled=explained.pickled, outputs=explained.outputs)
 
 
 def _require_labels(slice_: Slice, classes: int, label: str) -> None:

@@ -85,7 +85,8 @@ def described(classifier: Classifier, slice_: Slice) -> Model:
     """What of a model counts for cutting slices and for keys."""
     copy = classifier.working_copy(slice_.images)
     activations = sum(int(np.prod(each.shape)) for each in copy.activations)
-    return Model(classifier.weights_digest, copy.classes, max(1, activations), copy.device.type, str(copy.dtype))
+    facts = (classifier.weights_digest, copy.classes, max(1, activations), copy.device.type, str(copy.dtype))
+    return Model(*facts, outputs=str(copy.scale))
 
 
 def compute(work: Work) -> list[Entry]:

@@ -276,6 +276,7 @@ class _Version:
             made_in={
                 f"{name}/{explainer}/{self.key.label}": each.made_in for (name, explainer), each in joined.items()
             },
+            outputs=self.model.outputs,
         )
 
     def _maps(

@@ -32,13 +32,17 @@ PACKAGES = ("torch", "torchvision", "timm", "captum", "shap", "lime", "numpy", "
 
 @dataclass(frozen=True)
 class Model:
-    """What of a model counts for cutting and for keys: ``activations`` is how many numbers one image makes in it."""
+    """What of a model counts for cutting and for keys.
+
+    ``activations`` is how many numbers one image makes in it, ``outputs`` what it returns, as ``OutputScale`` says it.
+    """
 
     weights_digest: str
     classes: int
     activations: int
     device: str
     dtype: str
+    outputs: str = "logits"
 
 
 @dataclass(frozen=True, eq=False)

@@ -33,6 +33,9 @@ def print_audit(document: Mapping[str, Any]) -> None:
             f"{accuracy[reference['label']]:.1%}, {candidate['label']} {accuracy[candidate['label']]:.1%}; "
             f"{each['flipped']} predictions differ"
         )
+    for each in (reference, candidate):
+        if each["outputs"] != "logits":
+            console.print(f"{each['label']} returns {each['outputs']}; versions are compared on the scale of logits")
     console.print(f"[bold {COLOURS[verdict]}]{verdict}[/]: {document['reason']}", soft_wrap=True)
     console.print(f"MLflow run {document['run_id']}, report: {document['report_location']}", soft_wrap=True)
 

@@ -174,7 +174,8 @@ def _tensor_shape(signature: Any, side: str) -> tuple[int, ...] | None:
 
 
 def _last_dimension(shape: tuple[int, ...] | None) -> int | None:
-    return shape[-1] if shape and len(shape) == 2 and shape[-1] > 0 else None
+    """The number of classes; one output stands for two."""
+    return max(2, shape[-1]) if shape and len(shape) == 2 and shape[-1] > 0 else None
 
 
 def _image_shape(shape: tuple[int, ...] | None) -> tuple[int, ...] | None:

@@ -32,7 +32,8 @@ class ModelFacts:
     """A model version in an audit: ``label`` is name/version, ``uri`` finds it in MLflow.
 
     ``source`` is where the registry says its files are, ``run_id`` the MLflow run that logged it, where there is one;
-    ``pickled`` says that it was loaded from a pickle, which can run any code, as the policy allowed.
+    ``pickled`` says that it was loaded from a pickle, which can run any code, as the policy allowed; ``outputs`` what
+    it returns, and how its logits, on which versions are compared, follow from that.
     """
 
     label: str
@@ -43,6 +44,7 @@ class ModelFacts:
     source: str = ""
     run_id: str | None = None
     pickled: bool = False
+    outputs: str = "logits"
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,8 @@ class Lrp:
     than the logit; as it goes to 0, a ReLU network's map goes to input x gradient. Activations pass relevance on by
     output / input. What gates a signal - sigmoids, attention's softmax, the scale of a normalisation - is held
     constant (Ali et al., ICML 2022); a product of two signals gives half to each (Achtibat et al., ICML 2024). A model
-    with nothing but sigmoids between its layers, or one that returns probabilities, is unsupported.
+    with nothing but sigmoids between its layers is unsupported, and so is one whose logits can only be had from its
+    probabilities.
     """
 
     epsilon: float = 0.1
