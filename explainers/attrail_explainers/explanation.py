@@ -1,5 +1,6 @@
 """Explain: run explainers over images in chunks, so that memory stays small and evaluations are shared."""
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from functools import partial
@@ -19,6 +20,8 @@ from attrail_explainers.subject import Examples, Subject
 from attrail_explainers.working_copy import WorkingCopy
 
 Progress = Callable[[int], object]
+
+logger = logging.getLogger("attrail.explainers")
 
 
 def explain(
@@ -150,10 +153,15 @@ def _attribute(explainer: Explainer, subject: Subject, progress: Progress) -> Ma
 
 
 def _layer_for(explainer: Explainer, forced: str | None, model: WorkingCopy, images: NDArray[np.float32]) -> str | None:
+    """The target layer, by the name that was asked for: versions are compared under the same names."""
     if Need.LAYER not in explainer.needs:
         return None
     example = torch.from_numpy(np.array(images[:1])).to(model.device)
-    return target_layer(model, example, getattr(explainer, "layer", None) or forced).name
+    asked = getattr(explainer, "layer", None) or forced
+    found = target_layer(model, example, asked).name
+    if asked not in (None, found):
+        logger.info("layer %r is %r in model %s", asked, found, model.label)
+    return asked or found
 
 
 def _subject(model: WorkingCopy, slice_: Slice, targets: NDArray[np.int64], rows: slice, seed: int) -> Subject:

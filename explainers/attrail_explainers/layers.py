@@ -21,8 +21,9 @@ def target_layer(model: WorkingCopy, images: torch.Tensor, forced: str | None = 
 
     In a convolutional classifier that is the input of the global pooling, the layer Grad-CAM's authors use (Selvaraju
     et al., ICCV 2017, section 3). In a transformer that reads its class token it is the first norm of the last block:
-    what that block gives at the other tokens reaches no logit. A ``forced`` layer is checked as a found one is. Raises
-    UnsupportedModelError when no layer passes, naming the check that failed.
+    what that block gives at the other tokens reaches no logit. A ``forced`` layer is checked as a found one is; in a
+    model that holds the same network in a wrapper, or without one, it is the layer of that name but for the wrapper's
+    prefix. Raises UnsupportedModelError when no layer passes, naming the check that failed.
     """
     with model.hooks({}):  # sole use: other threads wait for what this one finds
         if forced not in model.target_layers:
@@ -54,6 +55,8 @@ def heads(model: WorkingCopy) -> list[str]:
 
 
 def _found(model: WorkingCopy, images: torch.Tensor, forced: str | None) -> TargetLayer:
+    if forced is not None and forced not in dict(model.module.named_modules()):
+        return _renamed(model, images, forced)
     size = (images.shape[2], images.shape[3])
     readings = _candidates(model, size) if forced is None else _forced(model, size, forced)
     probing, ends, flaws = Probing.of(model, images, list(readings)), heads(model), []
@@ -85,9 +88,24 @@ def _candidates(model: WorkingCopy, size: tuple[int, int]) -> Readings:
     return _of_usual_width(dict(list(once.items())[-LAST:]))
 
 
+def _renamed(model: WorkingCopy, images: torch.Tensor, layer: str) -> TargetLayer:
+    """The layer that another version of the network calls ``layer``, where a wrapper alone makes the difference.
+
+    Wrappers (Lightning, DataParallel, torch.compile, one for serving) put a prefix before all names.
+    """
+    own = target_layer(model, images)
+    wrapped = [name for name, _ in model.module.named_modules() if name.endswith(f".{layer}")]
+    if layer.endswith(f".{own.name}") or own.name in wrapped:
+        return own
+    if len(wrapped) == 1:
+        return target_layer(model, images, wrapped[0])
+    raise UnsupportedModelError(
+        f"model {model.label} has no layer {layer!r}, nor one that is called so but for a wrapper's prefix; the layer "
+        f"found in it is {own.name!r}: log both versions under the same names, or {ADVICE}"
+    )
+
+
 def _forced(model: WorkingCopy, size: tuple[int, int], layer: str) -> Readings:
-    if layer not in dict(model.module.named_modules()):
-        raise UnsupportedModelError(f"model {model.label} has no layer {layer!r}")
     found = [each for each in model.activations if each.layer == layer]
     places = [reading for each in found for reading in _readings(each, size, model.activations)]
     if len(found) != 1 or not places:

@@ -158,7 +158,7 @@ class LastFunction(TorchFunctionMode):
     ) -> None:
         before = self.end_of(taken)
         if name in FUNCTIONS:
-            if self._everything or output.ndim < 4:  # attention's, of (N,heads,queries,keys), is no model's end
+            if self._everything or _one_row_each(output):  # attention's is no model's end, and large
                 self._ends.append(End(output, name, taken))
         elif before is not None and name in PASSING:
             others_ = {key: value for key, value in kwargs.items() if key != "input"}
@@ -230,6 +230,10 @@ def _ends_in(end: End, outputs: torch.Tensor, precision: float) -> bool:
     if logits is None:
         return False
     return bool(torch.allclose(FUNCTIONS[end.function](logits), outputs.double(), rtol=1e-4, atol=16 * precision))
+
+
+def _one_row_each(output: torch.Tensor) -> bool:
+    return output.ndim > 0 and output.numel() == len(output) * max(output.shape[1:], default=1)
 
 
 def _shares(rows: torch.Tensor) -> bool:

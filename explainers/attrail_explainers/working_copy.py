@@ -132,7 +132,9 @@ class WorkingCopy:
             raise UnsupportedModelError(
                 f"model {self.label}: expected logits (N,classes) for {len(whole)} images, got {got}"
             )
-        return self.scale.logits(values[:count] if values.dtype == torch.float64 else values[:count].float(), self.label)
+        return self.scale.logits(
+            values[:count] if values.dtype == torch.float64 else values[:count].float(), self.label
+        )
 
     def _run(self, forward: Forward, images: torch.Tensor) -> Any:
         try:
@@ -194,7 +196,16 @@ def out_of_memory(error: BaseException) -> bool:
 
 
 def private_copy(label: str, module: torch.nn.Module) -> torch.nn.Module:
-    """A deep copy, arranged; UnsupportedModelError when the module cannot be copied."""
+    """A deep copy, arranged; UnsupportedModelError when the module cannot be copied or is a scripted one.
+
+    Of a module that ``torch.compile`` gave it is the module inside: compiled anew for every copy it would be slower.
+    """
+    module = getattr(module, "_orig_mod", module)
+    if any(isinstance(part, torch.jit.ScriptModule) for part in module.modules()):
+        raise UnsupportedModelError(
+            f"model {label} is or holds a scripted module (torch.jit), whose operations cannot be followed: give the "
+            "module that was scripted, or log that in MLflow's default pt2 format"
+        )
     try:
         copied = copy.deepcopy(module)
     except (RuntimeError, TypeError) as error:

@@ -7,6 +7,7 @@ from torch import nn
 
 from attrail_explainers.classifier import Classifier
 from attrail_explainers.errors import ConfigError, ExplanationError, UnsupportedModelError
+from attrail_explainers.explanation import explain
 from attrail_explainers.working_copy import MOST
 
 BATCH = MOST["cpu"]  # what the small pictures are called in
@@ -158,3 +159,12 @@ def test_forced_layer():
     assert classifier.with_target_layer("b").target_layer == "b"
     assert classifier.label == "net/1"
     assert Classifier("net", "", nn.Identity()).label == "net"
+
+
+@pytest.mark.parametrize("script", [torch.jit.script, lambda net: torch.jit.trace(net, torch.zeros(1, 3, 64, 64))])
+@pytest.mark.parametrize("name", ["gradcam", "shap"])
+def test_scripted_modules_are_refused_in_one_sentence(script, name, pictures):
+    net = nn.Sequential(nn.Conv2d(3, 4, 8, stride=8), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten()).eval()
+    for module in (script(net), nn.Sequential(script(net))):
+        with pytest.raises(UnsupportedModelError, match=r"is or holds a scripted module .*: give the module that was"):
+            explain(module, pictures, [0] * 6, name)

@@ -174,6 +174,58 @@ def test_head_that_is_a_convolution_is_no_place_of_evidence(pictures):
     assert found_in(net, pictures).name == "1"
 
 
+class Wrapped(nn.Module):
+    """What Lightning, serving code and others make of a network: the same, under names with a prefix."""
+
+    def __init__(self, net, **others):
+        super().__init__()
+        self.model = net
+        for name, other in others.items():
+            setattr(self, name, other)
+
+    def forward(self, images):
+        return self.model(images)
+
+
+def two_stages():
+    torch.manual_seed(0)
+    return Pooled(conv(), nn.ReLU(), conv(8, 8, 1))
+
+
+@pytest.mark.parametrize(
+    ("wrapper", "prefix"),
+    [
+        (Wrapped, "model."),
+        (nn.DataParallel, "module."),
+        (lambda net: nn.DataParallel(Wrapped(net)), "module.model."),
+        (torch.compile, ""),
+    ],
+    ids=["wrapper", "DataParallel", "both", "torch.compile"],
+)
+@pytest.mark.parametrize("layer", ["body", "body.1"])
+def test_a_layer_is_found_inside_a_wrapper_by_its_bare_name(wrapper, prefix, layer, pictures):
+    plain = explain(two_stages(), pictures, TARGETS, layer=layer)
+    wrapped = explain(wrapper(two_stages()), pictures, TARGETS, layer=layer)
+    assert wrapped.parameters == plain.parameters
+    assert wrapped.values.tobytes() == plain.values.tobytes()
+    assert found_in(wrapper(two_stages()), pictures, layer).name == prefix + layer
+
+
+def test_a_layer_with_a_wrappers_prefix_is_found_in_the_bare_network(pictures, tmp_path):
+    inside = explain(Wrapped(two_stages()), pictures, TARGETS)
+    assert inside.parameters["layer"] == "model.body"
+    assert explain(two_stages(), pictures, TARGETS, layer="model.body").values.tobytes() == inside.values.tobytes()
+    torch.export.save(torch.export.export(two_stages().eval(), (torch.from_numpy(pictures),)), tmp_path / "net.pt2")
+    exported = classifier_from_export(tmp_path / "net.pt2", "net", "1").working_copy(pictures)
+    assert target_layer(exported, torch.from_numpy(pictures), "model.body").name == "body"
+
+
+def test_a_layer_of_two_wrapped_networks_is_the_one_that_counts(pictures):
+    assert found_in(Wrapped(two_stages(), teacher=two_stages()), pictures, "body").name == "model.body"
+    with pytest.raises(UnsupportedModelError, match=r"no layer 'body.1', nor one .* wrapper's prefix; .* 'model.body'"):
+        found_in(Wrapped(two_stages(), teacher=two_stages()), pictures, "body.1")
+
+
 class SplitAttention(nn.Module):
     """A class token reads the places through a query, keys and values that are layers of their own, as in EVA."""
 

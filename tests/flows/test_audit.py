@@ -10,11 +10,18 @@ import mlflow
 import numpy as np
 import pandas as pd
 import pytest
+import timm
+import torch
+from torch import nn
 
 from attrail_explainers import load_attributions
+from attrail_explainers.slice import Preprocessing
+from attrail_mlflow.log_classifier import log_classifier
 from attrail_mlflow.manifest import UNLISTED
+from attrail_mlflow.registry import Registry
 from attrail_monitoring.statistic import make_statistic, statistic_names
 from attrail_monitoring.stratum import BOTH_RIGHT, OUTCOMES
+from train import ARCHITECTURE, OPTIONS
 
 Run = Callable[..., tuple[int, str, str]]
 
@@ -247,6 +254,51 @@ def test_without_floor_and_margin_nothing_is_concluded(attrail: Run, workplace) 
     status, out, err = attrail("audit", "--config", config)
     assert status == 3, err
     assert "INCONCLUSIVE" in out
+
+
+class Served(nn.Module):
+    """The champion as it is served: in a wrapper, with probabilities as its outputs."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return self.model(images).softmax(dim=1)
+
+
+@pytest.fixture
+def served(workplace) -> str:
+    """The URI of the champion's weights, served."""
+    registry = Registry(workplace.tracking_uri)
+    champion = registry.resolve("digits", "1")
+    model = timm.create_model(ARCHITECTURE, **OPTIONS)
+    model.load_state_dict(registry.load(champion).module.state_dict())
+    mlflow.set_experiment("training")
+    preprocessing = Preprocessing((64, 64), (0.5,) * 3, (0.5,) * 3)
+    example = np.zeros((2, 3, 64, 64), dtype=np.float32)
+    return f"models:/served/{log_classifier(Served(model), 'served', example, preprocessing)}"
+
+
+def test_a_wrapper_and_a_softmax_are_no_drift(attrail: Run, workplace, served: str) -> None:
+    few = {"gradcam": "", "saliency": "", "shap": "evaluations = 32", "lime": "evaluations = 32"}
+    explainers = "\n".join(f'[[explainer]]\nname = "{name}"\n{more}' for name, more in few.items())
+    changes = {"candidate": served, "floor": [], "registry": 'change = "same-function"', "slice": "limit = 24"}
+    result = workplace.folder / "result.json"
+    status, out, err = attrail(
+        "audit", "--config", workplace.config(**changes, explainers=explainers), "--json", result
+    )
+    assert status == 0, out + err
+    document = json.loads(result.read_text())
+    distances = [row["value"] for row in document["measurements"] if row["primary"]]
+    assert len(distances) == 8
+    assert max(distances) < 1e-3
+    said = "probabilities, taken before softmax, as logits"
+    assert (document["reference"]["outputs"], document["candidate"]["outputs"]) == ("logits", said)
+    report = Path(document["report_location"].removeprefix("file://")).read_text(encoding="utf-8")
+    for text in (out, report):
+        assert "compared on the scale of logits" in text
+        assert said in text
 
 
 def test_reference_by_uri_and_number(attrail: Run, workplace) -> None:
