@@ -281,9 +281,9 @@ def served(workplace) -> str:
 
 
 def test_a_wrapper_and_a_softmax_are_no_drift(attrail: Run, workplace, served: str) -> None:
-    few = {"gradcam": "", "saliency": "", "shap": "evaluations = 32", "lime": "evaluations = 32"}
+    few = {"gradcam": "", "saliency": "", "shap": "evaluations = 96", "lime": "evaluations = 96"}
     explainers = "\n".join(f'[[explainer]]\nname = "{name}"\n{more}' for name, more in few.items())
-    changes = {"candidate": served, "floor": [], "registry": 'change = "same-function"', "slice": "limit = 40"}
+    changes = {"candidate": served, "floor": [], "registry": 'change = "same-function"', "slice": "limit = 32"}
     result = workplace.folder / "result.json"
     status, out, err = attrail(
         "audit", "--config", workplace.config(**changes, explainers=explainers), "--json", result
