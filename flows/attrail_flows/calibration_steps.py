@@ -18,6 +18,7 @@ from attrail_flows.rehearsing import REPEATS, Rehearsing
 from attrail_flows.sharded import Explaining
 from attrail_flows.versions import Versions
 from attrail_mlflow.calibration_run import find_calibration, keep_calibration
+from attrail_mlflow.evidence import slug
 from attrail_mlflow.registry import Registry
 from attrail_monitoring.audit_record import CalibrationFacts, ModelFacts
 from attrail_monitoring.calibration import FORMAT, Calibration, Rehearsal, calibrate
@@ -97,7 +98,7 @@ def measure(
     with tempfile.TemporaryDirectory(prefix="attrail-") as folder:
         for role, maps in [(f"floor-{each.version.label}", each.maps) for each in floor]:
             for each in maps:
-                name = f"{role.replace('/', '-')}.safetensors"
+                name = f"{slug(role)}.safetensors"
                 save_attributions(each, Path(folder) / "maps" / each.slice_name / each.explainer / name)
         kept = (document, calibration.arrays, Path(folder))
         run_id = keep_calibration(registry, config.registry.experiment, title, *kept)

@@ -4,7 +4,7 @@ import tomllib
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PositiveInt, ValidationError
 
 from attrail_explainers.errors import ConfigError, UnknownNameError
 from attrail_explainers.explainer import Explainer, make_explainer
@@ -14,6 +14,7 @@ from attrail_monitoring.settings import Settings
 from attrail_monitoring.statistic import statistic_names
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]+$", max_length=60)]
+Version = Annotated[str, BeforeValidator(lambda given: str(given) if type(given) is int else given)]  # 7 as "7"
 Change = Literal["same-function", "retrain", "refresh", "fine-tune", "architecture"]
 EXPLAINERS = ("gradcam", "shap", "lime")
 
@@ -29,10 +30,10 @@ class RegistrySection(Section):
 
     tracking_uri: str | None = None
     model: str
-    reference: str = "champion"
-    candidate: str | None = None
+    reference: Version = "champion"
+    candidate: Version | None = None
     change: Change = "retrain"
-    floor: tuple[str, ...] = ()
+    floor: tuple[Version, ...] = ()
     floor_source: Literal["retrains", "history", "surrogates"] = "retrains"
     experiment: str = "attrail"
 

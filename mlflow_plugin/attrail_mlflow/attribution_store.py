@@ -18,8 +18,10 @@ from mlflow.exceptions import MlflowException
 from mlflow.store.artifact.artifact_repo import ArtifactRepository
 from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
-from attrail_explainers.errors import EvidenceError, RegistryError
+from attrail_explainers.errors import EvidenceError
+from attrail_mlflow.experiment import experiment_id, find_experiment
 from attrail_mlflow.folder_digest import file_digest
+from attrail_mlflow.mlflow_errors import registry_error
 from attrail_mlflow.registry import Registry
 from attrail_mlflow.retries import patiently
 
@@ -65,7 +67,7 @@ class AttributionStore:
         """
         client, entries, token = self.registry.client, dict[str, list[Entry]](), None
         try:
-            experiment = client.get_experiment_by_name(self.experiment)
+            experiment = find_experiment(client, self.experiment)
             while experiment is not None:
                 runs = client.search_runs(
                     [experiment.experiment_id],
@@ -81,7 +83,7 @@ class AttributionStore:
                 if not token:
                     break
         except MlflowException as error:
-            raise RegistryError(f"kept attributions cannot be looked up in MLflow: {error}", transient=True) from error
+            raise registry_error("kept attributions cannot be looked up in MLflow", error) from error
         return entries
 
     def open(self, title: str, weights_digest: str, parent: str | None = None) -> str:
@@ -89,11 +91,10 @@ class AttributionStore:
         client = self.registry.client
         tags = {WEIGHTS: weights_digest} | ({PARENT: parent} if parent else {})
         try:
-            found = client.get_experiment_by_name(self.experiment)
-            experiment = found.experiment_id if found else client.create_experiment(self.experiment)
+            experiment = experiment_id(client, self.experiment)
             return str(client.create_run(experiment, run_name=title, tags=tags).info.run_id)
         except MlflowException as error:
-            raise RegistryError(f"no run for attributions can be started in MLflow: {error}", transient=True) from error
+            raise registry_error("no run for attributions can be started in MLflow", error) from error
 
     def put(self, run_id: str, folder: Path, keys: Iterable[str]) -> list[Entry]:
         """Keep the files that lie below ``folder`` at their ``artifact_path``: upload them, then say they are complete.
@@ -144,7 +145,7 @@ class AttributionStore:
                 client.log_artifact(run_id, str(folder / each.path), FOLDER)
             client.log_batch(run_id, tags=[RunTag(KEPT + _plain(each.key), each.sha256) for each in entries])
         except (MlflowException, OSError) as error:
-            raise RegistryError(f"run {run_id}: MLflow did not keep attributions: {error}", transient=True) from error
+            raise registry_error(f"run {run_id}: MLflow did not keep attributions", error) from error
 
     def _downloaded(self, entry: Entry, folder: Path) -> Path:
         folder.mkdir(parents=True, exist_ok=True)
@@ -161,7 +162,7 @@ class AttributionStore:
         try:
             self.registry.client.get_run(run_id)
         except MlflowException as error:
-            raise RegistryError(f"kept attributions cannot be read from MLflow: {error}", transient=True) from error
+            raise registry_error("kept attributions cannot be read from MLflow", error) from error
 
     def _close(self, run_id: str, status: int) -> None:
         try:

@@ -18,15 +18,11 @@ from mlflow.entities import (
     RunTag,
 )
 from mlflow.exceptions import MlflowException
-from mlflow.protos.databricks_pb2 import (
-    INVALID_PARAMETER_VALUE,
-    PERMISSION_DENIED,
-    RESOURCE_DOES_NOT_EXIST,
-    ErrorCode,
-)
 
 from attrail_explainers.errors import RecordError, RegistryError
+from attrail_mlflow.experiment import experiment_id
 from attrail_mlflow.manifest import UNLISTED
+from attrail_mlflow.mlflow_errors import registry_error
 from attrail_mlflow.registry import RegisteredVersion, Registry
 from attrail_mlflow.retries import patiently
 from attrail_mlflow.trail import Trail
@@ -37,7 +33,6 @@ ROOT = "attrail"
 COMPLETE = "attrail.complete"
 SEQUENCE_TAG = "attrail.sequence"
 STATEMENT_TAG = "attrail.statement"
-REFUSED = {ErrorCode.Name(code) for code in (INVALID_PARAMETER_VALUE, PERMISSION_DENIED, RESOURCE_DOES_NOT_EXIST)}
 
 logger = logging.getLogger("attrail.audit_run")
 
@@ -105,7 +100,7 @@ class AuditRun:
             self.registry.client.log_artifacts(self.run_id, str(folder), ROOT)
             return {path.removeprefix(f"{ROOT}/") for path in self._artifacts(ROOT)}
         except (MlflowException, OSError) as error:  # an answer like 503 or 507 comes as an OSError
-            raise RegistryError(f"run {self.run_id}: MLflow did not take the files: {error}", transient=True) from error
+            raise registry_error(f"run {self.run_id}: MLflow did not take the files", error) from error
 
     def _artifacts(self, path: str) -> Iterator[str]:
         for each in self.registry.client.list_artifacts(self.run_id, path):
@@ -130,11 +125,9 @@ def open_run(registry: Registry, experiment: str, name: str) -> AuditRun:
     """Begin a run; RegistryError when MLflow refuses or cannot be reached."""
     client = registry.client
     try:
-        found = client.get_experiment_by_name(experiment)
-        experiment_id = found.experiment_id if found else client.create_experiment(experiment)
-        info = client.create_run(experiment_id, run_name=name, tags={COMPLETE: "false"}).info
+        info = client.create_run(experiment_id(client, experiment), run_name=name, tags={COMPLETE: "false"}).info
     except MlflowException as error:
-        raise RegistryError(f"the audit's run cannot be started in MLflow: {error}", transient=True) from error
+        raise registry_error("the audit's run cannot be started in MLflow", error) from error
     return AuditRun(registry, info.run_id, info.artifact_uri)
 
 
@@ -158,10 +151,7 @@ def translated(run: AuditRun) -> Iterator[None]:
     try:
         yield
     except MlflowException as error:
-        refused = error.error_code in REFUSED
-        raise RegistryError(
-            f"run {run.run_id}: MLflow did not keep the audit: {error}", transient=not refused
-        ) from error
+        raise registry_error(f"run {run.run_id}: MLflow did not keep the audit", error) from error
 
 
 def _finish(run: AuditRun) -> None:

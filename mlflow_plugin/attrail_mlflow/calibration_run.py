@@ -16,9 +16,12 @@ from safetensors.numpy import load, save
 
 from attrail_explainers.errors import RecordError, RegistryError
 from attrail_mlflow.audit_run import COMPLETE, ROOT, AuditRun, audit_run, translated
+from attrail_mlflow.experiment import find_experiment
 from attrail_mlflow.manifest import MANIFEST, write_manifest
+from attrail_mlflow.mlflow_errors import may_pass, reason, registry_error
 from attrail_mlflow.registry import Registry
 from attrail_mlflow.retries import patiently
+from attrail_mlflow.searching import newest_run
 
 FILE, ARRAYS = "calibration.json", "envelopes.safetensors"
 Arrays = Mapping[str, NDArray[np.float32]]
@@ -33,18 +36,17 @@ def find_calibration(registry: Registry, experiment: str, key: str) -> tuple[str
     """
     client = registry.client
     try:
-        found = client.get_experiment_by_name(experiment)
+        found = find_experiment(client, experiment)
         if found is None:
             return None
-        wanted = f"tags.`{KEY}` = '{key}' and tags.`{COMPLETE}` = 'true'"
-        runs = client.search_runs([found.experiment_id], wanted, order_by=["attributes.start_time DESC"], max_results=1)
+        run = newest_run(client, found.experiment_id, {KEY: key, COMPLETE: "true"})
     except MlflowException as error:
-        raise RegistryError(f"calibrations cannot be looked up in MLflow: {error}", transient=True) from error
-    if not runs:
+        raise registry_error("calibrations cannot be looked up in MLflow", error) from error
+    if run is None:
         return None
-    run_id = runs[0].info.run_id
+    run_id = run.info.run_id
     content = _content(run_id, FILE)
-    if _digest(content) != runs[0].data.tags.get(DIGEST):
+    if _digest(content) != run.data.tags.get(DIGEST):
         raise RecordError(f"run {run_id}: {FILE} is not the one that was kept there; delete the run to calibrate anew")
     return run_id, json.loads(content), _arrays(_content(run_id, ARRAYS), run_id)
 
@@ -63,9 +65,8 @@ def _content(run_id: str, name: str) -> bytes:
             uri = f"runs:/{run_id}/{ROOT}/{name}"
             return Path(download_artifacts(artifact_uri=uri, dst_path=folder)).read_bytes()
     except (MlflowException, OSError) as error:
-        raise RegistryError(
-            f"run {run_id}: {name} cannot be read: {error}; delete the run to calibrate anew", transient=True
-        ) from error
+        why = f"{reason(error)}; delete the run to calibrate anew"
+        raise RegistryError(f"run {run_id}: {name} cannot be read: {why}", transient=may_pass(error)) from error
 
 
 def keep_calibration(

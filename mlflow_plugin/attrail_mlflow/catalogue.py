@@ -3,11 +3,12 @@
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from mlflow.entities.model_registry import ModelVersion, RegisteredModel
+from mlflow.entities.model_registry import RegisteredModel
 from mlflow.exceptions import MlflowException
 
-from attrail_explainers.errors import RegistryError
+from attrail_mlflow.mlflow_errors import registry_error
 from attrail_mlflow.registry import Registry
+from attrail_mlflow.searching import versions_named
 
 VERDICT_RUN, VERDICT_REFERENCE = "attrail.run_id", "attrail.reference"
 
@@ -34,12 +35,12 @@ def models(registry: Registry, matching: str = "") -> Iterator[Model]:
     """
     try:
         for each in sorted(_registered(registry, matching), key=lambda model: str(model.name)):
-            newest = _newest(registry, str(each.name))
+            newest = next(versions_named(registry.client, str(each.name), page=1), None)
             if newest is not None:
                 aliases = {alias: str(version) for alias, version in each.aliases.items()}
                 yield Model(str(each.name), str(newest.version), newest.tags, aliases)
     except MlflowException as error:
-        raise RegistryError(f"the models at {registry.shown} cannot be listed: {error}", transient=True) from error
+        raise registry_error(f"the models at {registry.shown} cannot be listed", error) from error
 
 
 def _registered(registry: Registry, matching: str) -> Iterator[RegisteredModel]:
@@ -50,9 +51,3 @@ def _registered(registry: Registry, matching: str) -> Iterator[RegisteredModel]:
         token = page.token
         if not token:
             return
-
-
-def _newest(registry: Registry, name: str) -> ModelVersion | None:
-    order = ["version_number DESC"]
-    found = registry.client.search_model_versions(f"name = '{name}'", order_by=order, max_results=1)
-    return found[0] if found else None

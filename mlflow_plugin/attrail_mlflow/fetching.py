@@ -1,8 +1,11 @@
 """Fetch a model's files, and look at names before bytes: a link or a pipe in a local store would be followed."""
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import urlsplit
 
+from mlflow import MlflowClient
 from mlflow.store.artifact.artifact_repo import ArtifactRepository
 from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 from mlflow.store.artifact.local_artifact_repo import LocalArtifactRepository
@@ -10,6 +13,8 @@ from mlflow.store.artifact.local_artifact_repo import LocalArtifactRepository
 from attrail_explainers.errors import EvidenceError
 from attrail_mlflow.folder_digest import names_below
 from attrail_mlflow.mlmodel_file import FILE, LARGEST
+
+VERSION = re.compile(r"models:/(?P<name>[^/]+)/(?P<version>[0-9]+)")
 
 
 def fetch_model(uri: str, folder: Path) -> Path:
@@ -46,8 +51,16 @@ def _names(repository: ArtifactRepository, below: str) -> Iterator[str]:
             yield each.path
 
 
+def _place(uri: str) -> str:
+    """Where the files are. MLflow takes what follows a ``?`` in a name for a query: it is asked by name for those."""
+    found = VERSION.fullmatch(uri)
+    if found is None or urlsplit(uri, allow_fragments=False).path == uri.removeprefix("models:"):
+        return uri
+    return str(MlflowClient().get_model_version_download_uri(found["name"], found["version"]))
+
+
 def _repository(uri: str) -> ArtifactRepository:
-    repository = get_artifact_repository(uri)
+    repository = get_artifact_repository(_place(uri))
     local = getattr(repository, "repo", repository)
     if isinstance(local, LocalArtifactRepository) and Path(local.artifact_dir).is_dir():
         list(names_below(Path(local.artifact_dir)))

@@ -5,8 +5,9 @@ from typing import Any
 
 from mlflow.exceptions import MlflowException
 
-from attrail_explainers.errors import RegistryError
 from attrail_mlflow.audit_run import COMPLETE, ROOT, AuditRun
+from attrail_mlflow.mlflow_errors import registry_error
+from attrail_mlflow.searching import newest_run
 from attrail_mlflow.trail import Trail
 from attrail_monitoring.audit_record import PolicyFacts
 
@@ -28,7 +29,7 @@ def post_policy(run: AuditRun, model: str, policy: Mapping[str, Any], digest: st
             client.set_tag(run.run_id, key, value)
         started = client.get_run(run.run_id).info.start_time
     except MlflowException as error:
-        raise RegistryError(f"the policy cannot be kept in MLflow before the audit: {error}", transient=True) from error
+        raise registry_error("the policy cannot be kept in MLflow before the audit", error) from error
     if before is None:
         return PolicyFacts(digest, started)
     changed = () if before.data.tags.get(DIGEST) == digest else _changed(run, before.info.run_id, policy)
@@ -38,10 +39,7 @@ def post_policy(run: AuditRun, model: str, policy: Mapping[str, Any], digest: st
 def _last_audit(run: AuditRun, model: str) -> Any:
     client = run.registry.client
     experiment = client.get_run(run.run_id).info.experiment_id
-    wanted = f"tags.`{MODEL}` = '{model}' and tags.`{COMPLETE}` = 'true'"
-    return next(
-        iter(client.search_runs([experiment], wanted, order_by=["attributes.start_time DESC"], max_results=1)), None
-    )
+    return newest_run(client, experiment, {MODEL: model, COMPLETE: "true"})
 
 
 def _changed(run: AuditRun, other: str, policy: Mapping[str, Any]) -> tuple[str, ...]:

@@ -14,11 +14,13 @@ from attrail_explainers.errors import EvidenceError, GateRefusal, RegistryError
 from attrail_mlflow.evidence_tags import STATEMENT, WAIVER
 from attrail_mlflow.gate import Decision
 from attrail_mlflow.gate_policy import GatePolicy
+from attrail_mlflow.mlflow_errors import registry_error
 from attrail_mlflow.predicate import ModelIdentity, Predicate
 from attrail_mlflow.promotion import Candidate
 from attrail_mlflow.reason import Reason
 from attrail_mlflow.registry import Registry
 from attrail_mlflow.registry_view import identity, is_prompt
+from attrail_mlflow.searching import versions_named
 from attrail_mlflow.verdict_statement import VerdictStatement
 from attrail_mlflow.verification import open_statement
 
@@ -35,7 +37,7 @@ def held_roles(registry: Registry, policy: GatePolicy) -> Iterator[Decision]:
         for model in _models(registry):
             yield from _looked_at(registry, model, policy)
     except MlflowException as error:
-        raise RegistryError(f"the registry at {registry.shown} cannot be read: {error}", transient=True) from error
+        raise registry_error(f"the registry at {registry.shown} cannot be read", error) from error
 
 
 def _looked_at(registry: Registry, name: str, policy: GatePolicy) -> Iterator[Decision]:
@@ -66,7 +68,7 @@ def _held(registry: Registry, name: str, policy: GatePolicy) -> Iterator[tuple[M
         role = policy.role_of_alias(alias)
         if role:
             yield registry.client.get_model_version(name, number), role
-    for version in registry.client.search_model_versions(f"name = '{name}'"):
+    for version in versions_named(registry.client, name):
         role = policy.role_of_stage(version.current_stage or "")
         if role:
             yield version, role

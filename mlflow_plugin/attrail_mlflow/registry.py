@@ -19,15 +19,20 @@ from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE, RESOURCE_DOES_
 from attrail_explainers.errors import EvidenceError, RecordError, RegistryError
 from attrail_mlflow.fetching import fetch_mlmodel, fetch_model, listed
 from attrail_mlflow.folder_digest import digest_folder
+from attrail_mlflow.mlflow_errors import may_pass, reason, registry_error
 from attrail_mlflow.mlmodel_file import MLmodel, read_mlmodel
 from attrail_mlflow.model_folder import ModelFolder, checked_folder, require_members
 from attrail_mlflow.predicate import ModelIdentity
+from attrail_mlflow.searching import versions_named
 
 if TYPE_CHECKING:
     from attrail_explainers.classifier import Classifier
 
+NUMBER = "[0-9]+"
 PERMANENT = {ErrorCode.Name(RESOURCE_DOES_NOT_EXIST), ErrorCode.Name(INVALID_PARAMETER_VALUE)}
-URI = re.compile(r"models:/(?:(?P<model_id>m-[0-9A-Za-z-]+)|(?P<name>[^/@]+)(?:/(?P<version>\d+)|@(?P<alias>[^/@]+)))")
+URI = re.compile(
+    r"models:/(?:(?P<model_id>m-[0-9A-Za-z-]+)|(?P<name>[^/]+)(?:/(?P<version>[0-9]+)|@(?P<alias>[^/@]+)))"
+)
 URIS = "models:/NAME/VERSION, models:/NAME@ALIAS or models:/m-ID"
 
 logger = logging.getLogger("attrail.registry")
@@ -105,18 +110,29 @@ class Registry:
         if uri and uri["model_id"]:
             return self._registered(uri["model_id"])
         name = uri["name"] if uri else model
-        number = uri["version"] if uri else reference if reference.isdigit() else None
+        number = uri["version"] if uri else reference if re.fullmatch(NUMBER, reference) else None
         alias = uri["alias"] if uri else reference
         try:
-            return (
-                self.client.get_model_version(name, number)
-                if number
-                else self.client.get_model_version_by_alias(name, alias)
-            )
+            if not number:
+                return self.client.get_model_version_by_alias(name, alias)
+            found = self.client.get_model_version(name, number)
         except MlflowException as error:
             if error.error_code not in PERMANENT:
                 raise self._error(f"version {reference!r} of model {name!r} cannot be looked up", error) from error
-            raise RegistryError(f"model {name!r} has no version {reference!r}{self._known(name)}") from error
+            raise RegistryError(f"model {name!r} has no version {reference!r}{self._known(name, alias)}") from error
+        if not uri:
+            self._warn_of_alias(name, number)
+        return found
+
+    def _warn_of_alias(self, name: str, number: str) -> None:
+        """Say it when a number that was taken for a version is another one's alias as well."""
+        with self._translated(f"the aliases of {name} cannot be looked up"):
+            other = self.client.get_registered_model(name).aliases.get(number)
+        if other is not None and int(other) != int(number):
+            told = (
+                "%r is taken for version %s of %s; it is an alias of version %s as well: write models:/%s@%s for that"
+            )
+            logger.warning(told, number, number, name, other, name, number)
 
     def require_loadable(self, version: RegisteredVersion, *, allow_pickle: bool = False) -> None:
         """Nothing, when the version's files have names that ``load`` takes; its MLmodel file is all that is fetched.
@@ -202,14 +218,15 @@ class Registry:
             f"mlflow.register_model({f'models:/{model_id}'!r}, NAME), and write models:/NAME/VERSION"
         )
 
-    def _known(self, name: str) -> str:
+    def _known(self, name: str, asked: str) -> str:
         """What there is instead, for an error message."""
         try:
             model = self.client.get_registered_model(name)
-            versions = sorted(int(each.version) for each in self.client.search_model_versions(f"name='{name}'"))
+            versions = sorted(int(each.version) for each in versions_named(self.client, name))
         except MlflowException:
             return f"; the registry at {self.shown} has no such model"
-        return f"; it has the versions {versions} and the aliases {sorted(model.aliases)}"
+        meant = f"; write models:/{name}@{asked} for the alias" if asked in model.aliases else ""
+        return f"; it has the versions {versions} and the aliases {sorted(model.aliases)}{meant}"
 
     @contextlib.contextmanager
     def _translated(self, what: str) -> Iterator[None]:
@@ -221,12 +238,10 @@ class Registry:
         except EvidenceError as error:
             raise RegistryError(f"{what}: {error}") from error
         except OSError as error:
-            raise RegistryError(f"{what}: {error}", transient=not isinstance(error, FileNotFoundError)) from error
+            raise registry_error(what, error) from error
 
     def _error(self, what: str, error: MlflowException) -> RegistryError:
-        reason = str(error).strip().partition("\n")[0][:300]
-        permanent = error.error_code in PERMANENT
-        return RegistryError(f"{what} (MLflow at {self.shown} says: {reason})", transient=not permanent)
+        return RegistryError(f"{what} (MLflow at {self.shown} says: {reason(error)})", transient=may_pass(error))
 
 
 def without_password(uri: str) -> str:

@@ -4,9 +4,11 @@ from typing import Any
 
 from mlflow.exceptions import MlflowException
 
-from attrail_explainers.errors import RegistryError
 from attrail_mlflow.audit_run import COMPLETE, ROOT, SEQUENCE_TAG
+from attrail_mlflow.experiment import find_experiment
+from attrail_mlflow.mlflow_errors import registry_error
 from attrail_mlflow.registry import Registry
+from attrail_mlflow.searching import newest_run
 
 FILE = "sequence.json"
 
@@ -16,12 +18,10 @@ def find_sequence(registry: Registry, experiment: str, name: str) -> tuple[str, 
     from mlflow.artifacts import load_dict  # noqa: PLC0415 - it loads pandas
 
     try:
-        found = registry.client.get_experiment_by_name(experiment)
+        found = find_experiment(registry.client, experiment)
         if found is None:
             return None
-        wanted = f"tags.`{SEQUENCE_TAG}` = '{name}' and tags.`{COMPLETE}` = 'true'"
-        newest = ["attributes.start_time DESC"]
-        runs = registry.client.search_runs([found.experiment_id], wanted, order_by=newest, max_results=1)
-        return (runs[0].info.run_id, load_dict(f"runs:/{runs[0].info.run_id}/{ROOT}/{FILE}")) if runs else None
+        run = newest_run(registry.client, found.experiment_id, {SEQUENCE_TAG: name, COMPLETE: "true"})
+        return (run.info.run_id, load_dict(f"runs:/{run.info.run_id}/{ROOT}/{FILE}")) if run else None
     except MlflowException as error:
-        raise RegistryError(f"sequence {name!r} cannot be looked up in MLflow: {error}", transient=True) from error
+        raise registry_error(f"sequence {name!r} cannot be looked up in MLflow", error) from error

@@ -1,8 +1,19 @@
-"""Addresses in records carry no password; SQLAlchemy's and HTTP's forms alike."""
+"""Addresses in records carry no password, and every name that MLflow takes is found."""
 
+import logging
+from collections.abc import Iterator
+
+import mlflow
+import numpy as np
 import pytest
+from mlflow import MlflowClient
+from torch import nn
 
-from attrail_mlflow.registry import URI, without_password
+from attrail_explainers.errors import RegistryError
+from attrail_mlflow.audit_run import COMPLETE, open_run
+from attrail_mlflow.catalogue import models
+from attrail_mlflow.policy_notice import post_policy
+from attrail_mlflow.registry import URI, Registry, without_password
 
 
 @pytest.mark.parametrize(
@@ -28,3 +39,55 @@ def test_model_uris(text: str) -> None:
 @pytest.mark.parametrize("text", ["models:/a", "models:/a/latest/1", "models:/a@", "runs:/1/model", "models:/m-1/"])
 def test_other_text_is_no_model_uri(text: str) -> None:
     assert URI.fullmatch(text) is None
+
+
+NAMES = ["o'neill", 'say "x"', "a#b", "a?b=1", "blank ", " blank", "50%25", "back\\slash", "a@b", "näme", "m-1", "7"]
+
+
+@pytest.fixture(scope="module")
+def registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Registry]:
+    """A registry with one model under every name."""
+    folder = tmp_path_factory.mktemp("names")
+    before = mlflow.get_tracking_uri()
+    mlflow.set_tracking_uri(f"sqlite:///{folder}/mlflow.db")
+    mlflow.set_experiment(experiment_id=mlflow.create_experiment("models", (folder / "files").as_uri()))
+    network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 3)).eval()
+    example = np.zeros((2, 3, 8, 8), np.float32)
+    info = mlflow.pytorch.log_model(network, name="model", input_example=example, pip_requirements=["torch"])
+    for name in NAMES:
+        mlflow.register_model(f"models:/{info.model_id}", name)
+        MlflowClient().create_model_version(name, f"models:/{info.model_id}")
+        for alias, version in (("champion", "1"), ("2", "1"), ("30", "1")):
+            MlflowClient().set_registered_model_alias(name, alias, version)
+    yield Registry(f"sqlite:///{folder}/mlflow.db")
+    mlflow.set_tracking_uri(before)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_name_that_mlflow_takes(registry: Registry, name: str) -> None:
+    spellings = {"1": "1", "002": "2", "champion": "1", f"models:/{name}/2": "2", f"models:/{name}@2": "1"}
+    for spelling, version in spellings.items():
+        found = registry.resolve(name, spelling)
+        assert (found.name, found.version) == (name, version)
+        registry.require_loadable(found)
+    assert registry.load(found).label == f"{name}/1"
+    assert {each.name: each.newest for each in models(registry)}[name] == "2"
+
+
+@pytest.mark.parametrize("name", ["o'neill", "back\\slash", "50%25"])
+def test_the_last_audit_of_a_model_is_found_by_its_name(registry: Registry, name: str) -> None:
+    """Not that of a model whose name differs in the one letter that MLflow's filters cannot say."""
+    for model in (name, name.replace("'", "-").replace("\\", "-")):
+        run = open_run(registry, "attrail", "an audit")
+        post_policy(run, model, {"alpha": 0.05}, f"sha256:{model}")
+        registry.client.set_tag(run.run_id, COMPLETE, "true")
+    posted = post_policy(open_run(registry, "attrail", "another"), name, {"alpha": 0.1}, "sha256:other")
+    assert posted.before == f"sha256:{name}"
+
+
+def test_numbers_that_are_aliases_too(registry: Registry, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.WARNING):
+        assert registry.resolve("m-1", "2").version == "2"
+    assert "models:/m-1@2" in caplog.text
+    with pytest.raises(RegistryError, match=r"no version '30'.*write models:/m-1@30 for the alias"):
+        registry.resolve("m-1", "30")

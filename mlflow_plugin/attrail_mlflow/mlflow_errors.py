@@ -1,0 +1,81 @@
+"""MLflow's errors in one sentence, and whether trying again may help: the one place that says so.
+
+MLflow's client has tried again by itself already, a few seconds long, where a connection broke or a server answered
+408, 429 or 5xx. What a server refused is refused the next time as well; so is what a sign-in page answers. A host that
+has no address may have one again: containers lose theirs while they start anew.
+"""
+
+from collections.abc import Iterator
+
+import requests
+from mlflow.exceptions import MlflowException, RestException
+from mlflow.protos.databricks_pb2 import (
+    ABORTED,
+    BAD_REQUEST,
+    DEADLINE_EXCEEDED,
+    INTERNAL_ERROR,
+    REQUEST_LIMIT_EXCEEDED,
+    RESOURCE_EXHAUSTED,
+    TEMPORARILY_UNAVAILABLE,
+    ErrorCode,
+)
+
+from attrail_explainers.errors import RegistryError
+
+MAY_PASS = {
+    ErrorCode.Name(code)
+    for code in (
+        *(ABORTED, DEADLINE_EXCEEDED, INTERNAL_ERROR),
+        *(REQUEST_LIMIT_EXCEEDED, RESOURCE_EXHAUSTED, TEMPORARILY_UNAVAILABLE),
+        BAD_REQUEST,  # what MLflow makes of a database's connection that broke; a wrong value is another code
+    )
+}
+HTTP_MAY_PASS = {408, 425, 429}
+LASTING = (FileNotFoundError, PermissionError)
+BODY = "Response body: '"  # MLflow's words before the text of an answer that is not JSON
+SIGN_IN = "answers with a web page, as a sign-in page or a proxy does: sign in anew, or correct its address"
+
+
+def registry_error(what: str, error: MlflowException | OSError) -> RegistryError:
+    """What failed, and why, as an error that is transient where trying again may help."""
+    return RegistryError(f"{what}: {reason(error)}", transient=may_pass(error))
+
+
+def may_pass(error: MlflowException | OSError) -> bool:
+    """Whether the same request may be answered in a minute: nothing for it has to be mended by a person first."""
+    if isinstance(error, OSError):
+        status = getattr(getattr(error, "response", None), "status_code", None)
+        if status is None:
+            return not isinstance(error, LASTING)
+        return status >= 500 or status in HTTP_MAY_PASS
+    if isinstance(error, RestException):
+        return (error.json.get("error_code") or "") in MAY_PASS
+    malformed = any(isinstance(each, ValueError) for each in _causes(error))  # an address, or a certificate
+    return error.error_code in MAY_PASS and BODY not in str(error) and not malformed
+
+
+def reason(error: MlflowException | OSError) -> str:
+    """Why MLflow failed, in its own words, whole, without the page or the chain of exceptions around them."""
+    broken = [each for each in _causes(error) if isinstance(each, requests.exceptions.RequestException)]
+    if broken:
+        return f"the server does not answer ({_first_line(_causes(error)[-1])})"
+    _, _, body = str(error).partition(BODY)
+    if body.lstrip().startswith("<"):
+        return f"the server {SIGN_IN}"
+    return _first_line(error) if not body else " ".join(str(error).split())
+
+
+def _causes(error: BaseException) -> list[BaseException]:
+    """The exceptions that led to this one, the first cause last."""
+
+    def above(each: BaseException) -> Iterator[BaseException]:
+        found = each.__cause__ or each.__context__
+        if found is not None:
+            yield found
+            yield from above(found)
+
+    return list(above(error))
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip() or type(error).__name__).partition("\n")[0]

@@ -1,0 +1,133 @@
+"""Which of MLflow's errors may pass by themselves; real answers to a real client."""
+
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import mlflow
+import pytest
+from mlflow import MlflowClient
+from mlflow.exceptions import MlflowException
+
+from attrail_explainers.errors import RegistryError
+from attrail_mlflow.audit_run import open_run
+from attrail_mlflow.calibration_run import find_calibration
+from attrail_mlflow.mlflow_errors import may_pass, reason, registry_error
+from attrail_mlflow.registry import Registry
+from attrail_mlflow.sequence_run import find_sequence
+
+PAGE = b"<!doctype html><html><body><form>Sign in</form></body></html>"
+JSON, HTML = "application/json", "text/html"
+
+
+@pytest.fixture(autouse=True)
+def _address(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    before = mlflow.get_tracking_uri()
+    yield
+    mlflow.set_tracking_uri(before)
+
+
+@contextmanager
+def answering(status: int, kind: str, body: bytes) -> Iterator[str]:
+    """The address of a server that answers everything alike."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(status)
+            self.send_header("Content-Type", kind)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        do_POST = do_GET  # noqa: N815 - the library's name
+
+        def log_message(self, *_: object) -> None:
+            """Say nothing."""
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}"
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+def asked(address: str) -> MlflowException:
+    with pytest.raises(MlflowException) as failed:
+        MlflowClient(address).get_experiment_by_name("attrail")
+    return failed.value
+
+
+@pytest.mark.parametrize(
+    ("status", "kind", "body", "passes", "said"),
+    [
+        (401, JSON, b'{"error_code": "UNAUTHENTICATED", "message": "the token expired"}', False, "the token expired"),
+        (401, HTML, b"You are not authenticated.", False, "You are not authenticated."),
+        (403, JSON, b'{"error_code": "PERMISSION_DENIED", "message": "not for you"}', False, "not for you"),
+        (403, HTML, PAGE, False, "a sign-in page"),
+        (200, HTML, PAGE, False, "a sign-in page"),
+        (404, HTML, PAGE, False, "a sign-in page"),
+        (503, HTML, b"<html>away</html>", True, "does not answer"),
+        (502, HTML, b"<html>bad gateway</html>", True, "does not answer"),
+        (429, JSON, b"{}", True, "does not answer"),
+        (500, JSON, b'{"error_code": "INTERNAL_ERROR", "message": "a bug"}', True, "does not answer"),
+    ],
+)
+def test_what_a_server_refuses_is_refused_for_good(
+    status: int, kind: str, body: bytes, passes: bool, said: str
+) -> None:
+    with answering(status, kind, body) as address:
+        error = asked(address)
+    assert may_pass(error) == passes, repr(error)
+    assert said in reason(error)
+    assert "<" not in reason(error)
+    assert "\n" not in reason(error)
+
+
+def test_addresses_that_lead_nowhere() -> None:
+    with socket.socket() as taken:  # bound but not listening: whoever connects is refused at once
+        taken.bind(("127.0.0.1", 0))
+        refused = asked(f"http://127.0.0.1:{taken.getsockname()[1]}")
+    assert may_pass(refused)
+    assert "refused" in reason(refused)
+    malformed = asked("http://127.0.0.1:port")
+    assert not may_pass(malformed)
+    assert "\n" not in reason(malformed)
+
+
+@pytest.mark.parametrize(
+    ("error", "passes"),
+    [
+        (FileNotFoundError("no such file"), False),
+        (PermissionError("not for you"), False),
+        (NotADirectoryError("the disk is not there"), True),
+        (OSError(28, "no space left on device"), True),
+        (MlflowException("x" * 5000), True),
+    ],
+)
+def test_files_and_disks(error: OSError | MlflowException, passes: bool) -> None:
+    found = registry_error("the audit's run cannot be kept", error)
+    assert found.transient == passes
+    assert str(error) in str(found), "whole, however long it is"
+
+
+def test_a_deleted_experiment_is_named_with_the_ways_out(tmp_path: Path) -> None:
+    uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
+    mlflow.set_tracking_uri(uri)
+    number = mlflow.create_experiment("attrail", artifact_location=str(tmp_path / "files"))
+    registry = Registry(uri)
+    registry.client.delete_experiment(number)
+    doors: list[Callable[[], object]] = [
+        lambda: open_run(registry, "attrail", "an audit"),
+        lambda: find_calibration(registry, "attrail", "key"),
+        lambda: find_sequence(registry, "attrail", "nightly"),
+    ]
+    for door in doors:
+        with pytest.raises(RegistryError, match=f"attrail is deleted: restore it .*{number}.*registry.experiment") as e:
+            door()
+        assert not e.value.transient
