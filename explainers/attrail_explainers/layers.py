@@ -2,12 +2,13 @@
 
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 import torch
 
 from attrail_explainers.errors import UnsupportedModelError
-from attrail_explainers.places import Form, Places, TargetLayer, arrangements
-from attrail_explainers.probing import Probing
+from attrail_explainers.places import Form, Places, TargetLayer, arrangements, likeliest, token_arrangements
+from attrail_explainers.probing import Probing, agree, changes
 from attrail_explainers.working_copy import Activation, WorkingCopy
 
 LAST = 32  # so many layers, from the last on, are looked at: more than one transformer block has
@@ -31,13 +32,21 @@ def target_layer(model: WorkingCopy, images: torch.Tensor, forced: str | None = 
         return model.target_layers[forced]
 
 
-def token_layer(model: WorkingCopy, size: tuple[int, int], tokens: int) -> TargetLayer:
-    """The last submodule before the head that gives ``tokens`` tokens, for images of ``size`` (H,W), unchecked."""
-    body = _body(model)
-    for each in reversed(body):
+def token_layer(model: WorkingCopy, images: torch.Tensor, tokens: int) -> TargetLayer:
+    """The last submodule before the head that gives ``tokens`` tokens for images (N,C,H,W), otherwise unchecked.
+
+    Raises UnsupportedModelError when there is none, or when they may be several grids of places.
+    """
+    for each in reversed(_body(model)):
         if len(each.shape) == 2 and each.shape[0] == tokens:
-            for places in _readings(each, size, body):
-                return TargetLayer(each.layer, places, linear=False)
+            found = _readings(model, each, images)
+            if len(found) > 1:
+                raise UnsupportedModelError(
+                    f"model {model.label} does not show where its tokens are: {_doubt(found)}; use shap or lime, which "
+                    "only call the model"
+                )
+            if found:
+                return TargetLayer(each.layer, found[0], linear=False)
     raise UnsupportedModelError(
         f"model {model.label} has no layer that gives the {tokens} tokens of its attention as a grid of places"
     )
@@ -57,11 +66,11 @@ def heads(model: WorkingCopy) -> list[str]:
 def _found(model: WorkingCopy, images: torch.Tensor, forced: str | None) -> TargetLayer:
     if forced is not None and forced not in dict(model.module.named_modules()):
         return _renamed(model, images, forced)
-    size = (images.shape[2], images.shape[3])
-    readings = _candidates(model, size) if forced is None else _forced(model, size, forced)
+    readings = _candidates(model, images) if forced is None else _forced(model, images, forced)
     probing, ends, flaws = Probing.of(model, images, list(readings)), heads(model), []
     for name, places in _backwards(readings):
-        flaw = probing.flaw(name, places)
+        tokens = [each for each in readings[name] if each.form is Form.TOKENS]
+        flaw = _doubt(tokens) if len(tokens) > 1 else probing.flaw(name, places)
         if flaw is None and probing.ignores(ends, name, places):
             flaw = "its map does not change when the head is drawn anew"
         if flaw is None and (forced is not None or not probing.misses_evidence(name, readings)):
@@ -73,11 +82,11 @@ def _found(model: WorkingCopy, images: torch.Tensor, forced: str | None) -> Targ
     )
 
 
-def _candidates(model: WorkingCopy, size: tuple[int, int]) -> Readings:
+def _candidates(model: WorkingCopy, images: torch.Tensor) -> Readings:
     """The layers before the head that may be the target, in the order in which they finish."""
     body = _body(model)
     runs = Counter(each.layer for each in body)
-    readings = {each.layer: _readings(each, size, body) for each in body}
+    readings = {each.layer: _readings(model, each, images) for each in body}
     once = {name: places for name, places in readings.items() if places and runs[name] == 1}
     if not once:
         again = [f"; layer {name!r} ran {runs[name]} times" for name, places in readings.items() if places]
@@ -105,9 +114,9 @@ def _renamed(model: WorkingCopy, images: torch.Tensor, layer: str) -> TargetLaye
     )
 
 
-def _forced(model: WorkingCopy, size: tuple[int, int], layer: str) -> Readings:
+def _forced(model: WorkingCopy, images: torch.Tensor, layer: str) -> Readings:
     found = [each for each in model.activations if each.layer == layer]
-    places = [reading for each in found for reading in _readings(each, size, model.activations)]
+    places = [reading for each in found for reading in _readings(model, each, images)]
     if len(found) != 1 or not places:
         got = f"ran {len(found)} times" if len(found) > 1 else f"gave {found[0].shape if found else 'what it took'}"
         raise UnsupportedModelError(
@@ -123,12 +132,41 @@ def _body(model: WorkingCopy) -> list[Activation]:
     return list(model.activations[: names.index(ends[-1])] if ends else model.activations)
 
 
-def _readings(activation: Activation, size: tuple[int, int], others: Sequence[Activation]) -> list[Places]:
+def _readings(model: WorkingCopy, activation: Activation, images: torch.Tensor) -> list[Places]:
     """The ways to read an activation; (heads,T,d), which attention gives, is no grid where there are T tokens."""
-    seen = {(each.shape[1], each.shape[2]) for each in others if len(each.shape) == 3}
-    tokens = {each.shape[0] for each in others if len(each.shape) == 2}
-    found = arrangements(activation.shape, size, seen)
+    shape = activation.shape
+    if len(shape) == 2:
+        grids = model.token_grids.get(shape[0])
+        if grids is None:
+            grids = model.token_grids[shape[0]] = _token_readings(model, activation, images)
+        return [replace(each, channels=shape[1]) for each in grids]
+    tokens = {each.shape[0] for each in model.activations if len(each.shape) == 2}
+    found = arrangements(shape, (images.shape[2], images.shape[3]))
     return [places for places in found if places.form is not Form.GRID or places.rows not in tokens]
+
+
+def _token_readings(model: WorkingCopy, activation: Activation, images: torch.Tensor) -> list[Places]:
+    """The ways to read as many tokens as an activation has, one where the model tells; see ``token_arrangements``.
+
+    Where no convolution made a grid of them, as in NaFlex (a linear layer takes the patches), it is seen what pictures
+    change in them before attention mixes them.
+    """
+    (tokens, channels), size = activation.shape, (images.shape[2], images.shape[3])
+    grids = {(each.shape[1], each.shape[2]) for each in model.activations if len(each.shape) == 3}
+    found = token_arrangements((tokens, channels), size, grids)
+    if not found or (found[0].rows, found[0].columns) in grids:
+        return found
+    first = next(each.layer for each in model.activations if len(each.shape) == 2 and each.shape[0] == tokens)
+    change = changes(model, images, first)
+    counts = {each.shape[0] for each in model.activations if len(each.shape) == 2}
+    return likeliest([each for each in found if agree(change, each)], size, counts)
+
+
+def _doubt(found: Sequence[Places]) -> str:
+    """That several grids of tokens are possible."""
+    count = found[0].prefix + found[0].rows * found[0].columns
+    grids = " or ".join(f"{each.rows} x {each.columns} after {each.prefix} others" for each in found)
+    return f"its {count} tokens may be {grids}"
 
 
 def _of_usual_width(readings: Readings) -> Readings:

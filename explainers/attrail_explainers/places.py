@@ -1,13 +1,13 @@
 """How an activation carries places: as a grid, as a grid with its channels last, or as tokens in raster order."""
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from math import isqrt
 
 import torch
 
-MOST_PREFIX = 8  # class, distillation and register tokens before the places
+MOST_PREFIX = 10  # class, distillation and register tokens before the places; timm's C-RADIOv4 has ten
 
 
 class Form(StrEnum):
@@ -46,23 +46,41 @@ class TargetLayer:
     linear: bool
 
 
-def arrangements(
-    shape: tuple[int, ...], size: tuple[int, int], seen: Collection[tuple[int, int]] = ()
-) -> Iterator[Places]:
-    """The ways to read an activation of one image, the likeliest first; ``size`` is the image's (H,W).
+def arrangements(shape: tuple[int, ...], size: tuple[int, int]) -> Iterator[Places]:
+    """The ways to read an activation of one image that has more than tokens; ``size`` is the image's (H,W).
 
-    A grid must divide the image as strides do. Of several possible prefixes those come first that leave a grid which
-    was ``seen`` elsewhere in the model, then the shortest.
+    A grid must divide the image as strides do.
     """
     if len(shape) == 3:
         if fits((shape[1], shape[2]), size):
             yield Places(Form.GRID, shape[1], shape[2], shape[0])
         if fits((shape[0], shape[1]), size):
             yield Places(Form.CHANNELS_LAST, shape[0], shape[1], shape[2])
-    if len(shape) == 2:
-        options = [(prefix, grid) for prefix in range(MOST_PREFIX + 1) for grid in _grids(shape[0] - prefix, size)]
-        for prefix, (rows, columns) in sorted(options, key=lambda option: option[1] not in seen):
-            yield Places(Form.TOKENS, rows, columns, shape[1], prefix)
+
+
+def token_arrangements(
+    shape: tuple[int, int], size: tuple[int, int], seen: Collection[tuple[int, int]] = ()
+) -> list[Places]:
+    """The ways to read tokens (T,C) of one image; ``size`` is the image's (H,W), ``seen`` are grids of other layers.
+
+    A convolution's grid is that of the tokens made from it, whatever its strides; only without one are there others.
+    """
+    tokens, channels = shape
+    prefixes = range(MOST_PREFIX + 1)
+    made = [(prefix, grid) for prefix in prefixes for grid in seen if grid[0] * grid[1] == tokens - prefix]
+    made = [(prefix, grid) for prefix, grid in made if min(grid) > 1]
+    found = made or [(prefix, grid) for prefix in prefixes for grid in _grids(tokens - prefix, size)]
+    return [Places(Form.TOKENS, rows, columns, channels, prefix) for prefix, (rows, columns) in found]
+
+
+def likeliest(found: Sequence[Places], size: tuple[int, int], counts: Collection[int]) -> list[Places]:
+    """Of several ways to read as many tokens those to go by: one, or all that nothing tells apart.
+
+    Whole patches come first: one stride that divides both sides of the image. Then come as many places as another layer
+    has tokens (``counts``), fewer than these: prefix tokens join those of the patches.
+    """
+    whole = [each for each in found if _divides((each.rows, each.columns), size)] or list(found)
+    return [each for each in whole if each.prefix and each.rows * each.columns in counts] or whole
 
 
 def fits(grid: tuple[int, int], size: tuple[int, int]) -> bool:
@@ -75,6 +93,11 @@ def fits(grid: tuple[int, int], size: tuple[int, int]) -> bool:
     least = max(height / (rows + 1), width / (columns + 1))
     most = min(height / (rows - 1), width / (columns - 1))
     return least < most and (rows - columns) * (height - width) >= 0
+
+
+def _divides(grid: tuple[int, int], size: tuple[int, int]) -> bool:
+    (rows, columns), (height, width) = grid, size
+    return height % rows == 0 and width % columns == 0 and height // rows == width // columns
 
 
 def _grids(count: int, size: tuple[int, int]) -> Iterator[tuple[int, int]]:

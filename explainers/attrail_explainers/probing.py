@@ -126,6 +126,35 @@ def locality(activations: torch.Tensor) -> float:
     return float(right[own.any(dim=0)].double().mean())
 
 
+def changes(model: WorkingCopy, images: torch.Tensor, layer: str) -> torch.Tensor:
+    """How much each quarter of the image, drawn anew, changes each token (4,T) of a layer when it first runs."""
+    parts, runs = [], list[torch.Tensor]()
+
+    def keep(module: torch.nn.Module, arguments: Any, output: torch.Tensor) -> None:
+        runs.append(output)
+
+    for chunk in model.chunks(probes(images)):
+        with torch.no_grad(), model.hooks({layer: keep}):
+            model.call(chunk, hooked=True, filled=False)
+        parts.append(runs[0][: len(chunk)].double())
+        runs.clear()
+    whole, *changed = torch.cat(parts).unflatten(0, (5, DRAWS))
+    return torch.stack([(each - whole).abs().mean(dim=(0, 2)) for each in changed])
+
+
+def agree(change: torch.Tensor, places: Places) -> bool:
+    """Whether tokens that are read as ``places`` change (4,T) with their own quarter, and the prefix with none.
+
+    Where every token changes with every quarter attention has mixed them, which tells nothing.
+    """
+    moved = change > SAME * change.max()
+    if moved.all():
+        return True
+    prefix, rest = moved.split([places.prefix, places.rows * places.columns], dim=1)
+    own = quarters(places.rows, places.columns).flatten(1).to(rest.device)
+    return not bool(prefix.any()) and bool(rest.any(dim=0).all()) and bool(rest[own].all())
+
+
 @contextlib.contextmanager
 def redrawn(model: WorkingCopy, names: Sequence[str]) -> Iterator[None]:
     """Sole use of the copy with the weights of some submodules drawn anew, and then as they were."""

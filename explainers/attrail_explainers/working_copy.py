@@ -14,7 +14,7 @@ import torch
 from attrail_explainers.allocator import keep_pages
 from attrail_explainers.errors import UnsupportedModelError
 from attrail_explainers.output_scale import End, LastFunction, OutputScale, noise_like, scale_of
-from attrail_explainers.places import TargetLayer
+from attrail_explainers.places import Places, TargetLayer
 
 Result = TypeVar("Result")
 Forward = Callable[[torch.Tensor], torch.Tensor]
@@ -62,6 +62,7 @@ class WorkingCopy:
         self.dtype = _dtype(module)
         self.fixed_batch = fixed_batch
         self.target_layers: dict[str | None, TargetLayer] = {}  # what layers.target_layer found, by what was forced
+        self.token_grids: dict[int, list[Places]] = {}  # what layers found of so many tokens
         self._lock = lock
         self._layout = torch.channels_last
         self.batch = fixed_batch or 2  # two images tell a batch of windows from a batch of images

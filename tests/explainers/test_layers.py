@@ -1,6 +1,7 @@
 """The target layer: how places are read from shapes, which layer is taken, and what makes a layer unfit."""
 
 import copy
+import itertools
 
 import numpy as np
 import pytest
@@ -11,11 +12,13 @@ from torch import nn
 from attrail_explainers import layers
 from attrail_explainers.classifier import Classifier
 from attrail_explainers.errors import UnsupportedModelError
-from attrail_explainers.explanation import explain
-from attrail_explainers.layers import heads, target_layer
+from attrail_explainers.explainer import make_explainer
+from attrail_explainers.explanation import explain, explain_slice
+from attrail_explainers.layers import heads, target_layer, token_layer
 from attrail_explainers.loading import classifier_from_export
-from attrail_explainers.places import Form, Places, arrangements
-from attrail_explainers.probing import Probing, locality, probes, quarters
+from attrail_explainers.places import Form, Places, arrangements, likeliest, token_arrangements
+from attrail_explainers.probing import Probing, agree, locality, probes, quarters
+from attrail_explainers.slice import Slice
 
 TARGETS = [0, 1, 2, 0, 1, 2]
 
@@ -31,13 +34,6 @@ def found_in(net, images, forced=None):
         ((7, 7, 768), (224, 224), Places(Form.CHANNELS_LAST, 7, 7, 768)),
         ((512, 4, 7), (112, 224), Places(Form.GRID, 4, 7, 512)),
         ((512, 3, 2), (70, 64), Places(Form.GRID, 3, 2, 512)),
-        ((196, 192), (224, 224), Places(Form.TOKENS, 14, 14, 192, 0)),
-        ((197, 192), (224, 224), Places(Form.TOKENS, 14, 14, 192, 1)),
-        ((198, 192), (224, 224), Places(Form.TOKENS, 14, 14, 192, 2)),
-        ((261, 384), (224, 224), Places(Form.TOKENS, 16, 16, 384, 5)),
-        ((204, 384), (224, 224), Places(Form.TOKENS, 14, 14, 384, 8)),
-        ((25, 192), (96, 64), Places(Form.TOKENS, 6, 4, 192, 1)),
-        ((25, 192), (64, 96), Places(Form.TOKENS, 4, 6, 192, 1)),
     ],
 )
 def test_places_are_read_from_the_shape(shape, size, expected):
@@ -45,24 +41,195 @@ def test_places_are_read_from_the_shape(shape, size, expected):
 
 
 @pytest.mark.parametrize(
+    ("shape", "size", "expected"),
+    [
+        ((196, 192), (224, 224), Places(Form.TOKENS, 14, 14, 192, 0)),
+        ((197, 192), (224, 224), Places(Form.TOKENS, 14, 14, 192, 1)),
+        ((198, 192), (224, 224), Places(Form.TOKENS, 14, 14, 192, 2)),
+        ((261, 384), (224, 224), Places(Form.TOKENS, 16, 16, 384, 5)),
+        ((204, 384), (224, 224), Places(Form.TOKENS, 14, 14, 384, 8)),
+        ((25, 192), (96, 64), Places(Form.TOKENS, 6, 4, 192, 1)),
+        ((25, 192), (64, 96), Places(Form.TOKENS, 4, 6, 192, 1)),
+        ((206, 384), (224, 224), Places(Form.TOKENS, 14, 14, 384, 10)),
+        ((28, 192), (64, 96), Places(Form.TOKENS, 4, 6, 192, 4)),  # not 4 x 7
+    ],
+)
+def test_places_are_read_from_the_number_of_tokens(shape, size, expected):
+    assert read(shape, size) == [expected]
+
+
+def read(shape, size, seen=(), counts=()):
+    return likeliest(token_arrangements(shape, size, seen), size, counts)
+
+
+def test_every_grid_of_whole_patches_is_read_from_the_number_of_tokens():
+    """All grids up to 24 x 24 with 0 to 5 prefix tokens; of some small ones the number alone does not tell."""
+    doubtful = set()
+    for rows, columns, prefix, patch in itertools.product(range(2, 25), range(2, 25), range(6), (8, 14, 16)):
+        shape, size = (rows * columns + prefix, 64), (rows * patch, columns * patch)
+        expected = Places(Form.TOKENS, rows, columns, 64, prefix)
+        if read(shape, size) != [expected]:
+            assert expected in read(shape, size)
+            doubtful.add((rows, columns, prefix))
+        assert read(shape, size, {(rows, columns), (2 * rows, 2 * columns)}) == [expected]
+    assert {grid[:2] for grid in doubtful} == {(3, 3), (5, 5), (3, 6), (6, 3)}  # beside 2 x 2, 4 x 4, 2 x 4, 4 x 2
+    assert read((9, 64), (48, 48), counts={4, 9}) == [Places(Form.TOKENS, 2, 2, 64, 5)]
+
+
+class Patches(nn.Module):
+    """A transformer whose patches a linear layer takes, with ``prefix`` tokens before them, read by their mean.
+
+    ``late`` normalises after attention, as torch's own layer does by default: no layer shows all tokens unmixed.
+    """
+
+    def __init__(self, prefix, patch=(8, 8), late=False, turned=False):
+        super().__init__()
+        self.patch, self.turned = patch, turned
+        self.embed = nn.Linear(3 * patch[0] * patch[1], 16)
+        self.prefix = nn.Parameter(torch.randn(1, prefix, 16))
+        self.block = nn.TransformerEncoderLayer(16, 2, 32, batch_first=True, norm_first=not late)
+        self.norm, self.head = nn.LayerNorm(16), nn.Linear(16, 3)
+
+    def forward(self, images):
+        found = nn.functional.unfold(images, self.patch, stride=self.patch)
+        if self.turned:
+            found = found.unflatten(2, [a // b for a, b in zip(images.shape[2:], self.patch, strict=True)])
+            found = found.transpose(2, 3).flatten(2)
+        tokens = torch.cat([self.prefix.expand(len(images), -1, -1), self.embed(found.transpose(1, 2))], dim=1)
+        return self.head(self.norm(self.block(tokens))[:, self.prefix.shape[1] :].mean(dim=1))
+
+
+def grids_of(net, size):
+    """What every door reads: the target layer and the layer of attention rollout, as (prefix, rows, columns)."""
+    images = torch.rand(2, 3, *size, generator=torch.Generator().manual_seed(0))
+    model = Classifier("net", "1", net).working_copy(images)
+    tokens = next(each.shape[0] for each in reversed(model.activations) if len(each.shape) == 2)
+    found = target_layer(model, images).places, token_layer(model, images, tokens).places
+    return {(each.prefix, each.rows, each.columns) for each in found}
+
+
+@pytest.mark.parametrize("late", [False, True])
+@pytest.mark.parametrize(
+    ("prefix", "size", "grid"),
+    [
+        (4, (32, 48), (4, 6)),
+        (4, (48, 32), (6, 4)),
+        (4, (39, 55), (4, 6)),  # cut off at the right and below
+        (0, (32, 56), (4, 7)),
+        (5, (16, 16), (2, 2)),  # not 3 x 3
+        (0, (24, 24), (3, 3)),
+        (7, (24, 24), (3, 3)),  # not 4 x 4
+        (10, (16, 32), (2, 4)),  # not 3 x 6
+    ],
+)
+def test_tokens_of_linear_patches_are_read_from_what_changes_them(prefix, size, grid, late):
+    torch.manual_seed(0)
+    assert grids_of(Patches(prefix, late=late), size) == {(prefix, *grid)}
+
+
+@pytest.mark.parametrize("options", [{"patch": (8, 16)}, {"turned": True}], ids=["oblong patches", "column by column"])
+def test_tokens_in_another_order_are_refused(options):
+    torch.manual_seed(0)
+    with pytest.raises(UnsupportedModelError, match="no layer with activations on a grid of places"):
+        grids_of(Patches(4, **options), (64, 96))
+
+
+def test_tokens_that_nothing_shows_are_refused_by_every_explainer():
+    """The patches are taken without a layer, and attention mixes tokens before the first layer with all of them."""
+
+    class Hidden(Patches):
+        def __init__(self):
+            super().__init__(4, late=True)
+            self.weight = nn.Parameter(self.embed.weight.detach().clone())
+            del self.embed
+
+        def forward(self, images):
+            found = nn.functional.unfold(images, self.patch, stride=self.patch).transpose(1, 2) @ self.weight.T
+            tokens = torch.cat([self.prefix.expand(len(images), -1, -1), found], dim=1)
+            return self.head(self.norm(self.block(tokens))[:, self.prefix.shape[1] :].mean(dim=1))
+
+    torch.manual_seed(0)
+    net, images = Hidden(), torch.rand(2, 3, 39, 55)
+    for name in ("gradcam", "attention_rollout", "nearest_examples"):
+        with pytest.raises(
+            UnsupportedModelError, match=r"28 tokens may be 4 x 7 after 0 others or .*4 x 6 after 4 others"
+        ):
+            explain(net, images, [0, 1], name)
+
+
+@pytest.fixture(scope="module", params=["eager", "pt2"])
+def naflex(request, tmp_path_factory):
+    """timm's NaFlex transformer for pictures of 64 x 96: 4 x 6 patches after four register tokens, not 4 x 7."""
+    torch.manual_seed(0)
+    options = {"embed_dim": 64, "depth": 2, "num_heads": 2, "num_classes": 3}
+    net = timm.create_model("naflexvit_base_patch16_gap", **options).eval()
+    if request.param == "eager":
+        return Classifier("naflex", "1", net)
+    path = tmp_path_factory.mktemp("naflex") / "model.pt2"
+    torch.export.save(torch.export.export(net, (torch.zeros(2, 3, 64, 96),)), path)
+    return classifier_from_export(path, "naflex", "1")
+
+
+@pytest.mark.parametrize("name", ["gradcam", "attention_rollout", "nearest_examples"])
+def test_naflex_is_read_as_it_is_on_pictures_that_are_not_square(name, naflex):
+    images = np.random.default_rng(0).random((3, 3, 64, 96), dtype=np.float32)
+    labels = np.array([0, 1, 2])
+    pictures = Slice("images", images, labels, ("a", "b", "c"))
+    (found,) = explain_slice(naflex, pictures, [make_explainer(name)], labels, 0)
+    assert found.values.shape == (3, 4, 6)
+
+
+def test_what_nothing_tells_apart_stays_open():
+    """Patches cut off at the right and below, and no layer that shows their number."""
+    found = read((28, 64), (70, 100))
+    assert [(each.rows, each.columns, each.prefix) for each in found] == [
+        (4, 7, 0),
+        (5, 5, 3),
+        (4, 6, 4),
+        (4, 5, 8),
+        (3, 6, 10),
+    ]
+    assert [(each.rows, each.columns) for each in read((28, 64), (70, 100), counts={24, 28})] == [(4, 6)]
+
+
+def test_strides_of_a_convolution_may_differ():
+    assert read((34, 64), (64, 64), {(4, 8)}) == [Places(Form.TOKENS, 4, 8, 64, 2)]
+
+
+def test_tokens_must_change_where_the_image_does():
+    """Quarters of 2 x 5 places after one other token: the middle column belongs to none."""
+    change = torch.zeros(4, 11)
+    for row, tokens in enumerate([(1, 2, 3), (3, 4, 5), (6, 7, 8), (8, 9, 10)]):
+        change[row, list(tokens)] = 1.0
+    assert agree(change, Places(Form.TOKENS, 2, 5, 8, 1))
+    assert not agree(change, Places(Form.TOKENS, 5, 2, 8, 1))
+    assert not agree(change, Places(Form.TOKENS, 3, 3, 8, 2))
+    assert not agree(torch.cat([change, change[:, :1]], dim=1), Places(Form.TOKENS, 3, 4, 8, 0))
+    assert not agree(torch.zeros(4, 11), Places(Form.TOKENS, 2, 5, 8, 1))
+    assert agree(torch.ones(4, 11), Places(Form.TOKENS, 5, 2, 8, 1))  # mixed by attention
+
+
+@pytest.mark.parametrize(
     ("shape", "size"),
     [
         ((512, 1, 1), (224, 224)),  # pooled
-        ((1, 192), (224, 224)),  # a class token alone
         ((3, 197, 64), (224, 224)),  # heads, tokens, numbers
         ((512, 4, 7), (224, 224)),  # square images have square grids
         ((512, 7, 4), (112, 224)),  # lying images have lying grids
         ((1000,), (224, 224)),
-        ((205, 192), (224, 224)),  # nine tokens before the places
     ],
 )
 def test_shapes_without_places(shape, size):
     assert list(arrangements(shape, size)) == []
 
 
-def test_a_grid_seen_elsewhere_comes_before_a_shorter_prefix():
-    assert next(arrangements((9, 64), (32, 32))).prefix == 0
-    assert next(arrangements((9, 64), (32, 32), {(2, 2)})) == Places(Form.TOKENS, 2, 2, 64, 5)
+def test_tokens_without_places():
+    assert read((1, 192), (224, 224)) == []  # a class token alone
+    assert read((207, 192), (224, 224)) == []  # eleven tokens before the places
+
+
+def test_a_grid_seen_elsewhere_is_that_of_the_tokens():
+    assert read((9, 64), (32, 32), {(2, 2)}) == [Places(Form.TOKENS, 2, 2, 64, 5)]
 
 
 def test_every_form_gives_the_same_grid():

@@ -36,8 +36,7 @@ class AttentionRollout:
         with torch.no_grad(), tape:
             model.call(subject.images)
         tokens = _token_count(model, tape.blocks)
-        height, width = subject.images.shape[2:]
-        layer = token_layer(model, (height, width), tokens)
+        layer = token_layer(model, subject.images, tokens)
         rolled = rollout(tape.blocks, _tokens_read(subject, layer))
         values = layer.places.grid(rolled[:, :, None])[: len(subject), 0].cpu().numpy()
         unread = np.flatnonzero(~np.isfinite(values).all(axis=(1, 2)))
