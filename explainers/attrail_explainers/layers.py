@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import torch
 
+from attrail_explainers.drawn_anew import own_weights
 from attrail_explainers.errors import UnsupportedModelError
 from attrail_explainers.places import Form, Places, TargetLayer, arrangements, likeliest, token_arrangements
 from attrail_explainers.probing import Probing, agree, changes
@@ -57,7 +58,7 @@ def heads(model: WorkingCopy) -> list[str]:
 
     None when that last output is not one number per class.
     """
-    weighed = [each for each in model.activations if _has_weights(model.module.get_submodule(each.layer))]
+    weighed = [each for each in model.activations if own_weights(model.module, each.layer)]
     if not weighed or model.outputs not in weighed[-1].shape:
         return []
     return list(dict.fromkeys(each.layer for each in weighed if each.shape == weighed[-1].shape))
@@ -187,7 +188,3 @@ def _of_usual_width(readings: Readings) -> Readings:
 def _backwards(readings: Readings) -> Iterator[tuple[str, Places]]:
     for name in reversed(readings):
         yield from ((name, places) for places in readings[name])
-
-
-def _has_weights(module: torch.nn.Module) -> bool:
-    return next(module.parameters(recurse=False), None) is not None

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from attrail_explainers.digest import seed_of
+from attrail_explainers.drawn_anew import draw_anew, own_weights
 from attrail_explainers.places import Form, Places
 from attrail_explainers.working_copy import Hook, WorkingCopy
 
@@ -156,20 +157,26 @@ def agree(change: torch.Tensor, places: Places) -> bool:
 
 
 @contextlib.contextmanager
-def redrawn(model: WorkingCopy, names: Sequence[str]) -> Iterator[None]:
+def redrawn(model: WorkingCopy, layers: Sequence[str]) -> Iterator[None]:
     """Sole use of the copy with the weights of some submodules drawn anew, and then as they were."""
-    generator = torch.Generator().manual_seed(seed_of("head") % 2**63)
     with model.hooks({}):
-        weights = [each for name in names for each in model.module.get_submodule(name).parameters(recurse=False)]
-        kept = [weight.data for weight in weights]
+        weights = {name: each for layer in layers for name, each in own_weights(model.module, layer).items()}
+        kept = {name: weight.data for name, weight in weights.items()}
+        handles = draw_anew(model.module, weights, _drawn)
         try:
-            for weight in weights:
-                spread = weight.float().std() if weight.numel() > 1 else 1.0
-                weight.data = (torch.randn(weight.shape, generator=generator).to(weight.device) * spread).to(weight)
             yield
         finally:
-            for weight, values in zip(weights, kept, strict=True):
-                weight.data = values
+            for handle in handles:
+                handle.remove()
+            for name, weight in weights.items():
+                weight.data = kept[name]
+
+
+def _drawn(name: str, weight: torch.Tensor) -> torch.Tensor:
+    """Normal numbers of a weight's spread, the same for every weight of a name and shape."""
+    generator = torch.Generator().manual_seed(seed_of("head", name) % 2**63)
+    spread = weight.float().std() if weight.numel() > 1 else 1.0
+    return (torch.randn(weight.shape, generator=generator).to(weight.device) * spread).to(weight)
 
 
 def _looks(model: WorkingCopy, noise: torch.Tensor, target: int, names: Sequence[str]) -> Iterator[Look]:

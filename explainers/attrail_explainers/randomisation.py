@@ -1,8 +1,6 @@
 """Random models: private copies of a classifier whose weights have lost what they learned."""
 
-import copy
 from collections.abc import Callable, Mapping
-from typing import Any
 
 import numpy as np
 import torch
@@ -11,9 +9,11 @@ from attrail_explainers.case import Case
 from attrail_explainers.check import Finding
 from attrail_explainers.classifier import Classifier
 from attrail_explainers.digest import seed_of
+from attrail_explainers.drawn_anew import draw_anew, own_weights
 from attrail_explainers.errors import UnsupportedModelError
+from attrail_explainers.layers import heads
 from attrail_explainers.rank_agreement import mean_of_defined, spearman
-from attrail_explainers.working_copy import WorkingCopy, arrange
+from attrail_explainers.working_copy import WorkingCopy, arrange, deep_copy
 
 Weights = Mapping[str, torch.nn.Parameter]
 
@@ -38,11 +38,13 @@ def shuffled(
     """
     with model.hooks({}):  # sole use: a copy must not take along the hooks of another thread
         module = _copied(classifier.label, model.module)
-    with torch.no_grad():
-        for name, weight in part(model, module).items():
-            generator = np.random.default_rng(seed_of("shuffle", seed, name))
-            order = torch.from_numpy(generator.permutation(weight.numel())).to(weight.device)
-            weight.copy_(weight.flatten()[order].reshape(weight.shape))
+
+    def new(name: str, weight: torch.Tensor) -> torch.Tensor:
+        generator = np.random.default_rng(seed_of("shuffle", seed, name))
+        order = torch.from_numpy(generator.permutation(weight.numel())).to(weight.device)
+        return weight.flatten()[order].reshape(weight.shape)
+
+    draw_anew(module, part(model, module), new)
     arrange(module)
     # Given as its own graph the copy is taken as it is; an exported program could not be copied once more.
     return Classifier(
@@ -61,18 +63,18 @@ def every_weight(model: WorkingCopy, module: torch.nn.Module) -> Weights:
 
 
 def head_weights(model: WorkingCopy, module: torch.nn.Module) -> Weights:
-    """The weights of the last submodule to finish that has any of its own: the classification layer."""
-    for activation in reversed(model.activations):
-        own = dict(module.get_submodule(activation.layer).named_parameters(recurse=False))
-        if own:
-            return {f"{activation.layer}.{name}": weight for name, weight in own.items()}
-    raise UnsupportedModelError(f"model {model.label} has no submodule with weights of its own to take for its head")
+    """The weights of the classification layers; where none is found of the last submodule that has any of its own."""
+    last = [each.layer for each in model.activations if own_weights(module, each.layer)][-1:]
+    found = heads(model) or last
+    if not found:
+        raise UnsupportedModelError(
+            f"model {model.label} has no submodule with weights of its own to take for its head"
+        )
+    return {name: weight for layer in found for name, weight in own_weights(module, layer).items()}
 
 
 def _copied(label: str, module: torch.nn.Module) -> torch.nn.Module:
-    # Placeholders of an unflattened program hold fake tensors, which cannot be copied and need not be.
-    shared: dict[int, Any] = {id(node): node for node in getattr(module, "input_placeholders", ())}
     try:
-        return copy.deepcopy(module, shared)
+        return deep_copy(module)
     except (RuntimeError, TypeError) as error:
         raise UnsupportedModelError(f"model {label} cannot be copied to randomise its weights: {error}") from error

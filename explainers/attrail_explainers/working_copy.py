@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 import torch
 
 from attrail_explainers.allocator import keep_pages
+from attrail_explainers.drawn_anew import PARAMETRIZATIONS
 from attrail_explainers.errors import UnsupportedModelError
 from attrail_explainers.output_scale import End, LastFunction, OutputScale, noise_like, scale_of
 from attrail_explainers.places import Places, TargetLayer
@@ -176,7 +177,7 @@ class WorkingCopy:
 
             return hook
 
-        names = [name for name, _ in self.module.named_modules() if name]
+        names = [name for name, _ in self.module.named_modules() if name and PARAMETRIZATIONS not in name.split(".")]
         tape = LastFunction(everything=True)
         with torch.inference_mode(), self.hooks({name: keep(name) for name in names}), tape:
             outputs = self.call(images, hooked=True)
@@ -208,13 +209,26 @@ def private_copy(label: str, module: torch.nn.Module) -> torch.nn.Module:
             "module that was scripted, or log that in MLflow's default pt2 format"
         )
     try:
-        copied = copy.deepcopy(module)
+        copied = deep_copy(module)
     except (RuntimeError, TypeError) as error:
         raise UnsupportedModelError(
             f"model {label} cannot be copied, log it in MLflow's default pt2 format: {error}"
         ) from error
     arrange(copied)
     return copied
+
+
+def deep_copy(module: torch.nn.Module) -> torch.nn.Module:
+    """A copy of a module and of everything in it; RuntimeError or TypeError when something cannot be copied."""
+    # Weights that old-style weight norm and pruning compute before each call; torch copies no tensor with a history.
+    computed = [
+        each for part in module.modules() for each in vars(part).values()
+        if isinstance(each, torch.Tensor) and not each.is_leaf
+    ]  # fmt: skip
+    memo: dict[int, Any] = {id(each): each.detach().clone() for each in computed}
+    # Placeholders of an unflattened program hold fake tensors, which cannot be copied and need not be.
+    memo |= {id(node): node for node in getattr(module, "input_placeholders", ())}
+    return copy.deepcopy(module, memo)
 
 
 def arrange(module: torch.nn.Module) -> None:

@@ -8,6 +8,7 @@ import pytest
 import timm
 import torch
 from torch import nn
+from torch.nn.utils import parametrizations, parametrize, prune
 
 from attrail_explainers import layers
 from attrail_explainers.classifier import Classifier
@@ -17,7 +18,8 @@ from attrail_explainers.explanation import explain, explain_slice
 from attrail_explainers.layers import heads, target_layer, token_layer
 from attrail_explainers.loading import classifier_from_export
 from attrail_explainers.places import Form, Places, arrangements, likeliest, token_arrangements
-from attrail_explainers.probing import Probing, agree, locality, probes, quarters
+from attrail_explainers.probing import Probing, agree, locality, probes, quarters, redrawn
+from attrail_explainers.randomisation import head_weights, shuffled
 from attrail_explainers.slice import Slice
 
 TARGETS = [0, 1, 2, 0, 1, 2]
@@ -578,3 +580,54 @@ def test_wider_and_narrower_layers_of_attention_are_not_taken(model, pictures):
     assert found.places.channels == width
     assert found.name == ("blocks.5.norm1" if model == "test_vit" else "norm")
     assert "blocks.1.attn.qkv" in wide
+
+
+class Symmetric(nn.Module):
+    def forward(self, weight):
+        return (weight + weight.flip(1)) / 2
+
+
+HEADS = {
+    "weight norm": parametrizations.weight_norm,
+    "spectral norm": parametrizations.spectral_norm,
+    "orthogonal": parametrizations.orthogonal,
+    "of one's own": lambda head: parametrize.register_parametrization(head, "weight", Symmetric()),
+    "old weight norm": nn.utils.weight_norm,
+    "old spectral norm": nn.utils.spectral_norm,
+    "pruned": lambda head: prune.l1_unstructured(head, "weight", 0.3),
+    "without a bias": lambda head: parametrizations.weight_norm(head).register_parameter("bias", None),
+}
+
+
+@pytest.mark.filterwarnings("ignore:.*weight_norm.* is deprecated:FutureWarning")
+@pytest.mark.parametrize("exported", [False, True], ids=["eager", "pt2"])
+@pytest.mark.parametrize("made", HEADS.values(), ids=HEADS)
+@pytest.mark.parametrize("classes", [2, 3])
+def test_heads_whose_weights_are_made_are_drawn_anew(made, exported, classes, pictures, tmp_path):
+    """Two classes are as many as the images in a batch: what makes weights gives no activations of images."""
+    torch.manual_seed(0)
+    net = Pooled(conv(), nn.ReLU())
+    net.head = nn.Linear(8, classes)
+    made(net.head)
+    classifier = Classifier("net", "1", net.eval())
+    if exported:
+        torch.export.save(torch.export.export(net, (torch.from_numpy(pictures[:2]),)), tmp_path / "net.pt2")
+        classifier = classifier_from_export(tmp_path / "net.pt2", "net", "1")
+    model, images = classifier.working_copy(pictures), torch.from_numpy(pictures)
+    assert heads(model) == ["head"]
+    assert target_layer(model, images).name.startswith("body")
+    before = evidence(model, images)
+    with redrawn(model, ["head"]):
+        during = evidence(model, images)
+    assert (during - before).abs().max() > 0.1 * before.abs().max()
+    assert torch.equal(evidence(model, images), before)
+    random = shuffled(classifier, model, head_weights, seed=0).working_copy(pictures)
+    assert (evidence(random, images) - before).abs().max() > 0.1 * before.abs().max()
+    assert torch.equal(evidence(model, images), before)
+
+
+def evidence(model, images):
+    """How the logits differ from image to image: the bias drops out."""
+    with torch.no_grad():
+        logits = model.call(images, hooked=True)
+    return logits - logits[:1]
