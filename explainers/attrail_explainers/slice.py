@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from attrail_explainers.digest import digest_of, digest_of_arrays
-from attrail_explainers.errors import ConfigError, SliceError
+from attrail_explainers.errors import ConfigError, SliceError, UnsupportedModelError
 from attrail_explainers.picture_file import Orientation
 
 ORIENTATIONS: tuple[Orientation, ...] = get_args(Orientation)
@@ -53,6 +53,16 @@ class Preprocessing:
         """What goes into digests: a key that came later, at its default, leaves the digests that were made before."""
         facts = asdict(self)
         return {key: value for key, value in facts.items() if (key, value) != ("orientation", "exif")}
+
+
+def require_float_images(label: str, kind: str | None) -> None:
+    """UnsupportedModelError when a model takes other numbers (``kind``, such as uint8) than a Slice holds."""
+    if kind is not None and "float" not in kind:
+        raise UnsupportedModelError(
+            f"model {label} was logged for {kind} images, attrail gives models float32: (pixel / 255 - mean) / std; "
+            "log it with a float32 example; if it takes pixels of 0..255, with mean 0 and std "
+            f"{1 / 255} for every channel"
+        )
 
 
 @dataclass(frozen=True)

@@ -11,9 +11,8 @@ from numpy.typing import NDArray
 
 from attrail_explainers.errors import ConfigError, SliceError
 from attrail_explainers.images import decode
-from attrail_explainers.loading import require_float_images
 from attrail_explainers.picture_file import size_of
-from attrail_explainers.slice import Preprocessing, Slice
+from attrail_explainers.slice import Preprocessing, Slice, require_float_images
 from attrail_flows.configuration import AuditConfig
 from attrail_flows.roomy import decoded
 from attrail_mlflow.registry import RegisteredVersion
@@ -126,7 +125,8 @@ def _regions(table: SliceTable, preprocessing: Preprocessing) -> NDArray[np.bool
         if height != width and height * tall == width * wide:
             raise SliceError(
                 f"slice {table.name!r}: image {picture} is {width} pixels wide and {height} high, its mask {mask} "
-                f'{wide} and {tall}: one of them lies on its side; correct the mask, or set [preprocessing] orientation = "stored"'
+                f"{wide} and {tall}: one of them lies on its side; correct the mask, or set [preprocessing] "
+                'orientation = "stored"'
             )
     plain = replace(preprocessing, mean=(0.0,), std=(1.0,))
     return np.asarray(decode(masks, plain)[:, 0] > 0.5)

@@ -3,7 +3,7 @@
 import os
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 from pathlib import Path
@@ -29,7 +29,7 @@ class SliceTable:
     """Rows of a slice before any image is decoded.
 
     ``rows`` has the columns ``image`` (as written: the sample id), ``path`` (absolute, or an EmbeddedPicture),
-    ``label`` (as written) and whatever else the source has; its index is the row's number in the source, counted from 1.
+    ``label`` (as written) and whatever else the source has; its index is the row's number in the source, from 1 on.
     ``classes`` are the class folders' names when the source is a folder, ``left_out`` names what is there and was not
     read, ``label_names`` what the file itself calls its whole-number labels.
     """
@@ -64,10 +64,23 @@ def read_slice_table(
         folder = read_class_folders(name, source, labelled=labelled)
         rows = _kept(name, source, folder.rows, where, limit)
         return SliceTable(name, source, rows, folder.classes, folder.left_out)
-    found = read_table_file(name, source)
+    return _read(name, source, read_table_file(name, source), where, limit, labelled=labelled)
+
+
+def slice_table_of(name: str, source: Path, rows: pd.DataFrame) -> SliceTable:
+    """A data frame with the columns image and label as the table of a slice; ``source`` is what messages call it.
+
+    Images are paths relative to the folder of ``source``. Raises SliceError as ``read_slice_table`` does.
+    """
+    return _read(name, source, FileRows(rows.reset_index(drop=True)), None, None, labelled=True)
+
+
+def _read(
+    name: str, source: Path, found: FileRows, where: str | None, limit: int | None, *, labelled: bool
+) -> SliceTable:
     _require_columns(name, source, found.rows, labelled=labelled)
     for column in set(WRITTEN) & set(found.rows.columns):
-        found.rows[column] = _written(found.rows[column])
+        found.rows[column] = _written(name, source, found.rows[column])
     found.rows["label"] = _plain_numbers(found.rows["label"]) if "label" in found.rows else 0
     alone = bool(found.rows["image"].notna().all()) and found.rows["image"].is_unique
     rows = _with_pictures(name, source, found, _kept(name, source, found.rows, where, limit))
@@ -108,11 +121,9 @@ def cautions(table: SliceTable, classes: Sequence[str], count: int | None = None
             f"the class folders of {table.source} are the class indices that they are called; torchvision's "
             "ImageFolder counts them in another order: log the model with its class names if it was trained so"
         )
-    differing = [
-        index for index, (here, there) in enumerate(zip(table.label_names, classes, strict=False)) if here != there
-    ]
-    if differing:
-        index = differing[0]
+    pairs = enumerate(zip(table.label_names, classes, strict=False))
+    index = next((index for index, (here, there) in pairs if here != there), None)
+    if index is not None:
         found.append(
             f"{table.source} calls label {index} {table.label_names[index]!r}, the model calls class {index} "
             f"{classes[index]!r}: labels that are numbers were taken for the model's classes"
@@ -135,8 +146,8 @@ def _known(table: SliceTable, classes: Sequence[str], count: int | None) -> dict
         return {each: index for index, each in enumerate(names)}
     if count not in (None, len(table.classes)):
         raise SliceError(
-            f"slice {table.name!r}: {table.source} has {len(table.classes)} class folders ({named(table.classes)}), the "
-            f"model has {count} classes without names: log the model with its class names, or call each folder by "
+            f"slice {table.name!r}: {table.source} has {len(table.classes)} class folders ({named(table.classes)}), "
+            f"the model has {count} classes without names: log the model with its class names, or call each folder by "
             "its class index"
         )
     return {normalize("NFC", each): index for index, each in enumerate(table.classes)}
@@ -184,14 +195,19 @@ def _require_columns(name: str, source: Path, rows: pd.DataFrame, *, labelled: b
         raise SliceError(f"slice {name!r}: {source} lacks the column {', '.join(sorted(missing))}; it has {columns}")
 
 
-def _written(cells: pd.Series) -> pd.Series:
+def _written(name: str, source: Path, cells: pd.Series) -> pd.Series:
     """Cells as text, one value in one spelling however the file holds it: 3, 3.0 and "3" are "3". None is missing."""
-    return pd.Series([_text(each) for each in cells.astype("object")], index=cells.index, dtype="str")
+    values = list(cells.astype("object"))
+    for row, value in enumerate(values, start=1):
+        if isinstance(value, bytes | Collection) and not isinstance(value, str):
+            kind = type(value).__name__
+            raise SliceError(f"slice {name!r}: row {row} of {source} has {kind} as its {cells.name}, expected text")
+    return pd.Series([_text(each) for each in values], index=cells.index, dtype="str")
 
 
 def _text(cell: Any) -> str | None:
-    """A cell as text: whole numbers without a point, what is neither text nor a number as Python writes it."""
-    if cell is None or (pd.api.types.is_scalar(cell) and pd.isna(cell)):
+    """A cell as text, whole numbers without a point; None where it is missing."""
+    if pd.isna(cell):
         return None
     if isinstance(cell, float | np.floating | Decimal) and cell == cell // 1:
         return str(int(cell))
@@ -232,7 +248,7 @@ def _places(name: str, source: Path, paths: pd.Series, held: Sequence[EmbeddedPi
     """Where a column's pictures are: in the table, else beside it; every row must have one."""
     blank = paths.isna() & pd.Series([each is None for each in held], index=paths.index)
     if blank.any():
-        lacking = "lacks an image or a label" if paths.name == "image" else "needs the mask of its image: give every row one"
+        lacking = "needs the mask of its image" if paths.name == MASK else "lacks an image or a label"
         raise SliceError(f"slice {name!r}: row {_first(blank)} of {source} {lacking}")
     folder = source.parent.absolute()
     places = [picture or str(folder / path) for path, picture in zip(paths, held, strict=True)]
@@ -241,7 +257,7 @@ def _places(name: str, source: Path, paths: pd.Series, held: Sequence[EmbeddedPi
 
 def _require_masks(name: str, source: Path, masks: pd.Series) -> None:
     for row, place in masks.items():
-        if isinstance(place, str) and not os.path.isfile(place):  # noqa: PTH113 - false, too, for names that are none
+        if isinstance(place, str) and not os.path.isfile(place):
             raise SliceError(
                 f"slice {name!r}: row {row} of {source} needs the mask of its image: there is no file {shown(place)}; "
                 "give every row one, or leave the column out"
