@@ -54,26 +54,6 @@ NOT_DRAWN = {"BUFR", "EPS", "GRIB", "HDF5", "MPEG", "WMF"}
 # Of several pictures in such files the first is the picture: previews or layers follow (CIPA DC-007, Photoshop).
 FIRST_IS_WHOLE = {"MPO", "PSD"}
 PLAIN = {PHOTOMETRIC.MINISBLACK, PHOTOMETRIC.RGB, PHOTOMETRIC.SEPARATED}
-# How each EXIF orientation from 2 on turns an array (H,W,...) upright, as PIL.ImageOps.exif_transpose turns pictures.
-UPRIGHT: dict[int, Any] = {
-    2: lambda array: array[:, ::-1],
-    3: lambda array: array[::-1, ::-1],
-    4: lambda array: array[::-1],
-    5: lambda array: array.swapaxes(0, 1),
-    6: lambda array: np.rot90(array, -1),
-    7: lambda array: array[::-1, ::-1].swapaxes(0, 1),
-    8: np.rot90,
-}
-# What Pillow did to a TIFF file when it turned it upright, undone.
-BACK = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_90,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_270,
-}
 
 
 @dataclass(frozen=True, eq=False)
@@ -230,28 +210,31 @@ def _deep_png(file: Image.Image, stream: BinaryIO, *, upright: bool) -> NDArray[
         stream.seek(0)
         with Image.open(stream, formats=("PNG",)) as half:
             half.tile = [tile._replace(args=str(tile.args).replace("16B", order)) for tile in half.tile]
-            halves.append(np.asarray(half, dtype=np.uint16))
-            orientation = _stated(half) if upright else 1
-    deep: NDArray[np.uint16] = halves[0] * np.uint16(256) + halves[1]
-    return np.asarray(UPRIGHT[orientation](deep)) if orientation in UPRIGHT else deep
+            turned = ImageOps.exif_transpose(half) if upright and _stated(half) > 1 else half
+            halves.append(np.asarray(turned, dtype=np.uint16))
+    return halves[0] * np.uint16(256) + halves[1]
 
 
 def _read_tiff(stream: BinaryIO, channels: int, *, upright: bool) -> Image.Image | NDArray[Any]:
     """A TIFF file: a picture by Pillow where it drops no bits, samples or pages, else the array."""
     with TiffFile(stream) as file:
         first = _first_page(file)
-        orientation = _tag(first)
-        if _page_count(file) > 1 or (first.samplesperpixel > 1 and _deep(first)):
-            return _tiff_array(file, channels, orientation if upright else 1)
-        samples = first.samplesperpixel
+        one = _page_count(file) == 1 and (first.samplesperpixel == 1 or not _deep(first))
+        picture = _by_pillow(stream, first, upright=upright) if one else None
+        return _tiff_array(file, channels, upright=upright) if picture is None else _whole(picture)
+
+
+def _by_pillow(stream: BinaryIO, page: TiffPage, *, upright: bool) -> Image.Image | None:
+    """The only page of a TIFF file, None where Pillow cannot read it or would drop some of it."""
     stream.seek(0)
-    with suppress(UnidentifiedImageError), Image.open(stream, formats=("TIFF",)) as opened:
-        if samples <= len(opened.getbands()) and not (_deep(first) and first.photometric not in PLAIN):
-            read = opened.copy()  # Pillow turns TIFF files upright, and no others, when it reads them
-            return _whole(read if upright or orientation not in BACK else read.transpose(BACK[orientation]))
-    stream.seek(0)
-    with TiffFile(stream) as file:
-        return _tiff_array(file, channels, orientation if upright else 1)
+    with suppress(UnidentifiedImageError), Image.open(stream, formats=("TIFF",)) as file:
+        if page.samplesperpixel <= len(file.getbands()) and not (_deep(page) and page.photometric not in PLAIN):
+            picture = file.copy()
+            if not upright:  # Pillow turns TIFF files, and no others, as it reads them: turn it back
+                picture.getexif()[ExifTags.Base.Orientation] = {6: 8, 8: 6}.get(_tag(page), _tag(page))
+                ImageOps.exif_transpose(picture, in_place=True)
+            return picture
+    return None
 
 
 def _first_page(file: TiffFile) -> TiffPage:
@@ -277,7 +260,7 @@ def _deep(page: TiffPage) -> bool:
     return int(np.max(page.bitspersample)) > 8
 
 
-def _tiff_array(file: TiffFile, channels: int, orientation: int) -> NDArray[Any]:
+def _tiff_array(file: TiffFile, channels: int, *, upright: bool) -> NDArray[Any]:
     """The first series of a TIFF file as (H,W,C); pages of one series are channels."""
     page, pages, series = file.pages.first, _page_count(file), file.series[0]
     if page.photometric not in PLAIN:
@@ -295,7 +278,14 @@ def _tiff_array(file: TiffFile, channels: int, orientation: int) -> NDArray[Any]
         raise ValueError(f"it holds {pages} pages, one picture is expected{instead}")
     if not plain:
         raise ValueError(f"it holds an array of shape {array.shape}, not height, width and channels")
-    return np.asarray(UPRIGHT[orientation](array)) if orientation in UPRIGHT else array
+    return _turned(array, _tag(page)) if upright else array
+
+
+def _turned(array: NDArray[Any], orientation: int) -> NDArray[Any]:
+    """An array (H,W,...) upright, as PIL.ImageOps.exif_transpose turns pictures."""
+    array = array.swapaxes(0, 1) if orientation in (5, 6, 7, 8) else array
+    array = array[:, ::-1] if orientation in (2, 3, 6, 7) else array
+    return array[::-1] if orientation in (3, 4, 7, 8) else array
 
 
 def _floats(array: NDArray[Any]) -> NDArray[np.float32]:

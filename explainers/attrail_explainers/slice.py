@@ -33,13 +33,14 @@ class Preprocessing:
     orientation: Orientation = "exif"
 
     def __post_init__(self) -> None:
-        if len(self.size) != 2 or not all(isinstance(side, int) and side > 0 for side in self.size):
+        size = self.size if isinstance(self.size, tuple | list) else ()
+        if len(size) != 2 or not all(isinstance(side, int) and side > 0 for side in size):
             raise ConfigError(f"size must be height and width in whole pixels, got {self.size!r}")
-        if not self.mean or len(self.mean) != len(self.std):
+        if not self.mean or not self.std or len(self.mean) != len(self.std):
             raise ConfigError(f"mean and std must have one number per channel each, got {self.mean!r} and {self.std!r}")
         if not all(isinstance(each, int | float) and math.isfinite(each) for each in (*self.mean, *self.std)):
             raise ConfigError(f"mean and std must be finite numbers, got {self.mean!r} and {self.std!r}")
-        if not min(self.std) > 0 or not 0 < self.crop <= 1:
+        if not min(self.std) > 0 or not isinstance(self.crop, int | float) or not 0 < self.crop <= 1:
             raise ConfigError(f"std must be above 0 and crop in 0..1, got {self.std!r} and {self.crop!r}")
         if self.orientation not in ORIENTATIONS:
             raise ConfigError(f"orientation must be one of {', '.join(ORIENTATIONS)}, got {self.orientation!r}")
@@ -59,9 +60,9 @@ def require_float_images(label: str, kind: str | None) -> None:
     """UnsupportedModelError when a model takes other numbers (``kind``, such as uint8) than a Slice holds."""
     if kind is not None and "float" not in kind:
         raise UnsupportedModelError(
-            f"model {label} was logged for {kind} images, attrail gives models float32: (pixel / 255 - mean) / std; "
-            "log it with a float32 example; if it takes pixels of 0..255, with mean 0 and std "
-            f"{1 / 255} for every channel"
+            f"model {label} was logged for {kind} images, attrail gives models float32, (pixel / 255 - mean) / std: "
+            "log it with a float32 example, and if it takes pixels of 0..255, set [preprocessing] mean to 0 and std to "
+            f"{1 / 255:.10f} for every channel"
         )
 
 

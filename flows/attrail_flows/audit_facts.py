@@ -113,6 +113,5 @@ def _slice_facts(
         flipped=int((reference != candidate).sum()),
         outcomes={kind: tuple(samples[kinds == kind].tolist()) for kind in OUTCOMES if kind != BOTH_RIGHT},
         preprocessing=asdict(slice_.preprocessing) if slice_.preprocessing else {},
-        left_out=table.left_out,
         cautions=cautions,
     )

@@ -25,6 +25,7 @@ from attrail_explainers.images import decode
 from attrail_explainers.slice import Preprocessing, Slice, require_float_images
 from attrail_mlflow.registry import RegisteredVersion, Registry
 from attrail_mlflow.stated_preprocessing import preprocessing_from, stated_preprocessing
+from attrail_monitoring.expectations import validate_slice_table
 from attrail_monitoring.slice_table import label_indices, slice_table_of
 
 IMAGE = "image_path"
@@ -113,7 +114,8 @@ def _images(config: Mapping[str, Any], dataset: Any, logged: LoggedModel) -> Sli
     preprocessing = _preprocessing(config, logged)
     name = str(config.get("slice", "evaluation"))
     table = slice_table_of(name, Path("the data"), pd.DataFrame({"image": rows[IMAGE], "label": dataset.labels_data}))
-    labels = label_indices(table, logged.facts.get("classes") or ())
+    labels = label_indices(table, logged.facts.get("classes") or (), logged.classes)
+    validate_slice_table(table, labels, logged.classes)
     pixels = decode(table.pictures, preprocessing)
     return Slice(name, pixels, labels.to_numpy(dtype=np.int64), tuple(table.rows["image"]), preprocessing)
 

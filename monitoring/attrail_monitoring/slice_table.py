@@ -95,10 +95,12 @@ def label_indices(table: SliceTable, classes: Sequence[str], count: int | None =
     """Class index of every row. Names and numbers mean what they say, in tables and in class folders alike.
 
     A label is looked up among the model's ``classes``; a whole number that is no name there is an index, unless the
-    model calls a class by a number. Class folders with names are numbered in sorted order (torchvision's ImageFolder)
-    where the model names no classes and has as many, by ``count``, as there are folders. Raises SliceError naming the
-    first row or folder whose label is none of these.
+    model calls a class by another number than its own. Class folders with names are numbered in sorted order, as
+    torchvision's ImageFolder does, where the model names no classes and has as many, by ``count``, as there are
+    folders. Raises SliceError naming the first row or folder whose label is none of these, or a label that the table
+    calls like another class of the model.
     """
+    _require_same_names(table, classes)
     known = _known(table, classes, count)
     return pd.Series(
         [_index(table, row, label, known) for row, label in table.rows["label"].items()],
@@ -113,27 +115,37 @@ def cautions(table: SliceTable, classes: Sequence[str], count: int | None = None
     if not classes and _in_sorted_order(table):
         known = "as many as the model has" if count is not None else "the model does not say how many it has"
         found.append(
-            f"the class folders of {table.source} are classes 0 to {len(table.classes) - 1} in sorted order ({known}), "
-            "because the model was logged without class names"
+            f"the class folders are classes 0 to {len(table.classes) - 1} in sorted order ({known}), because the model "
+            "was logged without class names"
         )
-    elif not classes and list(table.classes) != sorted(table.classes, key=_number):
+    elif not classes and any(each != str(place) for place, each in enumerate(table.classes)):
         found.append(
-            f"the class folders of {table.source} are the class indices that they are called; torchvision's "
-            "ImageFolder counts them in another order: log the model with its class names if it was trained so"
+            "the class folders are the class indices that they are called; torchvision's ImageFolder counts them in "
+            "another order: log the model with its class names if it was trained so"
         )
     pairs = enumerate(zip(table.label_names, classes, strict=False))
     index = next((index for index, (here, there) in pairs if here != there), None)
     if index is not None:
         found.append(
-            f"{table.source} calls label {index} {table.label_names[index]!r}, the model calls class {index} "
+            f"the table calls label {index} {table.label_names[index]!r}, the model calls class {index} "
             f"{classes[index]!r}: labels that are numbers were taken for the model's classes"
         )
     return tuple(found)
 
 
 def left_out(table: SliceTable) -> tuple[str, ...]:
-    """One sentence with the first of what was not read, none where everything was."""
-    return (f"left out of {table.source}: {named(table.left_out)}",) if table.left_out else ()
+    """One sentence with the number and the first names of what was not read, none where everything was."""
+    return (f"{len(table.left_out)} left out: {named(table.left_out)}",) if table.left_out else ()
+
+
+def _require_same_names(table: SliceTable, classes: Sequence[str]) -> None:
+    """SliceError when table and model give the same name to different numbers."""
+    for label, name in enumerate(table.label_names):
+        if name in classes and list(classes).index(name) != label:
+            raise SliceError(
+                f"slice {table.name!r}: {table.source} calls label {label} {name!r}, which is class "
+                f"{list(classes).index(name)} of the model: write the names into its column label"
+            )
 
 
 def _known(table: SliceTable, classes: Sequence[str], count: int | None) -> dict[str, int]:
@@ -154,12 +166,9 @@ def _known(table: SliceTable, classes: Sequence[str], count: int | None) -> dict
 
 
 def _in_sorted_order(table: SliceTable) -> bool:
-    """Whether there are class folders and none of them is called by a number."""
-    return bool(table.classes) and not any(re.fullmatch(PLAIN_NUMBER, each) for each in table.classes)
-
-
-def _number(folder: str) -> int:
-    return int(folder) if re.fullmatch(PLAIN_NUMBER, folder) else -1
+    """Whether there are class folders with names, and any number among the names, as in 00 to 11, is its own place."""
+    indices = all(re.fullmatch(PLAIN_NUMBER, each) for each in table.classes)
+    return not indices and all(int(each) == place for place, each in enumerate(table.classes) if each.isdecimal())
 
 
 def _index(table: SliceTable, row: object, label: object, known: Mapping[str, int]) -> int:
@@ -168,15 +177,15 @@ def _index(table: SliceTable, row: object, label: object, known: Mapping[str, in
     for each in (text, whole):
         if each in known:
             return known[each]
-    if re.fullmatch(PLAIN_NUMBER, whole) and not any(each.isdecimal() for each in known):
+    elsewhere = any(each.isdecimal() and int(each) != place for each, place in known.items())
+    if re.fullmatch(PLAIN_NUMBER, whole) and not elsewhere:
         return int(whole)
-    what = (
-        f"class folder {shown(text)} of {table.source} is"
-        if table.classes
-        else (f"row {row} of {table.source} has the label {shown(text)}, which is")
-    )
+    where = f"class folder {shown(text)}" if table.classes else f"row {row}"
+    what = f"{where} of {table.source} " + ("is" if table.classes else f"has the label {shown(text)}, which is")
     names = f" and none of the classes {named(list(known))}" if known else "; the model names no classes"
-    raise SliceError(f"slice {table.name!r}: {what} no class index{names}")
+    raise SliceError(
+        f"slice {table.name!r}: {what} no class index{names}: correct it, or log the model with its class names"
+    )
 
 
 def shown(text: str) -> str:

@@ -4,6 +4,7 @@ import json
 import tempfile
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -55,7 +56,7 @@ def unpack(name: str, source: Path, column: str, rows: Iterable[int]) -> list[Em
     found: dict[int, EmbeddedPicture | None] = dict.fromkeys(numbers)
     file: BinaryIO = tempfile.TemporaryFile(prefix="attrail-")  # noqa: SIM115 - the pictures keep it open
     try:
-        for row, content in enumerate(_contents(source, column), start=1):
+        for row, content in enumerate(islice(_contents(source, column), max(numbers)), start=1):
             if row in found:
                 where = f"in row {row} of {source}"
                 found[row] = None if content is None else EmbeddedPicture(where, file, file.tell(), file.write(content))
@@ -81,11 +82,9 @@ def _read_parquet(source: Path) -> FileRows:
     _require_readable(schema)
     held = [field.name for field in schema if _holds_bytes(field.type)]
     embedded = [each for each in held if each in PICTURES]
-    named = [f"{each}.path" for each in embedded if _field(schema.field(each).type, "path") is not None]
-    rows = pd.read_parquet(source, columns=[*(each for each in schema.names if each not in held), *named])
+    rows = pd.read_parquet(source, columns=[each for each in schema.names if each not in held])
     for column in embedded:
-        structs = rows[column] if column in rows else [None] * len(rows)
-        rows[column] = [each.get("path") if isinstance(each, dict) else None for each in structs]
+        rows[column] = _paths(source, column)
     left_out = tuple(f"column {each} (bytes)" for each in held if each not in embedded)
     return FileRows(rows, tuple(embedded), left_out, _label_names(schema))
 
@@ -97,6 +96,14 @@ def _require_readable(schema: pa.Schema) -> None:
         inner = kind if name == "label" or not pa.types.is_struct(kind) else _field(kind, "bytes")
         if inner is None or pa.types.is_nested(inner) or (name == "label" and _holds_bytes(kind)):
             raise ValueError(f"its column {name} holds values of type {kind}, {wanted} are expected")
+
+
+def _paths(source: Path, column: str) -> list[str | None]:
+    """What every row says that its picture is called, None where it does not; read without the pictures' bytes."""
+    with pq.ParquetFile(source) as file:
+        found = file.read(columns=[f"{column}.path"])
+        structs = found[column].to_pylist() if found.num_columns else [None] * file.metadata.num_rows
+        return [struct["path"] if struct else None for struct in structs]
 
 
 def _field(kind: pa.DataType, name: str) -> pa.DataType | None:
