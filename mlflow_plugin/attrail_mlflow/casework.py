@@ -11,11 +11,21 @@ from mlflow.entities.model_registry import ModelVersion
 
 from attrail_explainers.errors import GateRefusal
 from attrail_mlflow.actor import request_user
-from attrail_mlflow.evidence_tags import ENVELOPES, STATEMENT, WAIVER, folded, require_no_loss, statement_about
-from attrail_mlflow.gate import Case, Decision, decide
+from attrail_mlflow.evidence_tags import (
+    ENVELOPES,
+    STATEMENT,
+    WAIVER,
+    folded,
+    objection_about,
+    require_no_loss,
+    speaks_against,
+    statement_about,
+)
+from attrail_mlflow.gate import Case, Decision, carried_evidence, decide, statement_digest
 from attrail_mlflow.gate_desk import Desk
 from attrail_mlflow.gate_policy import STAGE, GatePolicy
-from attrail_mlflow.predicate import ModelIdentity
+from attrail_mlflow.model_files import SlowFiles
+from attrail_mlflow.predicate import ModelIdentity, Predicate
 from attrail_mlflow.reason import Reason
 from attrail_mlflow.registry_view import RegistryView, identity, is_prompt, same_version
 
@@ -50,16 +60,20 @@ class Casework:
         """Everything that a decision about a promotion depends on."""
         model, holder = identity(version), self.view.holder(version.name, role)
         last = self.adopt(holder, role, desk) or desk.ledger.last(version.name, role)
+        statement = version.tags.get(STATEMENT, "").encode()
+        served = None if holder is None or is_prompt(holder) else partial(self.view.with_files, holder, desk.ahead)
         return Case(
             version=model,
             role=role,
             hash_files=partial(self.view.files_digest, version, desk.ahead),
-            statement=version.tags.get(STATEMENT, "").encode(),
+            statement=statement,
             waiver=version.tags.get(WAIVER, "").encode(),
             champion=last,
             holds=holder is not None and last is not None and same_version(model, identity(holder)),
             used=desk.ledger.used(version.name, role),
             newest=desk.ledger.newest(model),
+            objections=desk.ledger.objections(model, carried_evidence(statement)),
+            champion_now=served,
         )
 
     def adopt(self, holder: ModelVersion | None, role: str, desk: Desk) -> ModelIdentity | None:
@@ -78,11 +92,19 @@ class Casework:
         desk.note(Decision(found, role, sentence, by=ADOPTED, evidence=ADOPTED))
         return found
 
-    def adopt_all(self, desk: Desk) -> None:
-        """Adopt whatever holds a role: when a gate is switched on over a registry that is in use."""
+    def adopt_all(self, desk: Desk) -> list[str]:
+        """Adopt whatever holds a role: when a gate is switched on over a registry that is in use.
+
+        What comes back are the URIs of files that must be read ahead first; the versions they belong to are left.
+        """
+        slow = []
         for name in self.view.names(desk.connection):
             for _, role in self.view.held(name):
-                self.adopt(self.view.holder(name, role), role, desk)
+                try:
+                    self.adopt(self.view.holder(name, role), role, desk)
+                except SlowFiles as error:
+                    slow.append(error.uri)
+        return slow
 
     def alias_removal(self, name: str, alias: str, role: str, desk: Desk) -> Decision | None:
         version = self.view.by_alias(name, alias)
@@ -158,9 +180,22 @@ class Casework:
     ) -> None:
         if key not in ENVELOPES:
             return
-        old, new = (
-            statement_about(each, model, self.policy.trusted, desk.now) for each in (version.tags.get(key), value)
-        )
-        require_no_loss(old, new)
-        if key == STATEMENT and new is not None:
-            desk.ledger.see(model, new.issued)
+        trusted = self.policy.trusted
+        old = statement_about(version.tags.get(key), model, trusted, desk.now)
+        new = statement_about(value, model, trusted, desk.now)
+        if key == WAIVER:
+            return require_no_loss(old, new, outvoted=old is not None and new is not None and new.issued < old.issued)
+        new = new or objection_about(value, model, trusted)
+        if new is None or value is None:
+            return require_no_loss(old, None, outvoted=False)
+        evidence = statement_digest(value.encode())
+        require_no_loss(old, new, outvoted=self._outvoted(model, evidence, new, desk))
+        desk.ledger.see(model, evidence, new, desk.now)
+
+    def _outvoted(self, model: ModelIdentity, evidence: str, statement: Predicate, desk: Desk) -> bool:
+        """Whether another statement counts more: none does than an objection that is new here."""
+        if speaks_against(statement) and not desk.ledger.knows_statement(model, evidence):
+            return False
+        newest = desk.ledger.newest(model)
+        older = newest is not None and statement.issued < newest
+        return older or any(each.outvotes(statement.issued) for each in desk.ledger.objections(model, evidence))

@@ -4,13 +4,17 @@ Anybody who may tag a version can tag it with anything; what counts is the signa
 protected tags to be safe, but without them a valid statement could be overwritten with rubbish, or by an older one.
 """
 
+from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 from attrail_explainers.errors import GateRefusal
+from attrail_mlflow.baseline import Baseline
 from attrail_mlflow.predicate import ModelIdentity, Predicate
 from attrail_mlflow.reason import Reason
 from attrail_mlflow.trusted_keys import TrustedKeys
-from attrail_mlflow.verification import verify_statement
+from attrail_mlflow.verdict_statement import VerdictStatement
+from attrail_mlflow.verification import open_statement, verify_statement
 
 PREFIX = "attrail."
 STATEMENT = "attrail.statement"
@@ -18,9 +22,36 @@ WAIVER = "attrail.waiver"
 ENVELOPES = (STATEMENT, WAIVER)
 
 
-def is_evidence(key: str) -> bool:
+@dataclass(frozen=True)
+class Objection:
+    """A statement against a version: when it was ``issued`` by the clock of who signed it, and ``seen`` by the gate's.
+
+    ``later`` says that the gate saw it after the statement it is held against.
+    """
+
+    issued: datetime
+    seen: datetime
+    later: bool = False
+
+    def outvotes(self, issued: datetime) -> bool:
+        """Whether it counts more than a statement for the version that was issued then.
+
+        What was signed before the gate saw the objection is older than it, whatever the clock says that signed the
+        objection: it may be days behind or ahead. Of two from the same second it is the objection that counts.
+        """
+        return self.later or issued < self.seen or issued == self.seen <= self.issued
+
+
+def speaks_against(statement: Predicate) -> bool:
+    """Whether a statement is against promoting its version: a verdict not PASS, a baseline with a failed check."""
+    if isinstance(statement, VerdictStatement):
+        return statement.verdict != "PASS"
+    return isinstance(statement, Baseline) and not all(each.passed for each in statement.checks)
+
+
+def is_evidence(key: Any) -> bool:
     """Whether a tag is attrail's, in any spelling."""
-    return folded(key).startswith(PREFIX)
+    return isinstance(key, str) and folded(key).startswith(PREFIX)
 
 
 def folded(key: str) -> str:
@@ -36,22 +67,36 @@ def statement_about(
         found = verify_statement(envelope.encode() if envelope else None, trusted, now)
     except GateRefusal:
         return None
-    about: ModelIdentity | None = getattr(found, "model", None)
-    same = about is not None and (about.name, about.version, about.source) == (model.name, model.version, model.source)
-    return found if same else None
+    return found if _is_about(found, model) else None
 
 
-def require_no_loss(old: Predicate | None, new: Predicate | None) -> None:
+def objection_about(envelope: str | None, model: ModelIdentity, trusted: TrustedKeys) -> Predicate | None:
+    """As ``statement_about``, of what speaks against the version, whatever the clock said that signed it."""
+    try:
+        found = open_statement(envelope.encode() if envelope else None, trusted)
+    except GateRefusal:
+        return None
+    return found if _is_about(found, model) and speaks_against(found) else None
+
+
+def _is_about(statement: Predicate, model: ModelIdentity) -> bool:
+    about: ModelIdentity | None = getattr(statement, "model", None)
+    same = (model.name, model.version, model.source)
+    return about is not None and (about.name, about.version, about.source) == same
+
+
+def require_no_loss(old: Predicate | None, new: Predicate | None, *, outvoted: bool) -> None:
     """Nothing, when ``new`` may take the place of ``old``, what statement_about found in a tag and would find in it.
 
-    Raises GateRefusal when valid evidence would give way to something older, or to none.
+    ``outvoted`` says that another statement counts more than ``new``. Raises GateRefusal when valid evidence would give
+    way to something older, or to none.
     """
-    if old is None:
+    if old is None or new == old:
         return
     if new is None:
         raise GateRefusal(
             "the version carries a valid signed statement, which only a newer one about the same version may replace",
             Reason.PROTECTED_TAG,
         )
-    if new.issued < old.issued:
+    if outvoted:
         raise GateRefusal("the version carries a newer signed statement than this one", Reason.SUPERSEDED)

@@ -1,17 +1,19 @@
 """The gate's decision: may this version take this role? Pure: no MLflow, no database, no clock.
 
 ``verification`` says whether one statement covers one promotion. This says which statement counts: the version's
-verdict or baseline, never an older one than was seen before, never twice; a waiver if that does not do.
+verdict or baseline, never an older one than was seen before, never one that another audit spoke against since, never
+twice; a waiver if that does not do.
 """
 
 import hashlib
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
 from attrail_explainers.errors import EvidenceError, GateRefusal
 from attrail_mlflow.envelope import read_envelope
+from attrail_mlflow.evidence_tags import Objection
 from attrail_mlflow.fields import plain
 from attrail_mlflow.gate_policy import GatePolicy
 from attrail_mlflow.predicate import Kind, ModelIdentity, Predicate
@@ -29,7 +31,9 @@ class Case:
     ``version`` is the candidate, its files not hashed yet: ``hash_files`` does it, raising EvidenceError when they
     cannot be read. ``champion`` is who holds ``role``, or held it last, on the files that were approved; ``holds`` says
     that the candidate is the one who holds it. ``used`` are waivers' ids, and digests of statements that promoted to
-    this role before; ``newest`` is when the newest statement about the version that was ever seen was issued.
+    this role before; ``newest`` is when the newest statement for the version that was ever seen was issued,
+    ``objections`` are those against it. ``champion_now`` gives who holds the role on the files it has now, None when
+    nobody holds it.
     """
 
     version: ModelIdentity
@@ -41,6 +45,8 @@ class Case:
     holds: bool = False
     used: Collection[str] = field(default_factory=frozenset)
     newest: datetime | None = None
+    objections: Sequence[Objection] = ()
+    champion_now: Callable[[], ModelIdentity] | None = None
 
 
 @dataclass(frozen=True)
@@ -99,7 +105,7 @@ def decide(case: Case, policy: GatePolicy, now: datetime) -> Decision:
     why = "; its waiver does not help: ".join(str(each) for each in found)
     sentence = f"{case.version.label} may not become {case.role}: {why}"
     reasons = tuple(each.reason for each in found)
-    return Decision(case.version, case.role, sentence, reasons, evidence=_evidence(case))
+    return Decision(case.version, case.role, sentence, reasons, evidence=carried_evidence(case.statement))
 
 
 def statement_digest(envelope: bytes) -> str:
@@ -110,10 +116,10 @@ def statement_digest(envelope: bytes) -> str:
     return "sha256:" + hashlib.sha256(read_envelope(envelope).payload).hexdigest()
 
 
-def _evidence(case: Case) -> str | None:
+def carried_evidence(statement: bytes | None) -> str | None:
     """The digest of the statement a version carries, whatever it is worth; None when it carries none."""
     try:
-        return statement_digest(case.statement) if case.statement else None
+        return statement_digest(statement) if statement else None
     except EvidenceError:
         return None
 
@@ -145,16 +151,26 @@ def _granted(case: Case, envelope: bytes | None, policy: GatePolicy, now: dateti
     evidence = statement_digest(envelope or b"")
     stated: ModelIdentity | None = getattr(statement, "model", None)
     claimed = replace(case.version, artifact_digest=stated.artifact_digest if stated else "")
-    require_covers(statement, _promotion(case, claimed, policy))
+    require_covers(statement, _promotion(case, claimed, case.champion, policy))
     _require_current(statement, evidence, case, policy, now)
     found = replace(claimed, artifact_digest=_hashed(case), weights_digest=stated.weights_digest if stated else None)
-    require_covers(statement, _promotion(case, found, policy))
+    require_covers(statement, _promotion(case, found, _champion_now(statement, case), policy))
     sentence = f"{found.label} may become {case.role}: a signed {statement.KIND} covers it"
     return Decision(found, case.role, sentence, by=statement.KIND, statement=statement, evidence=evidence)
 
 
-def _promotion(case: Case, model: ModelIdentity, policy: GatePolicy) -> Promotion:
-    return Promotion(model, case.role, case.champion, policy.policies, case.used)
+def _promotion(case: Case, model: ModelIdentity, champion: ModelIdentity | None, policy: GatePolicy) -> Promotion:
+    return Promotion(model, case.role, champion, policy.policies, case.used)
+
+
+def _champion_now(statement: Predicate, case: Case) -> ModelIdentity | None:
+    """The champion as it is served now, for what was compared with it: its files may have changed since they took it.
+
+    A waiver compares nothing, and is the way out when the champion's files are lost.
+    """
+    if case.champion_now is None or isinstance(statement, Waiver):
+        return case.champion
+    return case.champion_now()
 
 
 def _require_current(statement: Predicate, evidence: str, case: Case, policy: GatePolicy, now: datetime) -> None:
@@ -168,6 +184,13 @@ def _require_current(statement: Predicate, evidence: str, case: Case, policy: Ga
     if case.newest is not None and statement.issued < case.newest:
         raise GateRefusal(
             f"the statement of {plain(statement.issued)} was superseded by one of {plain(case.newest)}",
+            Reason.SUPERSEDED,
+        )
+    objection = next((each for each in case.objections if each.outvotes(statement.issued)), None)
+    if objection is not None:
+        raise GateRefusal(
+            f"the statement of {plain(statement.issued)} was superseded by one against the version, of "
+            f"{plain(objection.issued)} and seen here at {plain(objection.seen)}: audit again",
             Reason.SUPERSEDED,
         )
     if policy.max_age is not None and statement.issued + policy.max_age <= now:

@@ -6,6 +6,7 @@ imported: MLflow's parent process imports it once and ends with the error, where
 its workers start again and again.
 """
 
+from http import HTTPStatus
 from typing import Any
 
 from flask import Flask, Response, jsonify
@@ -43,20 +44,25 @@ def create_app(app: Flask = flask_app) -> Any:
     return app
 
 
-def health() -> Response:
+def health() -> tuple[Response, int]:
     """That the gate is on, under which policy, and where its journal ends.
 
-    Who notes the journal's last hash elsewhere can later show that the journal was not written anew.
+    A process whose policy is not the one in force refuses every promotion; it says so, with status 503. Who notes the
+    journal's last hash elsewhere can later show that the journal was not written anew.
     """
     store = gated_store()
-    return jsonify(
-        gate="on",
+    in_force = store.policy_in_force()
+    same = in_force == store.policy.digest
+    answer = jsonify(
+        gate="on" if same else "refusing: this process has another policy than the one in force; restart the server",
         mlflow=VERSION,
         database=store.engine.dialect.name,
         policy_digest=store.policy.digest,
+        policy_in_force=in_force,
         policy=store.policy.document(),
         journal=store.journal_end(),
     )
+    return answer, HTTPStatus.OK if same else HTTPStatus.SERVICE_UNAVAILABLE
 
 
 gated_store()

@@ -7,13 +7,15 @@ from typing import Any
 
 from sqlalchemy import Connection
 
+from attrail_explainers.errors import GateRefusal
 from attrail_mlflow.chain import Event, JournalRecord
 from attrail_mlflow.gate import Decision
 from attrail_mlflow.gate_journal import OpenTable
 from attrail_mlflow.gate_policy import GatePolicy
 from attrail_mlflow.journal import Journal
-from attrail_mlflow.ledger import Ledger, Promotion
+from attrail_mlflow.ledger import Ledger, Promotion, knows_server, policy_in_force, put_in_force
 from attrail_mlflow.model_files import Ahead
+from attrail_mlflow.reason import Reason
 
 
 @dataclass(frozen=True)
@@ -52,11 +54,30 @@ class Desk:
             evidence = (decision.evidence, decision.waiver_id)
             self.ledger.promote(Promotion(decision.model, decision.role, *evidence, record.index))
 
-    def note_policy(self) -> None:
-        """Write the gate's policy into the journal, unless it is the one written there last."""
+    def note_policy(self, server: str | None) -> None:
+        """Put this policy in force and write it into the journal, unless ``server`` put one in force before.
+
+        ``server`` is the start of a server that MLflow's workers share: it has one policy, and what a worker that is
+        started anew reads in the file then changes nothing. None is a process by itself, which is its own start.
+        """
+        in_force = policy_in_force(self.connection)
+        if in_force == self.policy.digest if server is None else knows_server(self.connection, server):
+            return
         if self.table.last_policy() != self.policy.digest:
             self._append(Event.POLICY, {"policy_digest": self.policy.digest, "policy": self.policy.document()})
+        put_in_force(self.connection, server or "", self.policy.digest)
 
     def _append(self, event: Event, body: dict[str, Any]) -> JournalRecord:
         journal = Journal(self.table, self.policy.journal_signer, self.policy.trusted)
         return journal.append(event, self.actor, body, self.now)
+
+
+def require_in_force(connection: Connection, policy: GatePolicy) -> None:
+    """Nothing, when a policy is the one in force; GateRefusal otherwise: two policies must not decide."""
+    in_force = policy_in_force(connection)
+    if in_force != policy.digest:
+        raise GateRefusal(
+            f"this process has the policy {policy.digest}, but {in_force or 'none'} is in force since a server was "
+            "started: restart the whole server to put its policy file in force",
+            Reason.OTHER_POLICY,
+        )

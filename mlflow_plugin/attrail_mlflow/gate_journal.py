@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from sqlalchemy import Connection, select, update
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import OperationalError, SQLAlchemyError
 
 from attrail_explainers.errors import RecordError
 from attrail_mlflow.chain import Event, record_of
@@ -31,8 +31,10 @@ class OpenTable:
     def transaction(self) -> Iterator[TableEnd]:
         try:
             yield TableEnd(self.connection)
+        except OperationalError:
+            raise  # the database is busy or gone, which says nothing about the journal
         except SQLAlchemyError as error:
-            raise RecordError(f"the journal's table cannot be written: {error}") from error
+            raise RecordError(f"the journal's table cannot be written: {getattr(error, 'orig', error)}") from error
 
     def lines(self) -> Iterator[bytes]:
         yield from reversed(list(TableEnd(self.connection).backwards()))

@@ -13,7 +13,8 @@
 
     [[key]]                                # as in ``trusted_keys``
 
-``ATTRAIL_GATE_POLICY`` names the file. It is read when the server starts; a change takes a restart and is journaled.
+``ATTRAIL_GATE_POLICY`` names the file. It counts from the start of a server on, for all servers on one database; a
+change takes a restart and is journaled.
 """
 
 import os
@@ -53,11 +54,11 @@ class GatePolicy:
     actor_header: str | None = None
     journal_signer: CryptoSigner | None = field(default=None, repr=False, compare=False)
 
-    def role_of_alias(self, alias: str) -> str | None:
+    def role_of_alias(self, alias: Any) -> str | None:
         """The protected alias that an alias is a spelling of, None when it is none: ``Champion`` is ``champion``."""
         return _same(alias, self.aliases)
 
-    def role_of_stage(self, stage: str) -> str | None:
+    def role_of_stage(self, stage: Any) -> str | None:
         """The role of a protected stage, ``stage/Production``; None when the stage is not protected."""
         found = _same(stage, self.stages)
         return found and STAGE + found
@@ -141,8 +142,10 @@ def _names(value: Any, where: str) -> tuple[str, ...]:
     return found
 
 
-def _same(name: str, known: tuple[str, ...]) -> str | None:
+def _same(name: Any, known: tuple[str, ...]) -> str | None:
     """The known name that is equal but for case, accents, width and blanks at the ends: some databases equate these."""
+    if not isinstance(name, str):
+        return None
     return next((each for each in known if _folded(each) == _folded(name)), None)
 
 

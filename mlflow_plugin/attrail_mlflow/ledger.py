@@ -1,6 +1,6 @@
-"""The gate's ledger: which version took which role on which evidence, and the newest statement seen about each version.
+"""The gate's ledger: which version took which role on which evidence, and which statements were seen in which order.
 
-Two tables in the registry's own database, written in the transaction that moves the alias, so a crash leaves both or
+Tables in the registry's own database, written in the transaction that moves the alias, so a crash leaves both or
 neither. The journal tells the same story for auditors; the ledger answers the gate's questions by index.
 """
 
@@ -9,12 +9,13 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Column, Connection, Engine, Integer, MetaData, String, Table, Text, delete, insert, select
+from sqlalchemy import Boolean, Column, Connection, Engine, Integer, MetaData, String, Table, Text, insert, select
 from sqlalchemy.exc import SQLAlchemyError
 
 from attrail_explainers.errors import RecordError
+from attrail_mlflow.evidence_tags import Objection, speaks_against
 from attrail_mlflow.fields import moment, plain
-from attrail_mlflow.predicate import ModelIdentity
+from attrail_mlflow.predicate import ModelIdentity, Predicate
 
 METADATA = MetaData()
 WORKSPACE, NAME, ROLE = String(63), String(256), String(256)  # as long as MLflow's own
@@ -33,7 +34,20 @@ PROMOTIONS = Table(
     Column("waiver_id", Text),
     Column("journal_record", Integer, nullable=False),
 )
-STATEMENTS = Table(
+SEEN = Table(
+    "attrail_seen_statements",
+    METADATA,
+    Column("id", Integer, primary_key=True),  # the order in which the gate saw them
+    Column("workspace", WORKSPACE, nullable=False),
+    Column("name", NAME, nullable=False, index=True),
+    Column("version", String(20), nullable=False),
+    Column("source", Text, nullable=False),
+    Column("evidence", String(71), nullable=False),
+    Column("issued", String(20), nullable=False),
+    Column("seen", String(20), nullable=False),
+    Column("against", Boolean, nullable=False),
+)
+STATEMENTS = Table(  # where gates before SEEN kept the newest only; it is read, and not written any more
     "attrail_statements",
     METADATA,
     Column("id", Integer, primary_key=True),
@@ -42,6 +56,13 @@ STATEMENTS = Table(
     Column("version", String(20), nullable=False),
     Column("source", Text, nullable=False),
     Column("issued", String(20), nullable=False),
+)
+SERVERS = Table(
+    "attrail_servers",
+    METADATA,
+    Column("id", Integer, primary_key=True),  # the last row's policy is in force
+    Column("server", String(64), nullable=False, index=True),
+    Column("policy_digest", String(71), nullable=False),
 )
 
 
@@ -97,12 +118,23 @@ class Ledger:
         return frozenset(str(value) for value in self.connection.execute(used.union(waivers)).scalars())
 
     def newest(self, model: ModelIdentity) -> datetime | None:
-        """When the newest statement about a version that was ever seen was issued; None when none was."""
-        table = STATEMENTS
-        query = select(table.c.issued, table.c.source).where(*self._of(table, model.name))
-        rows = self.connection.execute(query.where(table.c.version == model.version))
-        times = [moment(row.issued, "issued") for row in rows if row.source == model.source]
-        return max(times, default=None)
+        """When the newest statement that was seen for a version was issued, by who signed it; None when none was."""
+        rows = [*self._about(STATEMENTS, model), *(row for row in self._about(SEEN, model) if not row.against)]
+        return max((moment(row.issued, "issued") for row in rows), default=None)
+
+    def objections(self, model: ModelIdentity, evidence: str | None) -> tuple[Objection, ...]:
+        """The statements against a version that were seen, as they are to the one with this digest."""
+        rows = self._about(SEEN, model)
+        place = next((row.id for row in rows if row.evidence == evidence), None)
+        return tuple(
+            Objection(moment(row.issued, "issued"), moment(row.seen, "seen"), place is not None and row.id > place)
+            for row in rows
+            if row.against and row.evidence != evidence
+        )
+
+    def knows_statement(self, model: ModelIdentity, evidence: str) -> bool:
+        """Whether a statement about a version, by its digest, was seen before."""
+        return any(row.evidence == evidence for row in self._about(SEEN, model))
 
     def promote(self, promotion: Promotion) -> None:
         """Write a promotion down."""
@@ -112,15 +144,18 @@ class Ledger:
         record = {"journal_record": promotion.journal_record}
         self.connection.execute(insert(PROMOTIONS).values(**self._key(model), **facts, **digests, **record))
 
-    def see(self, model: ModelIdentity, issued: datetime) -> None:
-        """Remember a statement about a version, unless a newer one was seen."""
-        newest = self.newest(model)
-        if newest is not None and newest >= issued:
+    def see(self, model: ModelIdentity, evidence: str, statement: Predicate, now: datetime) -> None:
+        """Remember a statement about a version, and that it came after those before it; once."""
+        if self.knows_statement(model, evidence):
             return
-        key = self._key(model)
-        same = (STATEMENTS.c[name] == key[name] for name in ("workspace", "name", "version"))
-        self.connection.execute(delete(STATEMENTS).where(*same))
-        self.connection.execute(insert(STATEMENTS).values(**key, issued=plain(issued)))
+        times = {"issued": plain(statement.issued), "seen": plain(now.replace(microsecond=0))}
+        facts = {"evidence": evidence, "against": speaks_against(statement), **times}
+        self.connection.execute(insert(SEEN).values(**self._key(model), **facts))
+
+    def _about(self, table: Table, model: ModelIdentity) -> list[Any]:
+        """The rows of a table about a version, in their order."""
+        query = select(table).where(*self._of(table, model.name), table.c.version == model.version)
+        return [row for row in self.connection.execute(query.order_by(table.c.id)) if row.source == model.source]
 
     def _key(self, model: ModelIdentity) -> dict[str, Any]:
         return {
@@ -132,6 +167,22 @@ class Ledger:
 
     def _of(self, table: Table, name: str) -> tuple[Any, ...]:
         return table.c.workspace == self.workspace, table.c.name == name
+
+
+def policy_in_force(connection: Connection) -> str | None:
+    """The digest of the policy under which the server that was started last decides; None before the first."""
+    found = connection.execute(select(SERVERS.c.policy_digest).order_by(SERVERS.c.id.desc()).limit(1)).scalar()
+    return None if found is None else str(found)
+
+
+def knows_server(connection: Connection, server: str) -> bool:
+    """Whether a start of a server put a policy in force before."""
+    return connection.execute(select(SERVERS.c.id).where(SERVERS.c.server == server).limit(1)).first() is not None
+
+
+def put_in_force(connection: Connection, server: str, policy_digest: str) -> None:
+    """Let all servers decide under a policy, and those that have another one no longer."""
+    connection.execute(insert(SERVERS).values(server=server, policy_digest=policy_digest))
 
 
 def _identity(row: Any) -> ModelIdentity:

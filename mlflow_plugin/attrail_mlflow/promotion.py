@@ -13,14 +13,15 @@ from typing import Any
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 
-from attrail_explainers.errors import ConfigError, GateRefusal, RegistryError
+from attrail_explainers.errors import ConfigError, EvidenceError, GateRefusal, RegistryError
 from attrail_mlflow.evidence_tags import STATEMENT, WAIVER
 from attrail_mlflow.fetching import fetch_model
 from attrail_mlflow.folder_digest import digest_folder
 from attrail_mlflow.gate import Case, Decision, decide
 from attrail_mlflow.gate_policy import GatePolicy
 from attrail_mlflow.predicate import ModelIdentity
-from attrail_mlflow.registry import URI, URIS, Registry
+from attrail_mlflow.registry import PERMANENT, URI, URIS, Registry
+from attrail_mlflow.registry_view import UNREADABLE
 
 REFUSED = "PERMISSION_DENIED"
 
@@ -65,7 +66,7 @@ class Candidate:
             hash_files=lambda: self._files_digest(self.version),
             statement=tags.get(STATEMENT, "").encode(),
             waiver=tags.get(WAIVER, "").encode(),
-            champion=None if holder is None else _identity(holder, self._files_digest(holder)),
+            champion=None if holder is None else self._as_served(holder),
             holds=holder is not None and holder.version == self.version.version,
         )
         return decide(case, policy, datetime.now(UTC))
@@ -98,12 +99,22 @@ class Candidate:
                 raise RegistryError(f"who is {alias} cannot be looked up: {error}") from error
             return None
 
+    def _as_served(self, holder: ModelVersion) -> ModelIdentity:
+        """Who holds the alias with the files it has now, or with unreadable ones, which nothing was compared with."""
+        try:
+            return _identity(holder, self._files_digest(holder))
+        except EvidenceError:
+            return _identity(holder, UNREADABLE)
+
     def _files_digest(self, version: ModelVersion) -> str:
+        """The digest of a version's files; EvidenceError when MLflow has none of them, RegistryError when it fails."""
         uri = f"models:/{version.name}/{version.version}"
         with tempfile.TemporaryDirectory(prefix="attrail-") as scratch:
             try:
                 return digest_folder(fetch_model(uri, Path(scratch)))
             except (MlflowException, OSError) as error:
+                if getattr(error, "error_code", "") in PERMANENT:
+                    raise EvidenceError(f"the files of {uri} are gone: {error}") from error
                 raise RegistryError(f"the files of {uri} cannot be fetched: {error}") from error
 
 

@@ -30,3 +30,4 @@ class Reason(StrEnum):
     MISSPELT = "misspelt"
     PROTECTED_TAG = "protected-tag"
     NO_JOURNAL = "no-journal"
+    OTHER_POLICY = "other-policy"

@@ -8,7 +8,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.prompt.constants import _PROMPT_SOURCE_PLACEHOLDERS as PROMPT_SOURCES
 from mlflow.store.model_registry.abstract_store import AbstractStore
 from mlflow.store.model_registry.dbmodels.models import SqlModelVersion, SqlRegisteredModelAlias
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, select, update
 
 from attrail_explainers.errors import EvidenceError
 from attrail_mlflow.gate_policy import STAGE, GatePolicy
@@ -68,6 +68,19 @@ class RegistryView:
         """The protected roles that a version holds."""
         found = [self.policy.role_of_alias(alias) for alias in version.aliases]
         return sorted({role for role in (*found, self.policy.role_of_stage(version.current_stage or "")) if role})
+
+    def claim(self, name: Any, version: Any, connection: Connection, workspace: str) -> bool:
+        """Whether a version is in no protected stage, nor will be before the transaction ends: its row is written.
+
+        False also for what is no name or number: MLflow is to say so.
+        """
+        if not isinstance(name, str) or not str(version).isdecimal():
+            return False
+        table = SqlModelVersion
+        same = (table.workspace == workspace, table.name == name, table.version == int(version))
+        free = table.current_stage.not_in(self.policy.stages)
+        written = update(table).where(*same, free).values(current_stage=table.current_stage)
+        return connection.execute(written).rowcount == 1
 
     def heir(self, version: ModelVersion, connection: Connection, workspace: str) -> int | None:
         """The version that would be served in a stage once its newest left it; None when that changes nothing."""

@@ -133,12 +133,18 @@ def _reference(reference: ModelIdentity, promotion: Promotion) -> None:
             f"{reference.label}",
             Reason.STALE_REFERENCE,
         )
+    if (reference.name, reference.version, reference.source) != (champion.name, champion.version, champion.source):
+        raise GateRefusal(
+            f"the candidate was compared with {reference.label}, but {promotion.alias} is {champion.label} now: audit "
+            "against it",
+            Reason.STALE_REFERENCE,
+        )
     try:
         _same_model(reference, champion)
     except GateRefusal as error:
         raise GateRefusal(
-            f"the candidate was compared with {reference.label}, but {promotion.alias} is {champion.label} now, or its "
-            "files changed: audit against it",
+            f"the files of {champion.label}, which is {promotion.alias}, are not those that the candidate was compared "
+            "with: restore them and audit again, or ask for a waiver",
             Reason.STALE_REFERENCE,
         ) from error
 

@@ -18,7 +18,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from unittest import mock
 
-from workshop import API, OTHER_POLICY, Answer, Workshop
+from workshop import API, KEY, OTHER_POLICY, Answer, Workshop
 
 from attrail_mlflow.baseline import InstrumentCheck
 from attrail_mlflow.folder_digest import digest_folder
@@ -306,6 +306,19 @@ def client_of_the_gated_database(w: Workshop, scene: Scene) -> Answer:
     )
 
 
+@attack("403 other-policy")
+def worker_started_anew_with_a_policy_that_protects_nothing(w: Workshop, scene: Scene) -> Answer:
+    return _worker_anew(w, evil(w, scene), 'aliases = ["elsewhere"]\nstages = []\n' + w.place.policy.read_text())
+
+
+@attack("403 other-policy")
+def worker_started_anew_with_a_policy_that_trusts_a_stranger(w: Workshop, scene: Scene) -> Answer:
+    model = evil(w, scene)
+    w.attest(w.verdict(model, scene.champion), "stranger")
+    stranger = KEY.format(id=w.keys.stranger.public_key.keyid, name="stranger", may='["verdict"]')
+    return _worker_anew(w, model, w.place.policy.read_text() + stranger)
+
+
 @attack("killed")
 def gate_killed_between_check_and_write(w: Workshop, scene: Scene) -> Answer:
     return _killed(w, scene, "pass")
@@ -549,6 +562,22 @@ def baseline_without_any_check(w: Workshop, scene: Scene) -> Answer:
     return w.promote(model)
 
 
+@attack("403 stale-reference")
+def champions_files_swapped_after_the_audit(w: Workshop, scene: Scene) -> Answer:
+    """What the candidate was compared with is served no longer."""
+    model = w.successor(scene.champion)
+    w.upload(f"{scene.champion.source}/data/weights.bin", b"evil")
+    return w.promote(model)
+
+
+@attack("403 stale-reference")
+def champions_files_removed_after_the_audit(w: Workshop, scene: Scene) -> Answer:
+    model = w.successor(scene.champion)
+    for name in ("data/weights.bin", "MLmodel"):
+        (w.files(scene.champion) / name).unlink()
+    return w.promote(model)
+
+
 # Other bytes than those that were audited
 
 
@@ -704,6 +733,35 @@ def older_pass_brought_back_when_the_newer_drift_expired(w: Workshop, scene: Sce
     w.attest(w.verdict(model, scene.champion, verdict="DRIFT", reason="gradcam moved", expires=soon))
     time.sleep((soon - datetime.now(UTC)).total_seconds() + 1)
     w.attest(w.verdict(model, scene.champion, issued=now - DAY))
+    return w.promote(model)
+
+
+@attack("403 verdict-drift")
+def pass_put_in_the_place_of_a_drift_from_a_slow_clock(w: Workshop, scene: Scene) -> Answer:
+    """The machine that found the drift is a day behind: the gate saw it after the pass all the same."""
+    now = datetime.now(UTC).replace(microsecond=0)
+    model = w.successor(scene.champion)
+    older = w.tags(model)["attrail.statement"]
+    w.attest(w.verdict(model, scene.champion, verdict="DRIFT", reason="gradcam moved", issued=now - DAY))
+    assert "superseded" in w.tag(model, older).shown
+    return w.promote(model)
+
+
+@attack("403 superseded")
+def older_pass_shown_after_a_drift_from_a_fast_clock(w: Workshop, scene: Scene) -> Answer:
+    now = datetime.now(UTC).replace(microsecond=0)
+    model = w.version(scene.name)
+    w.attest(w.verdict(model, scene.champion, verdict="DRIFT", reason="gradcam moved", issued=now + DAY))
+    w.attest(w.verdict(model, scene.champion, issued=now - timedelta(hours=1)))
+    return w.promote(model)
+
+
+@attack("403 verdict-drift")
+def pass_of_the_same_second_as_a_drift(w: Workshop, scene: Scene) -> Answer:
+    now = datetime.now(UTC).replace(microsecond=0)
+    model = w.version(scene.name)
+    w.attest(w.verdict(model, scene.champion, verdict="DRIFT", reason="gradcam moved", issued=now))
+    assert "superseded" in w.tag(model, w.signed(w.verdict(model, scene.champion, issued=now), "auditor")).shown
     return w.promote(model)
 
 
@@ -948,13 +1006,29 @@ def _killed(w: Workshop, scene: Scene, step: str) -> Answer:
     return Answer(0, {"error_code": "killed"})
 
 
-def _in_process(w: Workshop, step: Callable[[Any], object]) -> Answer:
+def _worker_anew(w: Workshop, model: ModelIdentity, policy: str) -> Answer:
+    """A worker ends, and the one in its place reads a policy file that was changed since the server's start."""
+    start = {"_MLFLOW_SERVER_BOOT_ID": os.urandom(16).hex()}
+    assert _in_process(w, lambda _: None, **start).status == 200
+    path = w.place.policy.with_name(f"{model.name}.toml")
+    path.write_text(policy)
+    answer = _in_process(
+        w,
+        lambda store: store.set_registered_model_alias(model.name, "champion", model.version),
+        ATTRAIL_GATE_POLICY=str(path),
+        **start,
+    )
+    assert w.promote(model).status == 403
+    return answer
+
+
+def _in_process(w: Workshop, step: Callable[[Any], object], **environment: str) -> Answer:
     """Use the gated store in this process, as somebody with the server's settings could."""
     from mlflow.exceptions import MlflowException
 
     from attrail_mlflow.gate_store import build
 
-    with mock.patch.dict(os.environ, ATTRAIL_GATE_POLICY=str(w.place.policy)):
+    with mock.patch.dict(os.environ, {"ATTRAIL_GATE_POLICY": str(w.place.policy)} | environment):
         try:
             step(build(f"attrail+{w.place.database_uri}"))
         except MlflowException as error:

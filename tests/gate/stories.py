@@ -1,5 +1,6 @@
 """Honest stories: what must go through the gate, and what it must leave alone."""
 
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -128,11 +129,34 @@ def files_restored_after_they_were_swapped(w: Workshop) -> Answer:
 
 
 @story
-def champion_replaced_though_its_files_were_swapped(w: Workshop) -> Answer:
-    """The candidate was compared with the files that were approved: what the champion became since must not stay."""
+def champion_replaced_once_its_files_were_restored(w: Workshop) -> Answer:
+    champion = w.champion()
+    model = w.successor(champion)
+    path = w.files(champion) / "data" / "weights.bin"
+    before = path.read_bytes()
+    w.upload(f"{champion.source}/data/weights.bin", b"evil")
+    assert "stale-reference" in w.promote(model).shown
+    path.write_bytes(before)
+    return w.promote(model)
+
+
+@story
+def waiver_when_the_champions_files_are_lost(w: Workshop) -> Answer:
     champion = w.champion()
     model = w.successor(champion)
     w.upload(f"{champion.source}/data/weights.bin", b"evil")
+    w.attest(w.waiver(model), "manager", key="attrail.waiver")
+    return w.promote(model)
+
+
+@story
+def audited_again_after_a_drift_from_a_slow_clock(w: Workshop) -> Answer:
+    champion = w.champion()
+    now = datetime.now(UTC).replace(microsecond=0)
+    model = w.successor(champion, issued=now - timedelta(minutes=2))
+    w.attest(w.verdict(model, champion, verdict="DRIFT", reason="gradcam moved", issued=now - timedelta(days=1)))
+    time.sleep(1.1)
+    w.attest(w.verdict(model, champion))
     return w.promote(model)
 
 

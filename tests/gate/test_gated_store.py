@@ -1,5 +1,7 @@
 """The gated store without a server: its journal, its tables, and a registry that was in use before."""
 
+import contextlib
+import sqlite3
 from dataclasses import replace
 from pathlib import Path
 
@@ -8,7 +10,7 @@ from gated_server import Place
 from mlflow.entities.model_registry import ModelVersionTag
 from mlflow.exceptions import MlflowException
 from mlflow.store.model_registry.sqlalchemy_store import SqlAlchemyStore
-from sqlalchemy import text
+from sqlalchemy import event, text
 from workshop import Keys, Workshop, write_policy
 
 from attrail_mlflow.chain import Event, JournalRecord
@@ -17,6 +19,7 @@ from attrail_mlflow.gate_policy import GatePolicy, read_gate_policy
 from attrail_mlflow.gated_store import GatedStore
 from attrail_mlflow.journal import read_journal
 from attrail_mlflow.journal_table import JournalTable
+from attrail_mlflow.model_files import LARGE, ModelFiles
 from attrail_mlflow.predicate import ModelIdentity, Predicate
 from attrail_mlflow.trusted_keys import TrustedKeys
 
@@ -239,3 +242,106 @@ def test_a_version_does_not_change_stages_and_leave_a_protected_one_to_an_older(
     error = refused(store.transition_model_version_stage, "m", newest.version, "Staging", False)
     assert error.json_kwargs["attrail"]["reasons"] == ["holds-role"]
     assert "m/1" in error.message
+
+
+def test_a_start_of_a_server_has_one_policy(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A worker that is started anew reads a file that was changed since: it decides nothing, the others go on."""
+    monkeypatch.setenv("_MLFLOW_SERVER_BOOT_ID", "first start")
+    store, other = bench.store(), replace(bench.policy, aliases=("elsewhere",), stages=())
+    champion = bench.champion(store)
+    model = bench.version(store)
+    before = len(bench.journal(store))
+    anew = bench.store(other)
+    for step, *arguments in (
+        (anew.set_registered_model_alias, "m", "champion", model.version),
+        (anew.set_registered_model_alias, "m", "elsewhere", model.version),
+        (anew.delete_registered_model_alias, "m", "champion"),
+        (anew.transition_model_version_stage, "m", model.version, "Production", False),
+        (anew.transition_model_version_stage, "m", model.version, "Staging", False),
+        (anew.delete_model_version, "m", champion.version),
+        (anew.set_model_version_tag, "m", model.version, ModelVersionTag("attrail.verdict", "PASS")),
+    ):
+        error = refused(step, *arguments)
+        assert error.json_kwargs["attrail"]["reasons"] == ["other-policy"]
+        assert f"this process has the policy {other.digest}, but {bench.policy.digest} is in force" in error.message
+    assert anew.get_model_version_by_alias("m", "champion").version == int(champion.version)
+    assert len(bench.journal(store)) == before
+    bench.attest(store, bench.workshop.verdict(model, champion))
+    store.set_registered_model_alias("m", "champion", model.version)
+
+
+def test_the_server_that_was_started_last_has_the_policy_for_all(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two hosts on one database: restarting one under another policy stops the other until it is restarted too."""
+    monkeypatch.setenv("_MLFLOW_SERVER_BOOT_ID", "one host")
+    one, other = bench.store(), replace(bench.policy, aliases=("champion", "production", "elsewhere"))
+    champion = bench.champion(one)
+    monkeypatch.setenv("_MLFLOW_SERVER_BOOT_ID", "other host")
+    bench.store(other).set_registered_model_alias("m", "champion", champion.version)
+    error = refused(one.set_registered_model_alias, "m", "champion", champion.version)
+    assert error.json_kwargs["attrail"]["reasons"] == ["other-policy"]
+    monkeypatch.setenv("_MLFLOW_SERVER_BOOT_ID", "one host")
+    error = refused(bench.store().set_registered_model_alias, "m", "champion", champion.version)
+    assert error.json_kwargs["attrail"]["reasons"] == ["other-policy"]
+    monkeypatch.setenv("_MLFLOW_SERVER_BOOT_ID", "one host, restarted")
+    again = bench.store()
+    again.set_registered_model_alias("m", "champion", champion.version)
+    policies = [each.body["policy_digest"] for each in bench.journal(again) if each.event == Event.POLICY]
+    assert policies == [bench.policy.digest, other.digest, bench.policy.digest]
+
+
+def test_a_locked_database_is_said_in_one_sentence(bench: Bench) -> None:
+    store = bench.store()
+    champion = bench.champion(store)
+    event.listen(
+        store.engine,
+        "before_cursor_execute",
+        lambda *given: (given[2].replace("busy_timeout = 20000", "busy_timeout = 10"), given[3]),  # MLflow's wait, cut
+        retval=True,
+    )
+    lock = sqlite3.connect(bench.folder / "mlflow.db", isolation_level=None)
+    lock.execute("BEGIN IMMEDIATE")
+    with contextlib.closing(lock):
+        for alias in ("champion", "blue"):
+            with pytest.raises(MlflowException) as raised:
+                store.set_registered_model_alias("m", alias, champion.version)
+            assert raised.value.error_code == "TEMPORARILY_UNAVAILABLE"
+            assert raised.value.message == (
+                "the registry's database cannot do it now (database is locked): nothing was changed; try again in a "
+                "moment"
+            )
+    store.set_registered_model_alias("m", "champion", champion.version)
+
+
+def test_a_large_champion_is_read_while_nobody_waits(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """When the gate is switched on: another process writes to the database while the files are hashed."""
+    plain = SqlAlchemyStore(bench.uri)
+    plain.create_registered_model("m")
+    old = bench.version(plain)
+    with (Path(old.source) / "weights.bin").open("r+b") as file:
+        file.truncate(LARGE + 1)
+    plain.set_registered_model_alias("m", "champion", old.version)
+    read_ahead, wrote = ModelFiles.read_ahead, []
+
+    def watched(self: ModelFiles, uri: str) -> object:
+        with contextlib.closing(sqlite3.connect(bench.folder / "mlflow.db", timeout=0)) as other, other:
+            wrote.append(other.execute("UPDATE model_versions SET description = 'written meanwhile'").rowcount)
+        return read_ahead(self, uri)
+
+    monkeypatch.setattr(ModelFiles, "read_ahead", watched)
+    store = bench.store()
+    adopted = bench.journal(store)[-1]
+    assert wrote == [1]
+    assert (adopted.body["by"], adopted.body["artifact_digest"]) == ("adopted", digest_folder(Path(old.source)))
+
+
+def test_an_unprotected_stage_does_not_wait_for_the_journal(bench: Bench) -> None:
+    store = bench.store()
+    bench.champion(store)
+    model = bench.version(store)
+    asked: list[str] = []
+    event.listen(store.engine, "before_cursor_execute", lambda *given: asked.append(given[2]))
+    store.transition_model_version_stage("m", model.version, "Staging", False)
+    store.set_registered_model_alias("m", "blue", model.version)
+    store.delete_registered_model_alias("m", "blue")
+    assert not [each for each in asked if "attrail_journal" in each]
+    assert store.get_model_version("m", model.version).current_stage == "Staging"
