@@ -9,6 +9,7 @@ import torch
 from attrail_explainers.classifier import Classifier
 from attrail_explainers.errors import UnsupportedModelError
 from attrail_explainers.export_archive import LOG_AGAIN, copy_checked
+from attrail_explainers.slice import require_float_images
 
 
 def classifier_from_export(archive: Path, name: str, version: str) -> Classifier:
@@ -31,7 +32,7 @@ def classifier_from_export(archive: Path, name: str, version: str) -> Classifier
             raise
         except Exception as error:  # torch raises whatever its deserializer stumbles over
             raise UnsupportedModelError(_unreadable(label, exported_by, error)) from error
-    return Classifier(name, version, module, graph, batch_size=_fixed_batch(program))
+    return Classifier(name, version, module, graph, batch_size=_fixed_batch(program, label))
 
 
 def _unreadable(label: str, exported_by: str, error: Exception) -> str:
@@ -70,13 +71,18 @@ def classifier_from_module(module: Any, name: str, version: str) -> Classifier:
     return Classifier(name, version, module)
 
 
-def _fixed_batch(program: torch.export.ExportedProgram) -> int | None:
-    """The batch size the program was exported for, None when it takes any."""
+def _fixed_batch(program: torch.export.ExportedProgram, label: str) -> int | None:
+    """The batch size the program was exported for, None when it takes any.
+
+    Raises UnsupportedModelError for a program with another input than one of images in floating-point numbers.
+    """
     inputs = program.graph_signature.user_inputs
-    shapes = [node.meta["val"].shape for node in program.graph.nodes if node.name in inputs]
+    found = [node.meta["val"] for node in program.graph.nodes if node.name in inputs]
+    shapes = [each.shape for each in found]
     if len(shapes) != 1 or len(shapes[0]) != 4:
         raise UnsupportedModelError(
             f"expected a model with one image input (N,C,H,W), got inputs of shape {[tuple(s) for s in shapes]}"
         )
+    require_float_images(label, str(found[0].dtype).removeprefix("torch."))
     first = shapes[0][0]
     return first if isinstance(first, int) else None

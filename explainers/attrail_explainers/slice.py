@@ -1,13 +1,18 @@
 """A frozen validation slice: the images that every compared version sees."""
 
+import math
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
+from typing import Any, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from attrail_explainers.digest import digest_of, digest_of_arrays
-from attrail_explainers.errors import SliceError
+from attrail_explainers.errors import ConfigError, SliceError, UnsupportedModelError
+from attrail_explainers.picture_file import Orientation
+
+ORIENTATIONS: tuple[Orientation, ...] = get_args(Orientation)
 
 
 @dataclass(frozen=True)
@@ -15,7 +20,9 @@ class Preprocessing:
     """How a decoded image becomes a model input: resize, centre crop, scale to 0..1, normalise.
 
     ``size`` is (height, width) in pixels, ``mean`` and ``std`` are per channel on the 0..1 scale,
-    ``crop`` is the fraction of the resized image the centre crop keeps (timm's ``crop_pct``).
+    ``crop`` is the fraction of the resized image the centre crop keeps (timm's ``crop_pct``). ``orientation`` "exif"
+    turns images and masks as their files say they are to be seen, "stored" takes the pixels as they lie. Raises
+    ConfigError for values that are none.
     """
 
     size: tuple[int, int]
@@ -23,10 +30,40 @@ class Preprocessing:
     std: tuple[float, ...]
     interpolation: str = "bilinear"
     crop: float = 1.0
+    orientation: Orientation = "exif"
+
+    def __post_init__(self) -> None:
+        size = self.size if isinstance(self.size, tuple | list) else ()
+        if len(size) != 2 or not all(isinstance(side, int) and side > 0 for side in size):
+            raise ConfigError(f"size must be height and width in whole pixels, got {self.size!r}")
+        if not self.mean or not self.std or len(self.mean) != len(self.std):
+            raise ConfigError(f"mean and std must have one number per channel each, got {self.mean!r} and {self.std!r}")
+        if not all(isinstance(each, int | float) and math.isfinite(each) for each in (*self.mean, *self.std)):
+            raise ConfigError(f"mean and std must be finite numbers, got {self.mean!r} and {self.std!r}")
+        if not min(self.std) > 0 or not isinstance(self.crop, int | float) or not 0 < self.crop <= 1:
+            raise ConfigError(f"std must be above 0 and crop in 0..1, got {self.std!r} and {self.crop!r}")
+        if self.orientation not in ORIENTATIONS:
+            raise ConfigError(f"orientation must be one of {', '.join(ORIENTATIONS)}, got {self.orientation!r}")
 
     @property
     def channels(self) -> int:
         return len(self.mean)
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What goes into digests: a key that came later, at its default, leaves the digests that were made before."""
+        facts = asdict(self)
+        return {key: value for key, value in facts.items() if (key, value) != ("orientation", "exif")}
+
+
+def require_float_images(label: str, kind: str | None) -> None:
+    """UnsupportedModelError when a model takes other numbers (``kind``, such as uint8) than a Slice holds."""
+    if kind is not None and "float" not in kind:
+        raise UnsupportedModelError(
+            f"model {label} was logged for {kind} images, attrail gives models float32, (pixel / 255 - mean) / std: "
+            "log it with a float32 example, and if it takes pixels of 0..255, set [preprocessing] mean to 0 and std to "
+            f"{1 / 255:.10f} for every channel"
+        )
 
 
 @dataclass(frozen=True)
@@ -67,7 +104,7 @@ class Slice:
         """Identity of the slice: decoded pixels, labels, regions, sample ids and preprocessing."""
         regions = [] if self.regions is None else [("regions", self.regions)]
         arrays = digest_of_arrays([("images", self.images), ("labels", self.labels), *regions])
-        preprocessing = asdict(self.preprocessing) if self.preprocessing else None
+        preprocessing = self.preprocessing.identity if self.preprocessing else None
         return digest_of({"arrays": arrays, "sample_ids": self.sample_ids, "preprocessing": preprocessing})
 
     def picture(self, row: int) -> NDArray[np.uint8]:

@@ -60,7 +60,8 @@ def audit_record(
             for (name, explainer), each in calibration.instruments.items()
         ),
         slices=tuple(
-            _slice_facts(each, table, compared, facts) for each, table in zip(slices, tables.tables, strict=True)
+            _slice_facts(each, table, compared, facts, said)
+            for each, table, said in zip(slices, tables.tables, tables.cautions, strict=True)
         ),
         explainers=tuple(explainer_facts(reference)),
         report=report,
@@ -93,7 +94,11 @@ def environment() -> dict[str, str]:
 
 
 def _slice_facts(
-    slice_: Slice, table: SliceTable, compared: tuple[Explained, Explained], calibration: CalibrationFacts
+    slice_: Slice,
+    table: SliceTable,
+    compared: tuple[Explained, Explained],
+    calibration: CalibrationFacts,
+    cautions: tuple[str, ...],
 ) -> SliceFacts:
     reference, candidate = (each.predictions[slice_.name] for each in compared)
     kinds = np.array(outcomes(*(each.right[slice_.name] for each in compared)))
@@ -108,4 +113,5 @@ def _slice_facts(
         flipped=int((reference != candidate).sum()),
         outcomes={kind: tuple(samples[kinds == kind].tolist()) for kind in OUTCOMES if kind != BOTH_RIGHT},
         preprocessing=asdict(slice_.preprocessing) if slice_.preprocessing else {},
+        cautions=cautions,
     )

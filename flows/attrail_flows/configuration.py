@@ -8,6 +8,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PositiveInt,
 
 from attrail_explainers.errors import ConfigError, UnknownNameError
 from attrail_explainers.explainer import Explainer, make_explainer
+from attrail_explainers.picture_file import Orientation
 from attrail_explainers.slice import Preprocessing
 from attrail_monitoring.policy import Policy
 from attrail_monitoring.settings import Settings
@@ -48,18 +49,22 @@ class SliceSection(Section):
 
 
 class PreprocessingSection(Section):
-    """How images become model inputs; ``size`` is (height, width), ``mean`` and ``std`` are on the 0..1 scale."""
+    """How images become model inputs; ``size`` is (height, width), ``mean`` and ``std`` are on the 0..1 scale.
+
+    ``orientation`` "exif" turns images and masks upright as their files say, "stored" does not.
+    """
 
     size: tuple[PositiveInt, PositiveInt]
     mean: tuple[float, ...]
     std: tuple[Annotated[float, Field(gt=0)], ...]
     interpolation: str = "bilinear"
     crop: Annotated[float, Field(gt=0, le=1)] = 1.0
+    orientation: Orientation = "exif"
 
     def value(self) -> Preprocessing:
         if len(self.mean) != len(self.std):
             raise ConfigError("[preprocessing] mean and std must have one number per channel each")
-        return Preprocessing(self.size, self.mean, self.std, self.interpolation, self.crop)
+        return Preprocessing(self.size, self.mean, self.std, self.interpolation, self.crop, self.orientation)
 
 
 class ExplainerSection(Section):

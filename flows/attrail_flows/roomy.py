@@ -2,11 +2,12 @@
 
 import tempfile
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from attrail_explainers.picture_file import Picture
 
 IN_MEMORY = 64 * 2**20  # bytes; larger arrays lie in a file without a name, which ends with the process
 DECODED = 256  # images decoded at once
@@ -20,13 +21,15 @@ def roomy(shape: tuple[int, ...], dtype: type[Any] = np.float32) -> NDArray[Any]
         return np.memmap(file, dtype, "w+", shape=shape)
 
 
-def decoded(paths: Sequence[Path], decode: Callable[[Sequence[Path]], NDArray[np.float32]]) -> NDArray[np.float32]:
-    """Images (N,C,H,W) of files, decoded some at a time."""
-    if len(paths) <= DECODED:
-        return decode(paths)
-    first = decode(paths[:DECODED])
-    images = roomy((len(paths), *first.shape[1:]))
+def decoded(
+    pictures: Sequence[Picture], decode: Callable[[Sequence[Picture]], NDArray[np.float32]]
+) -> NDArray[np.float32]:
+    """Images (N,C,H,W) of pictures, decoded some at a time."""
+    if len(pictures) <= DECODED:
+        return decode(pictures)
+    first = decode(pictures[:DECODED])
+    images = roomy((len(pictures), *first.shape[1:]))
     images[:DECODED] = first
-    for start in range(DECODED, len(paths), DECODED):
-        images[start : start + DECODED] = decode(paths[start : start + DECODED])
+    for start in range(DECODED, len(pictures), DECODED):
+        images[start : start + DECODED] = decode(pictures[start : start + DECODED])
     return images

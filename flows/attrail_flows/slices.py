@@ -1,44 +1,58 @@
 """The slices of an audit: tables that were held against Great Expectations, and their decoded images."""
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from attrail_explainers.errors import ConfigError
-from attrail_explainers.images import decode, timm_preprocessing
-from attrail_explainers.slice import Preprocessing, Slice
+from attrail_explainers.errors import ConfigError, SliceError
+from attrail_explainers.images import decode
+from attrail_explainers.picture_file import size_of
+from attrail_explainers.slice import Preprocessing, Slice, require_float_images
 from attrail_flows.configuration import AuditConfig
 from attrail_flows.roomy import decoded
 from attrail_mlflow.registry import RegisteredVersion
+from attrail_mlflow.stated_preprocessing import stated_preprocessing
 from attrail_monitoring.expectations import Validation, validate_slice_table
-from attrail_monitoring.slice_table import MASK, SliceTable, label_indices, read_slice_table
+from attrail_monitoring.slice_table import SliceTable, cautions, label_indices, left_out, read_slice_table
+
+logger = logging.getLogger("attrail.slices")
 
 
 @dataclass(frozen=True, eq=False)
 class Tables:
-    """Validated slice tables with their class indices, and what Great Expectations said of them."""
+    """Validated slice tables with their class indices, and what Great Expectations said of them.
+
+    ``cautions`` are sentences about each table: what was left out of it, whose word its class indices are.
+    """
 
     tables: tuple[SliceTable, ...]
     labels: tuple[pd.Series, ...]
     validations: tuple[Validation, ...]
+    cautions: tuple[tuple[str, ...], ...]
 
 
 def read_tables(config: AuditConfig, reference: RegisteredVersion, *, labelled: bool = True) -> Tables:
-    """Read every slice's table and hold it against Great Expectations, before any model is loaded."""
+    """Read every slice's table and hold it against Great Expectations, before any model is loaded.
+
+    Unless they must be ``labelled``, labels are not looked at: every image is of class 0 then.
+    """
     tables = tuple(
         read_slice_table(each.name, each.source, each.where, each.limit, labelled=labelled) for each in config.slices
     )
-    names = reference.facts.get("classes") or ()
-    labels = tuple(label_indices(table, names) for table in tables)
+    names, count = reference.facts.get("classes") or (), reference.classes
+    labels = tuple(
+        label_indices(table, names, count) if labelled else pd.Series(0, index=table.rows.index, dtype="int64")
+        for table in tables
+    )
     pairs = zip(tables, labels, strict=True)
-    validations = tuple(validate_slice_table(table, found, reference.classes) for table, found in pairs)
-    return Tables(tables, labels, validations)
+    validations = tuple(validate_slice_table(table, found, count) for table, found in pairs)
+    said = tuple(cautions(table, names, count) if labelled else left_out(table) for table in tables)
+    return Tables(tables, labels, validations, said)
 
 
 def read_slices(config: AuditConfig, version: RegisteredVersion, *, labelled: bool = True) -> tuple[Slice, ...]:
@@ -52,10 +66,12 @@ def read_windows(config: AuditConfig, version: RegisteredVersion) -> tuple[Slice
 
 
 def load_slices(tables: Tables, preprocessing: Preprocessing) -> tuple[Slice, ...]:
-    """Decode the images of every slice."""
+    """Decode the images of every slice, and warn of what its table's reader should know."""
     slices = []
-    for table, labels in zip(tables.tables, tables.labels, strict=True):
-        images = decoded([Path(path) for path in table.rows["path"]], partial(decode, preprocessing=preprocessing))
+    for table, labels, said in zip(tables.tables, tables.labels, tables.cautions, strict=True):
+        for caution in said:
+            logger.warning("slice %s: %s", table.name, caution)
+        images = decoded(table.pictures, partial(decode, preprocessing=preprocessing))
         ids = tuple(str(image) for image in table.rows["image"])
         regions = _regions(table, preprocessing)
         slices.append(Slice(table.name, images, labels.to_numpy(dtype=np.int64), ids, preprocessing, regions))
@@ -68,8 +84,8 @@ def preprocessing_of(config: AuditConfig, versions: Sequence[RegisteredVersion])
     Raises ConfigError when none of them says, or when the versions say different things.
     """
     if config.preprocessing is not None:
-        return _fitting(config.preprocessing.value(), versions[0])
-    stated = [_stated_preprocessing(each) for each in versions]
+        return _fitting(config.preprocessing.value(), versions)
+    stated = [stated_preprocessing(each) for each in versions]
     if stated[0] is None:
         raise ConfigError(
             f"{versions[0].label} does not say how its images are preprocessed: set [preprocessing] size, mean and std"
@@ -80,36 +96,37 @@ def preprocessing_of(config: AuditConfig, versions: Sequence[RegisteredVersion])
                 f"{each.label} was logged with another preprocessing than {versions[0].label}: versions can only be "
                 "compared on the same pixels; set [preprocessing] if one setting fits both"
             )
-    return _fitting(stated[0], versions[0])
+    return _fitting(stated[0], versions)
 
 
-def _stated_preprocessing(version_: RegisteredVersion) -> Preprocessing | None:
-    facts = version_.facts
-    stated = facts.get("preprocessing")
-    if stated:
-        values: dict[str, Any] = {
-            key: tuple(value) if isinstance(value, list) else value for key, value in stated.items()
-        }
-        return Preprocessing(**values)
-    if facts.get("timm_model"):
-        return timm_preprocessing(facts["timm_model"])
-    return None
-
-
-def _fitting(preprocessing: Preprocessing, version_: RegisteredVersion) -> Preprocessing:
-    """The preprocessing, if its result has the shape the model was logged with."""
-    logged, given = version_.input_shape, (preprocessing.channels, *preprocessing.size)
+def _fitting(preprocessing: Preprocessing, versions: Sequence[RegisteredVersion]) -> Preprocessing:
+    """The preprocessing, if its result is what the models were logged with."""
+    for each in versions:
+        require_float_images(each.label, each.input_type)
+    logged, given = versions[0].input_shape, (preprocessing.channels, *preprocessing.size)
     if logged and any(size not in (-1, found) for size, found in zip(logged, given, strict=True)):
         raise ConfigError(
-            f"preprocessing gives images of shape (C,H,W) = {given}, {version_.label} was logged for {logged}: "
+            f"preprocessing gives images of shape (C,H,W) = {given}, {versions[0].label} was logged for {logged}: "
             "correct [preprocessing] size, and mean and std to one number per channel"
         )
     return preprocessing
 
 
 def _regions(table: SliceTable, preprocessing: Preprocessing) -> NDArray[np.bool_] | None:
-    """Where the evidence belongs (N,H,W), from masks that are resized and cropped as the images are."""
-    if MASK not in table.rows:
+    """Where the evidence belongs (N,H,W), from masks that are resized and cropped as the images are.
+
+    Raises SliceError for a mask that lies on its side beside its image.
+    """
+    masks = table.masks
+    if masks is None:
         return None
+    for picture, mask in zip(table.pictures, masks, strict=True):
+        (height, width), (tall, wide) = (size_of(each, preprocessing.orientation) for each in (picture, mask))
+        if height != width and height * tall == width * wide:
+            raise SliceError(
+                f"slice {table.name!r}: image {picture} is {width} pixels wide and {height} high, its mask {mask} "
+                f"{wide} and {tall}: one of them lies on its side; correct the mask, or set [preprocessing] "
+                'orientation = "stored"'
+            )
     plain = replace(preprocessing, mean=(0.0,), std=(1.0,))
-    return np.asarray(decode([Path(path) for path in table.rows["mask_path"]], plain)[:, 0] > 0.5)
+    return np.asarray(decode(masks, plain)[:, 0] > 0.5)

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from attrail_explainers.explainer import explainer_class, explainer_names
@@ -33,6 +34,8 @@ def print_audit(document: Mapping[str, Any]) -> None:
             f"{accuracy[reference['label']]:.1%}, {candidate['label']} {accuracy[candidate['label']]:.1%}; "
             f"{each['flipped']} predictions differ"
         )
+        for caution in each["cautions"]:
+            console.print(f"[yellow]caution[/] on {each['name']}: {escape(caution)}", soft_wrap=True)
     for each in (reference, candidate):
         if each["outputs"] != "logits":
             console.print(f"{each['label']} returns {each['outputs']}; versions are compared on the scale of logits")

@@ -14,6 +14,7 @@ from typing import Any
 
 import mlflow
 import numpy as np
+import pandas as pd
 
 from attrail_explainers.assessment import assess_slice, chosen_checks
 from attrail_explainers.check import Check
@@ -21,9 +22,11 @@ from attrail_explainers.classifier import Classifier
 from attrail_explainers.errors import ConfigError, SliceError, UnknownNameError
 from attrail_explainers.explainer import Explainer, make_explainer
 from attrail_explainers.images import decode
-from attrail_explainers.slice import Slice
+from attrail_explainers.slice import Preprocessing, Slice, require_float_images
 from attrail_mlflow.registry import RegisteredVersion, Registry
 from attrail_mlflow.stated_preprocessing import preprocessing_from, stated_preprocessing
+from attrail_monitoring.expectations import validate_slice_table
+from attrail_monitoring.slice_table import label_indices, slice_table_of
 
 IMAGE = "image_path"
 KEYS = ("checks", "explainers", "preprocessing", "seed", "slice")
@@ -73,9 +76,10 @@ def read_evaluation(config: Mapping[str, Any], dataset: Any, model_id: str | Non
     if model_id is None:
         raise ConfigError("the model was not logged: give a URI such as models:/NAME/VERSION or models:/m-...")
     registry = Registry(mlflow.get_tracking_uri())
-    metadata = registry.mlmodel(f"models:/{model_id}").metadata
+    mlmodel = registry.mlmodel(f"models:/{model_id}")
     name = registry.client.get_logged_model(model_id).name
-    logged = LoggedModel(name or model_id, model_id, "", model_id, None, None, None, metadata)
+    said = (mlmodel.classes, mlmodel.input_shape, mlmodel.metadata, mlmodel.input_type)
+    logged = LoggedModel(name or model_id, model_id, "", model_id, None, *said)
     images = _images(config, dataset, logged)
     return Evaluation(
         classifier=registry.load(logged),
@@ -107,11 +111,21 @@ def _images(config: Mapping[str, Any], dataset: Any, logged: LoggedModel) -> Sli
         raise SliceError(f"the data must be a table with a column {IMAGE}")
     if dataset.labels_data is None:
         raise SliceError("the data has no labels: name their column as targets")
+    preprocessing = _preprocessing(config, logged)
+    name = str(config.get("slice", "evaluation"))
+    table = slice_table_of(name, Path("the data"), pd.DataFrame({"image": rows[IMAGE], "label": dataset.labels_data}))
+    labels = label_indices(table, logged.facts.get("classes") or (), logged.classes)
+    validate_slice_table(table, labels, logged.classes)
+    pixels = decode(table.pictures, preprocessing)
+    return Slice(name, pixels, labels.to_numpy(dtype=np.int64), tuple(table.rows["image"]), preprocessing)
+
+
+def _preprocessing(config: Mapping[str, Any], logged: LoggedModel) -> Preprocessing:
+    """The configuration's preprocessing, else the logged model's own."""
     given = config.get("preprocessing")
-    preprocessing = preprocessing_from(given) if given else stated_preprocessing(logged.facts)
-    if preprocessing is None:
+    where = "preprocessing in evaluator_config"
+    found = preprocessing_from(given, where, "correct it") if given else stated_preprocessing(logged)
+    if found is None:
         raise ConfigError(f"{logged.name} does not say how its images are preprocessed: give preprocessing")
-    paths = [str(path) for path in rows[IMAGE]]
-    labels = np.asarray(dataset.labels_data, dtype=np.int64)
-    pixels = decode([Path(path) for path in paths], preprocessing)
-    return Slice(str(config.get("slice", "evaluation")), pixels, labels, tuple(paths), preprocessing)
+    require_float_images(logged.label, logged.input_type)
+    return found

@@ -43,7 +43,7 @@ from attrail_monitoring.report.report import render_report
 from attrail_monitoring.rule_page import render_rule_page
 from attrail_monitoring.sequence import Sequence as AuditSequence
 from attrail_monitoring.settings import Settings
-from attrail_monitoring.slice_table import SliceTable
+from attrail_monitoring.slice_table import OWN, SliceTable
 
 SHOWN = 8
 LOADING = "allow_pickle"  # kept with the policy, but no part of what is judged, nor of its digest
@@ -129,8 +129,8 @@ def _write_json(path: Path, document: Mapping[str, Any]) -> None:
 
 def _write_slice(path: Path, table: SliceTable) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    rows = table.rows.drop(columns=["path", "mask_path"], errors="ignore")
-    for column, name in (("path", "sha256"), ("mask_path", "mask_sha256")):
-        if column in table.rows:
-            rows[name] = [hashlib.sha256(Path(each).read_bytes()).hexdigest() for each in table.rows[column]]
+    rows = table.rows.drop(columns=list(OWN), errors="ignore")
+    for name, pictures in (("sha256", table.pictures), ("mask_sha256", table.masks)):
+        if pictures is not None:
+            rows[name] = [hashlib.sha256(each.read_bytes()).hexdigest() for each in pictures]
     rows.to_csv(path)

@@ -32,13 +32,15 @@ class MLmodel:
     """What an MLmodel file says of a PyTorch model.
 
     ``data`` is the name of the folder that holds it, ``extra_files`` the names of files that were logged beside it;
-    ``classes`` and ``input_shape`` (C,H,W) come from the signature, None where it does not say; ``metadata`` is free.
+    ``classes``, ``input_shape`` (C,H,W) and ``input_type`` (float32, ...) come from the signature, None where it does
+    not say; ``metadata`` is free.
     """
 
     data: str
     extra_files: frozenset[str]
     classes: int | None
     input_shape: tuple[int, ...] | None
+    input_type: str | None
     metadata: Mapping[str, Any]
 
 
@@ -72,6 +74,7 @@ def read_mlmodel(folder: Path, what: str) -> MLmodel:
         extra_files=frozenset(_extra_files(flavors["pytorch"], what)),
         classes=_last_dimension(_tensor_shape(signature, "outputs")),
         input_shape=_image_shape(_tensor_shape(signature, "inputs")),
+        input_type=_tensor_type(signature, "inputs"),
         metadata=metadata if isinstance(metadata, dict) else {},
     )
 
@@ -163,14 +166,26 @@ def _extra_files(flavor: Mapping[str, Any], what: str) -> Iterator[str]:
 
 
 def _tensor_shape(signature: Any, side: str) -> tuple[int, ...] | None:
-    """The shape of the one tensor that a signature has on a side; MLflow keeps it as JSON in YAML."""
+    """The shape of the one tensor that a signature has on a side."""
+    shape = _tensor_spec(signature, side).get("shape")
+    return tuple(shape) if isinstance(shape, list) and all(type(each) is int for each in shape) else None
+
+
+def _tensor_type(signature: Any, side: str) -> str | None:
+    """NumPy's name of the numbers in it."""
+    found = _tensor_spec(signature, side).get("dtype")
+    return found if isinstance(found, str) else None
+
+
+def _tensor_spec(signature: Any, side: str) -> Mapping[str, Any]:
+    """What a signature says of the one tensor on a side, nothing where there are others; it is JSON in YAML."""
     text = signature.get(side) if isinstance(signature, dict) else None
     try:
         (only,) = json.loads(text if isinstance(text, str) else "[]")
-        shape = tuple(only["tensor-spec"]["shape"])
+        found = only["tensor-spec"]
     except (ValueError, TypeError, KeyError, RecursionError):
-        return None
-    return shape if all(type(each) is int for each in shape) else None
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def _last_dimension(shape: tuple[int, ...] | None) -> int | None:

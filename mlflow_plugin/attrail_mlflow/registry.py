@@ -50,8 +50,8 @@ class LoadedFiles:
 class RegisteredVersion:
     """A model version as the registry knows it, before its model is loaded.
 
-    ``classes`` and ``input_shape`` (C,H,W) come from the logged signature, None where it does not say; ``metadata`` is
-    the logged model's own, with what ``log_classifier`` writes under the key ``attrail``.
+    ``classes``, ``input_shape`` (C,H,W) and ``input_type`` (float32, ...) come from the logged signature, None where it
+    does not say; ``metadata`` is the logged model's own, with what ``log_classifier`` writes under the key ``attrail``.
     """
 
     name: str
@@ -62,6 +62,7 @@ class RegisteredVersion:
     classes: int | None
     input_shape: tuple[int, ...] | None
     metadata: Mapping[str, Any] = field(default_factory=dict)
+    input_type: str | None = None
 
     @property
     def label(self) -> str:
@@ -202,6 +203,7 @@ class Registry:
             classes=mlmodel.classes,
             input_shape=mlmodel.input_shape,
             metadata=mlmodel.metadata,
+            input_type=mlmodel.input_type,
         )
 
     def _registered(self, model_id: str) -> ModelVersion:

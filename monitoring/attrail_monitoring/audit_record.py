@@ -52,7 +52,8 @@ class SliceFacts:
     """A slice in an audit: accuracy of every model version by its label, predictions changed against the reference.
 
     ``outcomes`` names the images that not both versions decided rightly, by how they did, and ``preprocessing`` says
-    how files became the pixels of ``digest``.
+    how files became the pixels of ``digest``. ``cautions`` are sentences: what lay in the source and was not read, and
+    whose word the class indices are.
     """
 
     name: str
@@ -63,6 +64,7 @@ class SliceFacts:
     flipped: int
     outcomes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     preprocessing: Mapping[str, Any] = field(default_factory=dict)
+    cautions: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -1,17 +1,20 @@
 """Great Expectations suites: the slice table before any model is loaded, the maps after they are computed."""
 
+import os
 from collections.abc import Sequence
-from pathlib import Path
 
 import great_expectations.expectations as gxe
 import pandas as pd
 
 from attrail_explainers.attributions import Attributions
 from attrail_explainers.errors import ExplanationError, SliceError
-from attrail_monitoring.slice_table import SliceTable
+from attrail_explainers.picture_file import EmbeddedPicture, Picture
+from attrail_monitoring.slice_table import SliceTable, shown
 from attrail_monitoring.validation import Validation, validate
 
 __all__ = ["Validation", "validate_attributions", "validate_slice_table"]
+
+LONGEST = 1000  # characters of a path in a message
 
 
 def validate_slice_table(table: SliceTable, labels: pd.Series, classes: int | None) -> Validation:
@@ -24,7 +27,7 @@ def validate_slice_table(table: SliceTable, labels: pd.Series, classes: int | No
             "row": table.rows.index,
             "image": table.rows["image"].to_numpy(),
             "label": labels.to_numpy(),
-            "file_exists": [Path(path).is_file() for path in table.rows["path"]],
+            "file_exists": [_is_there(picture) for picture in table.pictures],
         }
     )
     highest = None if classes is None else classes - 1
@@ -88,16 +91,23 @@ def validate_attributions(maps: Sequence[Attributions]) -> Validation:
     return validation
 
 
+def _is_there(picture: Picture) -> bool:
+    """Whether a picture can be opened; a name that no file can have is none."""
+    return isinstance(picture, EmbeddedPicture) or os.path.isfile(picture)
+
+
 def _first_bad_row(table: SliceTable, rows: pd.DataFrame, classes: int | None) -> str:
     """The first failing row in words."""
     for number, image, label, exists in rows.itertuples(index=False):
         place = f"row {number} of {table.source}"
         if not exists:
-            return f"{place} names the image {image!r}, which does not exist at {table.rows.loc[number, 'path']}"
+            path = str(table.rows.loc[number, "path"])[:LONGEST]
+            return f"{place} names the image {shown(image)}, which does not exist at {path}"
         if label < 0 or (classes is not None and label >= classes):
             return f"{place} has the label {label}, the model knows {_known_labels(classes)}; correct the table"
     double = rows.loc[rows["image"].duplicated(), ["row", "image"]].iloc[0]
-    return f"row {double['row']} of {table.source} repeats the image {double['image']!r}; every image may appear once"
+    place = f"row {double['row']} of {table.source}"
+    return f"{place} repeats the image {shown(double['image'])}; every image may appear once"
 
 
 def _known_labels(classes: int | None) -> str:

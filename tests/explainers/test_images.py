@@ -1,7 +1,9 @@
 """Image files become what a model takes."""
 
 import io
+import os
 import struct
+import tempfile
 import zlib
 
 import numpy as np
@@ -9,11 +11,12 @@ import pytest
 import tifffile
 import timm
 import torch
-from PIL import Image
+from PIL import Image, ImageOps
 from torchvision.transforms import InterpolationMode, v2
 
 from attrail_explainers.errors import ConfigError, SliceError, UnknownNameError
 from attrail_explainers.images import decode, timm_preprocessing
+from attrail_explainers.picture_file import EmbeddedPicture, size_of, suffixes
 from attrail_explainers.slice import Preprocessing
 
 MEAN, STD = (0.4, 0.5, 0.6), (0.2, 0.25, 0.3)
@@ -353,3 +356,216 @@ def test_damaged_deep_files_are_named_or_decoded(photograph, tmp_path, form):
             refused.append(str(error))
     assert len(refused) > 10
     assert all(f"damaged.{form}" in reason for reason in refused)
+
+
+@pytest.fixture
+def oblong(photograph):
+    """No two of its turns and mirror images are alike, nor their sizes."""
+    return photograph.crop((0, 0, 48, 32))
+
+
+def turned(picture, path, orientation):
+    """The picture as it is, with a word about how it is to be seen; without loss where the format can."""
+    if path.stem == "deep":
+        deep = np.asarray(picture).astype(np.uint16) * 257
+        tifffile.imwrite(path, deep, photometric="rgb", extratags=[(274, "H", 1, orientation, True)])
+        return path
+    exif = Image.Exif()
+    exif[274] = orientation
+    options = {"tiffinfo": {274: orientation}} if path.suffix == ".tif" else {"exif": exif.tobytes()}
+    picture.save(path, **options, **({"lossless": True} if path.suffix == ".webp" else {"quality": 100}))
+    return path
+
+
+TURNED = ["turned.jpg", "turned.png", "turned.webp", "turned.avif", "turned.tif", "deep.tif"]
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("name", TURNED)
+def test_pictures_are_read_the_way_up_that_their_file_says(oblong, tmp_path, name, orientation):
+    path = turned(oblong, tmp_path / name, orientation)
+    turn = {
+        1: oblong,
+        2: oblong.transpose(Image.Transpose.FLIP_LEFT_RIGHT),
+        3: oblong.rotate(180),
+        4: oblong.transpose(Image.Transpose.FLIP_TOP_BOTTOM),
+        5: oblong.rotate(90, expand=True).transpose(Image.Transpose.FLIP_TOP_BOTTOM),
+        6: oblong.rotate(-90, expand=True),
+        7: oblong.rotate(-90, expand=True).transpose(Image.Transpose.FLIP_TOP_BOTTOM),
+        8: oblong.rotate(90, expand=True),
+    }[orientation]
+    width, height = turn.size
+    found = decode([path], Preprocessing((height, width), MEAN, STD))
+    near = 0.5 if path.suffix in {".jpg", ".avif"} else 1e-5
+    assert np.abs(found[0] - normalised(turn)).mean() < near * 0.6
+    assert size_of(path) == (height, width)
+    stored = decode([path], Preprocessing((32, 48), MEAN, STD, orientation="stored"))
+    assert np.abs(stored[0] - normalised(oblong)).mean() < near * 0.6
+    assert size_of(path, "stored") == (32, 48)
+
+
+def test_a_deep_png_is_turned_too(oblong, tmp_path):
+    """Pillow writes no deep colour, so the chunk is put into the file of 16 bits."""
+    exif = Image.Exif()
+    exif[274] = 6
+    data = exif.tobytes().removeprefix(b"Exif\0\0")
+    chunk = struct.pack(">I", len(data)) + b"eXIf" + data + struct.pack(">I", zlib.crc32(b"eXIf" + data))
+    png_of_16_bits(np.asarray(oblong).astype(np.uint16) * 257, path := tmp_path / "deep.png")
+    whole = path.read_bytes()
+    path.write_bytes(whole[:33] + chunk + whole[33:])
+    found = decode([path], Preprocessing((48, 32), MEAN, STD))
+    assert found[0] == pytest.approx(normalised(oblong.rotate(-90, expand=True)), abs=1e-5)
+
+
+def test_damaged_exif_is_refused_with_a_way_out(photograph, saved):
+    path = saved(photograph, exif=b"Exif\0\0no such block")
+    with pytest.raises(
+        SliceError, match=r'picture\.png cannot be read: its EXIF data are damaged .*orientation = "stor'
+    ):
+        decode([path], COLOUR)
+    decode([path], Preprocessing((64, 64), MEAN, STD, orientation="stored"))
+
+
+FOUR = Preprocessing((64, 64), (*MEAN, 0.5), (*STD, 0.5))
+
+
+@pytest.mark.parametrize("name", ["palette.png", "palette.gif", "colour.png"])
+def test_transparency_is_a_channel_however_it_is_written(photograph, saved, name):
+    kind = photograph.quantize(16) if name.startswith("palette") else photograph
+    one = 3 if name.startswith("palette") else photograph.getpixel((5, 5))
+    path = saved(kind, name, transparency=one)
+    with pytest.raises(SliceError, match=r"has 4 channels \(RGBA\), the model takes 3: flatten its alpha channel"):
+        decode([path], COLOUR)
+    clear = np.asarray(kind) == one if kind.mode == "P" else (np.asarray(kind) == one).all(axis=2)
+    alpha = decode([path], FOUR)[0, 3]
+    assert clear.any()
+    assert ((alpha < 0) == clear).all()
+
+
+@pytest.mark.parametrize("mode", ["L", "1"])
+def test_a_transparent_gray_is_a_channel(photograph, saved, mode):
+    path = saved(photograph.convert(mode), transparency=0)
+    for preprocessing in (COLOUR, GRAY):
+        with pytest.raises(SliceError, match=r"has 2 channels \(LA\).*flatten its alpha channel"):
+            decode([path], preprocessing)
+
+
+def test_a_transparent_colour_of_16_bits_is_refused(photograph, saved):
+    path = saved(Image.fromarray(deep_of(photograph)[..., 0]), transparency=5)
+    with pytest.raises(SliceError, match=r"one of its colours of 16 bits is transparent"):
+        decode([path], GRAY)
+
+
+@pytest.mark.parametrize("ending", ["gif", "webp", "png", "avif"])
+def test_animations_are_refused(photograph, saved, ending):
+    path = saved(
+        photograph,
+        f"moving.{ending}",
+        save_all=True,
+        append_images=[ImageOps.invert(photograph), ImageOps.mirror(photograph)],
+    )
+    with pytest.raises(SliceError, match=rf"moving\.{ending} cannot be read: it holds 3 frames, one picture is"):
+        decode([path], COLOUR)
+
+
+@pytest.mark.parametrize("pages", [2, 3])
+@pytest.mark.parametrize("channels", [1, 3, 4])
+@pytest.mark.parametrize("mode", ["L", "RGB"])
+def test_pages_are_refused_unless_each_is_a_channel(photograph, saved, pages, channels, mode):
+    page = photograph.convert(mode)
+    path = saved(page, "pages.tif", save_all=True, append_images=[page] * (pages - 1))
+    if (mode, pages) == ("L", channels):
+        assert decode([path], preprocessing_of(channels)).shape == (1, channels, 64, 64)
+        return
+    with pytest.raises(SliceError, match=rf"pages\.tif cannot be read: it holds {pages} pages, one picture"):
+        decode([path], preprocessing_of(channels))
+
+
+def test_reduced_copies_are_no_pages(photograph, tmp_path):
+    """A pyramid's; but a thumbnail in front is what Pillow would read."""
+    whole = np.asarray(photograph)
+    for name, levels in (
+        ("pyramid", [(whole, 0), (whole[::2, ::2], 1)]),
+        ("thumbnail", [(whole[::2, ::2], 1), (whole, 0)]),
+    ):
+        with tifffile.TiffWriter(tmp_path / f"{name}.tif") as file:
+            for pixels, kind in levels:
+                file.write(pixels, photometric="rgb", subfiletype=kind)
+    assert decode([tmp_path / "pyramid.tif"], COLOUR)[0] == pytest.approx(normalised(photograph), abs=1e-5)
+    with pytest.raises(SliceError, match=r"thumbnail\.tif cannot be read: its first page is a reduced copy"):
+        decode([tmp_path / "thumbnail.tif"], COLOUR)
+
+
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [
+        ({"photometric": "miniswhite"}, "its numbers are MINISWHITE"),
+        ({"photometric": "palette", "colormap": np.zeros((3, 65536), np.uint16)}, "its numbers are PALETTE"),
+    ],
+)
+def test_deep_numbers_that_are_no_brightness_are_refused(photograph, tmp_path, options, reason):
+    tifffile.imwrite(tmp_path / "deep.tif", deep_of(photograph)[..., 0], **options)
+    with pytest.raises(SliceError, match=reason):
+        decode([tmp_path / "deep.tif"], COLOUR)
+
+
+def test_a_fourth_sample_that_nobody_names_is_not_dropped(photograph, tmp_path):
+    four = np.concatenate([np.asarray(photograph)] * 2, axis=2)[..., :4]
+    tifffile.imwrite(tmp_path / "four.tif", four, photometric="rgb", extrasamples=["unspecified"])
+    with pytest.raises(SliceError, match=r"has 4 channels"):
+        decode([tmp_path / "four.tif"], COLOUR)
+
+
+@pytest.mark.parametrize("mode", ["YCbCr", "CMYK"])
+def test_other_colours_are_named(photograph, saved, mode):
+    with pytest.raises(SliceError, match=rf"channels \({mode}\), the model takes 3"):
+        decode([saved(photograph.convert(mode), "colours.tif")], COLOUR)
+
+
+def test_every_kind_of_file_that_folders_take_is_read(photograph, tmp_path):
+    """Those that Pillow can write; a file that ends early is refused."""
+    written = []
+    for suffix in sorted(suffixes()):
+        form = Image.registered_extensions().get(suffix)
+        if form not in Image.SAVE:
+            continue
+        stream = io.BytesIO()
+        for mode in ("RGB", "L", "P", "1"):
+            try:
+                photograph.convert(mode).save(stream, form)
+            except (OSError, ValueError):
+                continue
+            path = tmp_path / f"picture{suffix}"
+            path.write_bytes(stream.getvalue())
+            assert decode([path], COLOUR).shape == (1, 3, 64, 64)
+            path.write_bytes(stream.getvalue()[: len(stream.getvalue()) // 2])
+            with pytest.raises(SliceError, match=rf"picture\{suffix} cannot be read"):
+                decode([path], COLOUR)
+            written.append(suffix)
+            break
+    assert {".avif", ".jfif", ".jpg", ".png", ".tif", ".webp"} <= set(written)
+    assert not {".eps", ".pdf", ".h5", ".txt"} & suffixes()
+
+
+def test_a_pipe_is_no_picture(tmp_path):
+    """Opening one would wait for its other end."""
+    os.mkfifo(tmp_path / "pipe.png")
+    with pytest.raises(SliceError, match=r"pipe\.png cannot be read: it is no file"):
+        decode([tmp_path / "pipe.png"], COLOUR)
+
+
+def test_pictures_out_of_a_table_are_read_as_files_are(photograph, tmp_path):
+    deep = written(deep_of(photograph), tmp_path / "deep.tif")
+    np.save(tmp_path / "array.npy", np.asarray(photograph))
+    photograph.save(tmp_path / "plain.png")
+    paths = [tmp_path / "plain.png", deep, tmp_path / "array.npy"]
+    with tempfile.TemporaryFile() as file:
+        embedded = []
+        for row, path in enumerate(paths, start=1):
+            start, whole = file.tell(), path.read_bytes()
+            file.write(whole)
+            embedded.append(EmbeddedPicture(f"row {row} of table.parquet", file, start, len(whole)))
+        file.flush()
+        assert (decode(embedded, COLOUR) == decode(paths, COLOUR)).all()
+        with pytest.raises(SliceError, match=r"^image row 1 of table\.parquet has 3 channels \(RGB\), "):
+            decode(embedded, GRAY)

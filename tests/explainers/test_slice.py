@@ -5,12 +5,20 @@ import dataclasses
 import numpy as np
 import pytest
 
-from attrail_explainers.errors import SliceError
+from attrail_explainers.digest import digest_of, digest_of_arrays
+from attrail_explainers.errors import ConfigError, SliceError
 from attrail_explainers.slice import Preprocessing, Slice
 
 PREPROCESSING = Preprocessing((4, 4), (0.5,), (0.5,))
 SLICE = Slice("s", np.zeros((2, 1, 4, 4), np.float32), np.arange(2), ("a", "b"), PREPROCESSING)
-CHANGED = {"size": (4, 5), "mean": (0.4,), "std": (0.4,), "interpolation": "bicubic", "crop": 0.9}
+CHANGED = {
+    "size": (4, 5),
+    "mean": (0.4,),
+    "std": (0.4,),
+    "interpolation": "bicubic",
+    "crop": 0.9,
+    "orientation": "stored",
+}
 
 
 def one_pixel():
@@ -36,6 +44,32 @@ def test_digest_depends_on_what_the_model_sees(change):
 
 def test_every_field_of_preprocessing_was_tried():
     assert set(CHANGED) == {field.name for field in dataclasses.fields(Preprocessing)}
+
+
+def test_digests_of_slices_that_no_orientation_changes_are_those_of_before_it_was_a_key():
+    before = dataclasses.asdict(PREPROCESSING)
+    del before["orientation"]
+    arrays = digest_of_arrays([("images", SLICE.images), ("labels", SLICE.labels)])
+    assert SLICE.digest == digest_of({"arrays": arrays, "sample_ids": SLICE.sample_ids, "preprocessing": before})
+
+
+@pytest.mark.parametrize(
+    ("values", "reason"),
+    [
+        ({"size": (4,)}, "size must be height and width"),
+        ({"size": (4, "4")}, "size must be height and width"),
+        ({"std": (0.5, 0.5)}, "one number per channel"),
+        ({"mean": (), "std": ()}, "one number per channel"),
+        ({"mean": ("0.5",)}, "finite numbers"),
+        ({"mean": (float("nan"),)}, "finite numbers"),
+        ({"std": (0.0,)}, "above 0"),
+        ({"crop": 1.5}, "crop in 0..1"),
+        ({"orientation": "upright"}, "orientation must be one of exif, stored, got 'upright'"),
+    ],
+)
+def test_preprocessing_that_is_none_is_refused(values, reason):
+    with pytest.raises(ConfigError, match=reason):
+        dataclasses.replace(PREPROCESSING, **values)
 
 
 def test_the_name_is_not_part_of_the_digest():

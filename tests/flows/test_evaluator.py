@@ -56,6 +56,7 @@ def test_the_same_evaluation_gives_the_same_numbers(workplace, table: pd.DataFra
         (CONFIG | {"explainers": [{}]}, "has no name"),
         (CONFIG | {"checks": ["luck"]}, "unknown check 'luck'"),
         (CONFIG | {"preprocessing": {"width": 3}}, "preprocessing takes size, mean, std"),
+        (CONFIG | {"preprocessing": {"size": [64, 64]}}, "preprocessing in evaluator_config lacks the key 'mean'"),
     ],
 )
 def test_what_is_wrong_is_said_in_a_sentence(config: dict[str, Any], said: str, workplace, table) -> None:
@@ -66,6 +67,28 @@ def test_what_is_wrong_is_said_in_a_sentence(config: dict[str, Any], said: str, 
 def test_a_table_without_images_is_refused(workplace, table: pd.DataFrame) -> None:
     with pytest.raises(MlflowException, match="column image_path"):
         evaluate(workplace, table.rename(columns={"image_path": "image"}), CONFIG)
+
+
+@pytest.mark.parametrize(
+    ("row", "said"),
+    [
+        ({"label": 10}, "row 3 of the data has the label 10, the model knows 0..9"),
+        ({"label": 1.5}, r"row 3 of the data has the label '1\.5', which is no class"),
+        ({"image_path": "nowhere.png"}, r"row 3 of the data names the image 'nowhere\.png', which does not exist"),
+        ({"image_path": {"bytes": b"x"}}, "row 3 of the data has dict as its image, expected text"),
+    ],
+)
+def test_rows_of_the_data_are_held_against_what_a_slice_needs(row: dict[str, Any], said: str, workplace, table) -> None:
+    rows = table.astype("object")
+    for column, value in row.items():
+        rows.at[2, column] = value
+    with pytest.raises(MlflowException, match=said):
+        evaluate(workplace, rows, CONFIG)
+
+
+def test_labels_may_be_written_as_floats(workplace, table: pd.DataFrame) -> None:
+    found = evaluate(workplace, table.astype({"label": "float64"}), CONFIG)
+    assert found.metrics == evaluate(workplace, table, CONFIG).metrics
 
 
 def test_it_is_registered_and_takes_no_other_models() -> None:
