@@ -86,7 +86,7 @@ def crowd_in_turn(shops: list[Workshop], rounds: int) -> dict[str, dict[str, lis
     versions = {kind: _versions(shop) for kind, shop in zip(("gated", "plain"), shops, strict=True)}
     changes: dict[str, Callable[[Workshop, ModelIdentity, int], Answer]] = {
         "stage": lambda w, model, turn: w.stage(model, ("Staging", "Archived")[turn % 2]),
-        "alias": lambda w, model, turn: w.promote(model, f"blue{turn % 2}"),
+        "alias": lambda w, model, turn: w.promote(model, f"blue-{model.version}"),
         "tag": lambda w, model, turn: w.tag(model, str(turn), "team"),
     }
     times: dict[str, dict[str, list[float]]] = {name: {"gated": [], "plain": []} for name in changes}
