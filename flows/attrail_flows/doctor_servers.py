@@ -47,6 +47,9 @@ def gate(address: str | None, login: tuple[str, str] | None = None) -> Iterator[
     if answer.status_code == httpx.codes.OK and _json(answer).get("gate") == "on":
         policy = _json(answer)["policy"]
         yield ok(f"the gate is on: {', '.join(policy['aliases'])}, policy {_json(answer)['policy_digest']}")
+    elif str(_json(answer).get("gate", "")).startswith("refusing"):
+        do = "restart the whole server, so that every worker reads the same policy"
+        yield wrong(f"a worker of {without_password(address)} has another policy than the one in force", do)
     elif answer.status_code == httpx.codes.NOT_FOUND:
         do = "start it with --registry-store-uri attrail+... and --app-name attrail, which says so"
         yield wrong(f"{without_password(address)} does not say that its registry is gated", do)

@@ -13,12 +13,13 @@ from typing import Any
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 
-from attrail_explainers.errors import ConfigError, EvidenceError, GateRefusal, RegistryError
+from attrail_explainers.errors import ConfigError, EvidenceError, GateRefusal
 from attrail_mlflow.evidence_tags import STATEMENT, WAIVER
 from attrail_mlflow.fetching import fetch_model
 from attrail_mlflow.folder_digest import digest_folder
 from attrail_mlflow.gate import Case, Decision, decide
 from attrail_mlflow.gate_policy import GatePolicy
+from attrail_mlflow.mlflow_errors import registry_error
 from attrail_mlflow.predicate import ModelIdentity
 from attrail_mlflow.registry import PERMANENT, URI, URIS, Registry
 from attrail_mlflow.registry_view import UNREADABLE
@@ -82,21 +83,21 @@ class Candidate:
             facts: dict[str, Any] = getattr(error, "json", {}).get("attrail", {})
             if error.error_code == REFUSED and facts:
                 raise GateRefusal(error.message.removeprefix(f"{REFUSED}: "), ", ".join(facts["reasons"])) from error
-            raise RegistryError(f"{self.label} could not be promoted: {error}") from error
+            raise self.registry.failure(f"{self.label} could not be promoted", error) from error
 
     def carry(self, tag: str, envelope: bytes) -> None:
         """Let the version carry a signed statement; RegistryError when the server refuses."""
         try:
             self.registry.client.set_model_version_tag(self.version.name, self.version.version, tag, envelope.decode())
         except MlflowException as error:
-            raise RegistryError(f"the tag {tag} of {self.label} could not be set: {error}") from error
+            raise self.registry.failure(f"the tag {tag} of {self.label} could not be set", error) from error
 
     def _holder(self, alias: str) -> ModelVersion | None:
         try:
             return self.registry.client.get_model_version_by_alias(self.version.name, alias)
         except MlflowException as error:
-            if error.error_code not in {"RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"}:
-                raise RegistryError(f"who is {alias} cannot be looked up: {error}") from error
+            if error.error_code not in PERMANENT:
+                raise self.registry.failure(f"who is {alias} cannot be looked up", error) from error
             return None
 
     def _as_served(self, holder: ModelVersion) -> ModelIdentity:
@@ -112,10 +113,11 @@ class Candidate:
         with tempfile.TemporaryDirectory(prefix="attrail-") as scratch:
             try:
                 return digest_folder(fetch_model(uri, Path(scratch)))
-            except (MlflowException, OSError) as error:
-                if getattr(error, "error_code", "") in PERMANENT:
-                    raise EvidenceError(f"the files of {uri} are gone: {error}") from error
-                raise RegistryError(f"the files of {uri} cannot be fetched: {error}") from error
+            except MlflowException as error:
+                failed = self.registry.failure(f"the files of {uri} cannot be fetched", error)
+                raise (EvidenceError(str(failed)) if error.error_code in PERMANENT else failed) from error
+            except OSError as error:
+                raise registry_error(f"the files of {uri} cannot be fetched", error) from error
 
 
 def _identity(version: ModelVersion, artifact_digest: str) -> ModelIdentity:

@@ -119,7 +119,7 @@ class Registry:
             found = self.client.get_model_version(name, number)
         except MlflowException as error:
             if error.error_code not in PERMANENT:
-                raise self._error(f"version {reference!r} of model {name!r} cannot be looked up", error) from error
+                raise self.failure(f"version {reference!r} of model {name!r} cannot be looked up", error) from error
             raise RegistryError(f"model {name!r} has no version {reference!r}{self._known(name, alias)}") from error
         if not uri:
             self._warn_of_alias(name, number)
@@ -236,13 +236,14 @@ class Registry:
         try:
             yield
         except MlflowException as error:
-            raise self._error(what, error) from error
+            raise self.failure(what, error) from error
         except EvidenceError as error:
             raise RegistryError(f"{what}: {error}") from error
         except OSError as error:
             raise registry_error(what, error) from error
 
-    def _error(self, what: str, error: MlflowException) -> RegistryError:
+    def failure(self, what: str, error: MlflowException) -> RegistryError:
+        """What went wrong, in one sentence that says which server said what; transient when it may pass."""
         return RegistryError(f"{what} (MLflow at {self.shown} says: {reason(error)})", transient=may_pass(error))
 
 

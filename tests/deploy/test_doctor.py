@@ -143,6 +143,9 @@ def test_a_gate_that_is_off(serve: Serve) -> None:
     assert "the gate is on" in only(doctor_servers.gate(serve({"/attrail/health": json.dumps(GATE)}))).what
     assert levels(doctor_servers.gate(serve({"/version": "3"}))) == [Level.WRONG]
     assert levels(doctor_servers.gate(serve({"/attrail/health": "{}"}, status=500))) == [Level.WRONG]
+    refusing = json.dumps({"gate": "refusing: this process has another policy than the one in force"})
+    found = only(doctor_servers.gate(serve({"/attrail/health": refusing}, status=503)))
+    assert (found.level, "has another policy than the one in force" in found.what) == (Level.WRONG, True)
 
 
 @pytest.fixture

@@ -2,14 +2,17 @@
 
 import shutil
 from collections.abc import Callable, Iterator
+from functools import partial
 
 import mlflow
 import pytest
 from click.testing import CliRunner, Result
-from workshop import Workshop
+from workshop import API, Workshop
 
+from attrail_explainers.errors import RegistryError
 from attrail_flows.gate_commands import gate, reconcile, waive
 from attrail_mlflow.gate_policy import read_gate_policy
+from attrail_mlflow.promotion import Candidate
 from attrail_mlflow.reconciliation import held_roles
 from attrail_mlflow.registry import Registry
 
@@ -58,6 +61,41 @@ def test_a_refusal_has_the_audits_exit_status(
     assert done.output.startswith("REFUSED   ")
     assert done.output.count(f"[{reason}]") == 1
     assert f"{model.label} may not become champion: the verdict is {verdict}" in done.output
+
+
+@pytest.mark.parametrize("policy", [True, False], ids=["looked at here", "refused by the server"])
+@pytest.mark.parametrize("gone", [True, False], ids=["removed", "swapped"])
+def test_a_champion_whose_files_changed_is_named_with_the_way_out(
+    gone: bool, policy: bool, run: Run, workshop: Workshop
+) -> None:
+    champion = workshop.champion()
+    model = workshop.successor(champion)
+    shutil.rmtree(workshop.files(champion))
+    if not gone:
+        workshop.upload(f"{champion.source}/MLmodel", b"flavors: {}\n")
+    done = run(gate, f"models:/{model.label}", **({} if policy else {"ATTRAIL_GATE_POLICY": ""}))
+    assert done.exit_code == 3, done.output
+    assert (
+        f"{model.label} may not become champion: the files of {champion.label}, which is champion, are not those that "
+        "the candidate was compared with: restore them and audit again, or ask for a waiver [stale-reference]"
+    ) in done.output
+    assert "evidence  " not in done.output
+    assert workshop.holder(model.name) == champion.version
+
+
+def test_what_mlflow_refuses_is_one_sentence(workshop: Workshop) -> None:
+    model = workshop.successor(workshop.champion())
+    candidate = Candidate.find(Registry(workshop.address), f"models:/{model.label}")
+    body = {"name": model.name, "version": model.version}
+    assert workshop.send("DELETE", f"{API}/model-versions/delete", body).status == 200
+    for step in (partial(candidate.promote, "champion"), partial(candidate.carry, "attrail.waiver", b"{}")):
+        with pytest.raises(RegistryError, match=r"be set|be promoted") as raised:
+            step()
+        said = str(raised.value)
+        assert f"(MLflow at {workshop.address} says: " in said
+        assert f"Model Version (name={model.name}, version={model.version}) not found" in said
+        assert "\n" not in said
+        assert not raised.value.transient
 
 
 def test_what_only_the_server_knows_is_the_servers_to_refuse(run: Run, workshop: Workshop) -> None:
