@@ -80,9 +80,3 @@ def make_check(name: str, parameters: Mapping[str, Any] | None = None) -> Check:
 def name_of_check(check: Check) -> str:
     """The name under which a check is found."""
     return type(check).__module__.rpartition(".")[2]
-
-
-def require_count(name: str, value: object, least: int) -> None:
-    """ConfigError unless a parameter is a whole number of at least ``least``."""
-    if isinstance(value, bool) or not isinstance(value, int) or value < least:
-        raise ConfigError(f"{name} must be a whole number of at least {least}, not {value!r}")

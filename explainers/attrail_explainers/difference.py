@@ -11,6 +11,8 @@ from attrail_explainers.classifier import Classifier
 from attrail_explainers.emulator import Emulator
 from attrail_explainers.errors import IncomparableError, SliceError
 from attrail_explainers.evaluations import Evaluations, Perturbation, evaluate_together
+from attrail_explainers.explanation import class_indices
+from attrail_explainers.parameters import require_whole
 from attrail_explainers.segmentation import Segmentation
 from attrail_explainers.working_copy import WorkingCopy
 
@@ -50,7 +52,8 @@ def explain_difference(
     names = tuple(str(name) for name in (range(len(images)) if sample_ids is None else sample_ids))
     if not len(images) == len(targets) == len(names):
         raise SliceError(f"{len(images)} images need as many targets and sample ids, got {len(targets)}, {len(names)}")
-    models = _models(first, second, images, np.asarray(targets))
+    require_whole("seed", seed, 0)
+    models = _models(first, second, images, class_indices(targets))
     shape = (len(images), *images.shape[2:])
     values, deviations = (np.full(shape, np.nan, dtype=np.float32) for _ in range(2))
     spent = np.zeros(len(images), dtype=np.int64)

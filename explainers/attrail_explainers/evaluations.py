@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 import torch
@@ -12,12 +12,14 @@ from numpy.typing import NDArray
 from attrail_explainers.coalitions import Coalitions, draw_coalitions
 from attrail_explainers.digest import seed_of
 from attrail_explainers.emulator import Emulator
-from attrail_explainers.errors import ConfigError, ExplanationError
+from attrail_explainers.errors import ExplanationError
 from attrail_explainers.mosaic import Mosaic
+from attrail_explainers.parameters import require_choice, require_number, require_whole
 from attrail_explainers.segmentation import Segmentation, segment_diagnostics
 from attrail_explainers.working_copy import WorkingCopy
 
 Baseline = Literal["blur", "mean", "zero"]
+BASELINES: tuple[Baseline, ...] = get_args(Baseline)
 
 
 Precision = Literal["float32", "bfloat16"]
@@ -42,14 +44,11 @@ class Perturbation:
     precision: Precision = "float32"
 
     def __post_init__(self) -> None:
-        if self.baseline not in ("blur", "mean", "zero"):
-            raise ConfigError(f"baseline must be blur, mean or zero, not {self.baseline!r}")
-        if not isinstance(self.evaluations, int) or self.evaluations < 4:
-            raise ConfigError(f"evaluations must be a whole number of at least 4, not {self.evaluations!r}")
-        if self.tolerance is not None and not (isinstance(self.tolerance, int | float) and 0 < self.tolerance < 1):
-            raise ConfigError(f"tolerance must be a share above 0 and below 1, not {self.tolerance!r}")
-        if self.precision not in ("float32", "bfloat16"):
-            raise ConfigError(f"precision must be float32 or bfloat16, not {self.precision!r}")
+        require_choice("baseline", self.baseline, BASELINES)
+        require_whole("evaluations", self.evaluations, 4)
+        if self.tolerance is not None:
+            require_number("tolerance", self.tolerance, "be a share above 0 and below 1", lambda share: 0 < share < 1)
+        require_choice("precision", self.precision, get_args(Precision))
 
 
 @dataclass(frozen=True)

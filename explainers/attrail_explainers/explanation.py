@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 
 from attrail_explainers.attributions import Attributions
 from attrail_explainers.classifier import Classifier
-from attrail_explainers.errors import ExplanationError, SliceError
+from attrail_explainers.errors import ConfigError, ExplanationError, SliceError
 from attrail_explainers.explainer import Explainer, Maps, Need, make_explainer, name_of
 from attrail_explainers.layers import target_layer
+from attrail_explainers.parameters import require_whole
 from attrail_explainers.slice import Slice
 from attrail_explainers.subject import Examples, Subject
 from attrail_explainers.working_copy import WorkingCopy
@@ -41,12 +42,20 @@ def explain(
     UnknownNameError, ConfigError, UnsupportedModelError or ExplanationError.
     """
     pixels = np.asarray(torch.as_tensor(images).detach().cpu().numpy(), dtype=np.float32)
-    labels = np.asarray(torch.as_tensor(targets).detach().cpu().numpy(), dtype=np.int64)
+    labels = class_indices(targets)
     names = tuple(str(name) for name in (range(len(pixels)) if sample_ids is None else sample_ids))
     subjects = Slice("images", pixels, labels, names)
     method = make_explainer(explainer, parameters)
     (found,) = explain_slice(Classifier(type(module).__name__, "", module), subjects, [method], labels, seed)
     return found
+
+
+def class_indices(targets: torch.Tensor | NDArray[np.int64] | Sequence[int]) -> NDArray[np.int64]:
+    """Targets (N,) as an array; ConfigError unless they are whole numbers: 1.7 is no class."""
+    found = np.asarray(torch.as_tensor(targets).detach().cpu().numpy())
+    if found.size and found.dtype.kind not in "iu":
+        raise ConfigError(f"targets must be class indices, which are whole numbers, not {found.flat[0]}")
+    return found.astype(np.int64)
 
 
 def explain_slice(
@@ -81,6 +90,7 @@ def explain_part(
     """
     if len(part) == 0:
         raise SliceError(f"slice {part.name!r} is empty: there is nothing to explain")
+    require_whole("seed", seed, 0)
     with torch.inference_mode(False):  # the caller's own inference mode would leave no gradients to explain with
         return _explained(classifier, part, explainers, targets, seed, progress)
 

@@ -2,9 +2,9 @@
 
 from dataclasses import dataclass
 
-from attrail_explainers.errors import ConfigError
-from attrail_explainers.evaluations import Baseline
-from attrail_explainers.games import Game, games_of, require_baseline
+from attrail_explainers.evaluations import BASELINES, Baseline
+from attrail_explainers.games import Game, games_of
+from attrail_explainers.parameters import require_choice, require_whole
 from attrail_explainers.segmentation import Segmentation
 from attrail_explainers.subject import Subject
 
@@ -20,9 +20,8 @@ class GameMethod:
 
     def __post_init__(self) -> None:
         Segmentation(self.segments, self.compactness)
-        require_baseline(self.baseline)
-        if not isinstance(self.evaluations, int) or self.evaluations < 4:
-            raise ConfigError(f"evaluations must be a whole number of at least 4, not {self.evaluations!r}")
+        require_choice("baseline", self.baseline, BASELINES)
+        require_whole("evaluations", self.evaluations, 4)
 
     def games(self, subject: Subject) -> list[Game]:
         """The game of each image."""

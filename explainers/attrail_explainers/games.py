@@ -3,13 +3,13 @@
 from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TypeVar, get_args
+from typing import TypeVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from attrail_explainers.errors import ConfigError, ExplanationError
+from attrail_explainers.errors import ExplanationError
 from attrail_explainers.evaluations import Baseline, baseline_of, target_log_odds
 from attrail_explainers.mosaic import Mosaic
 from attrail_explainers.segmentation import Segmentation, is_grid, segment_diagnostics
@@ -139,12 +139,6 @@ def worth_of(subject: Subject) -> Callable[[torch.Tensor, torch.Tensor], torch.T
         return found.to(images.device)
 
     return worth
-
-
-def require_baseline(baseline: str) -> None:
-    """ConfigError unless ``baseline`` is a kind of baseline."""
-    if baseline not in get_args(Baseline):
-        raise ConfigError(f"baseline must be {', '.join(get_args(Baseline))}, not {baseline!r}")
 
 
 def superpixel_diagnostics(games: Sequence[Game]) -> dict[str, NDArray[np.float64]]:

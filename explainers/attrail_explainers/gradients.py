@@ -1,13 +1,12 @@
 """What the gradient family shares: gradients of the target's logit, and maps made from pixel values."""
 
 from collections.abc import Callable, Mapping
-from typing import get_args
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from attrail_explainers.errors import ConfigError, UnsupportedModelError
+from attrail_explainers.errors import UnsupportedModelError
 from attrail_explainers.evaluations import Baseline, baseline_of
 from attrail_explainers.explainer import Maps
 from attrail_explainers.working_copy import WorkingCopy
@@ -73,21 +72,3 @@ def completeness_residual(
 def plain(values: torch.Tensor) -> NDArray[np.float64]:
     """A tensor's numbers in double precision."""
     return np.asarray(values.detach().double().cpu().numpy())
-
-
-def require_whole(name: str, value: object, least: int) -> None:
-    """ConfigError unless a parameter is a whole number of at least ``least``."""
-    if not isinstance(value, int) or value < least:
-        raise ConfigError(f"{name} must be a whole number of at least {least}, not {value!r}")
-
-
-def require_positive(name: str, value: object) -> None:
-    """ConfigError unless a parameter is a finite number above 0."""
-    if not isinstance(value, int | float) or not 0 < value < float("inf"):
-        raise ConfigError(f"{name} must be a number above 0, not {value!r}")
-
-
-def require_baseline(value: object) -> None:
-    """ConfigError unless a parameter names a baseline."""
-    if value not in get_args(Baseline):
-        raise ConfigError(f"baseline must be {', '.join(get_args(Baseline))}, not {value!r}")

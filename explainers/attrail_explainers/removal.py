@@ -8,10 +8,11 @@ from numpy.typing import NDArray
 from scipy.special import expit
 
 from attrail_explainers.case import Case, Example, on_grid
-from attrail_explainers.check import Finding, require_count
+from attrail_explainers.check import Finding
 from attrail_explainers.digest import seed_of
-from attrail_explainers.errors import ConfigError, ExplanationError
-from attrail_explainers.evaluations import Baseline, baseline_of, target_log_odds
+from attrail_explainers.errors import ExplanationError
+from attrail_explainers.evaluations import BASELINES, Baseline, baseline_of, target_log_odds
+from attrail_explainers.parameters import require_choice, require_whole
 from attrail_explainers.working_copy import WorkingCopy
 
 CHANCE_GRID = (7, 7)  # cells of the random map; random single pixels would be noise that no explainer shows
@@ -19,16 +20,10 @@ CHANCE_GRID = (7, 7)  # cells of the random map; random single pixels would be n
 Direction = Literal["remove", "insert"]
 
 
-def require_baseline(baseline: object) -> None:
-    """ConfigError unless ``baseline`` is one that ``evaluations.baseline_of`` knows."""
-    if baseline not in ("blur", "mean", "zero"):
-        raise ConfigError(f"baseline must be blur, mean or zero, not {baseline!r}")
-
-
 def require_curve(steps: object, baseline: object) -> None:
     """ConfigError unless a curve can be drawn with these parameters."""
-    require_count("steps", steps, 1)
-    require_baseline(baseline)
+    require_whole("steps", steps, 1)
+    require_choice("baseline", baseline, BASELINES)
 
 
 def kept_log_odds(

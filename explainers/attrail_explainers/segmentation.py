@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from skimage.segmentation import slic
 
-from attrail_explainers.errors import ConfigError
+from attrail_explainers.parameters import require_positive, require_whole
 
 
 @dataclass(frozen=True)
@@ -24,10 +24,8 @@ class Segmentation:
     compactness: float = 10.0
 
     def __post_init__(self) -> None:
-        if not isinstance(self.segments, int) or self.segments < 1:
-            raise ConfigError(f"segments must be a whole number of at least 1, not {self.segments!r}")
-        if not isinstance(self.compactness, int | float) or not self.compactness > 0:
-            raise ConfigError(f"compactness must be a number above 0, not {self.compactness!r}")
+        require_whole("segments", self.segments, 1)
+        require_positive("compactness", self.compactness)
 
     def segment(self, image: NDArray[np.float32]) -> NDArray[np.int64]:
         """Segment labels (H,W), 0..S-1 without gaps, of an image (C,H,W) on any scale."""

@@ -4,7 +4,7 @@ import tomllib
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PositiveInt, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from attrail_explainers.errors import ConfigError, UnknownNameError
 from attrail_explainers.explainer import Explainer, make_explainer
@@ -17,6 +17,9 @@ from attrail_monitoring.statistic import statistic_names
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]+$", max_length=60)]
 Version = Annotated[str, BeforeValidator(lambda given: str(given) if type(given) is int else given)]  # 7 as "7"
 Change = Literal["same-function", "retrain", "refresh", "fine-tune", "architecture"]
+Whole = Annotated[int, Field(strict=True, gt=0)]  # true is no number, and "16" and 16.0 are no whole ones
+Number = Annotated[float, Field(strict=True, allow_inf_nan=False)]
+Flag = Annotated[bool, Field(strict=True)]  # 1 and "yes" are neither true nor false
 EXPLAINERS = ("gradcam", "shap", "lime")
 
 
@@ -45,7 +48,7 @@ class SliceSection(Section):
     name: Name
     source: Path
     where: str | None = None
-    limit: PositiveInt | None = None
+    limit: Whole | None = None
 
 
 class PreprocessingSection(Section):
@@ -54,11 +57,11 @@ class PreprocessingSection(Section):
     ``orientation`` "exif" turns images and masks upright as their files say, "stored" does not.
     """
 
-    size: tuple[PositiveInt, PositiveInt]
-    mean: tuple[float, ...]
-    std: tuple[Annotated[float, Field(gt=0)], ...]
+    size: tuple[Whole, Whole]
+    mean: tuple[Number, ...]
+    std: tuple[Annotated[Number, Field(gt=0)], ...]
     interpolation: str = "bilinear"
-    crop: Annotated[float, Field(gt=0, le=1)] = 1.0
+    crop: Annotated[Number, Field(gt=0, le=1)] = 1.0
     orientation: Orientation = "exif"
 
     def value(self) -> Preprocessing:
@@ -81,23 +84,23 @@ class ExplainerSection(Section):
 class PolicySection(Section):
     """What counts as drift; see ``attrail_monitoring.policy.Policy`` and ``measurement.Settings`` for the keys."""
 
-    alpha: float = 0.05
-    strict: float = 0.1
-    class_share: float = 0.2
-    together_share: float = 0.4
-    moved_share: float = 0.4
-    moved_margin: float = 0.05
-    margins: dict[str, float] = Field(default_factory=lambda: dict(Policy().margins))
-    undefined_limit: float = 0.05
-    fewest_images: PositiveInt = 16
-    repeat_limit: float = 0.1
+    alpha: Number = 0.05
+    strict: Number = 0.1
+    class_share: Number = 0.2
+    together_share: Number = 0.4
+    moved_share: Number = 0.4
+    moved_margin: Number = 0.05
+    margins: dict[str, Number] = Field(default_factory=lambda: dict(Policy().margins))
+    undefined_limit: Number = 0.05
+    fewest_images: Whole = 16
+    repeat_limit: Number = 0.1
     targets: Literal["label", "reference"] = "label"
-    grid: PositiveInt = 14
-    resamples: PositiveInt = 2000
-    confidence: Annotated[float, Field(gt=0, lt=1)] = 0.95
-    seed: int = 0
-    class_images: PositiveInt = 10
-    allow_pickle: bool = False
+    grid: Whole = 14
+    resamples: Whole = 2000
+    confidence: Annotated[Number, Field(gt=0, lt=1)] = 0.95
+    seed: Annotated[int, Field(strict=True, ge=0)] = 0
+    class_images: Whole = 10
+    allow_pickle: Flag = False
 
     def value(self) -> Policy:
         measuring = set(Settings.__dataclass_fields__)
@@ -116,10 +119,10 @@ class RunSection(Section):
     """
 
     runner: Literal["auto", "threads", "processes", "ray", "dask"] = "threads"
-    workers: PositiveInt | None = None
+    workers: Whole | None = None
     address: str | None = None
-    fresh: bool = False
-    gpus: Annotated[float, Field(ge=0)] = 0.0
+    fresh: Flag = False
+    gpus: Annotated[Number, Field(ge=0)] = 0.0
 
 
 class SequenceSection(Section):

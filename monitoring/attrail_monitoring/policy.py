@@ -7,6 +7,7 @@ from typing import Literal
 
 from attrail_explainers.digest import digest_of
 from attrail_explainers.errors import ConfigError, UnknownNameError
+from attrail_explainers.parameters import require_choice, require_number, require_share, require_whole
 from attrail_monitoring.agreement import Agreement, agreements_of, groups_of
 from attrail_monitoring.floor import FEWEST
 from attrail_monitoring.instrument import Instrument
@@ -53,20 +54,16 @@ class Policy:
 
     def __post_init__(self) -> None:
         for name in ("alpha", "strict", "class_share", "together_share", "moved_share"):
-            if not 0 < getattr(self, name) < 1:
-                raise ConfigError(f"policy: {name} must lie between 0 and 1, got {getattr(self, name)}")
+            require_share(f"policy: {name}", getattr(self, name))
         if self.together_share + self.moved_share >= 1:
             given = f"{self.together_share} + {self.moved_share}"
             raise ConfigError(f"policy: together_share and moved_share must leave some of alpha, got {given}")
         for name in ("moved_margin", "undefined_limit", "repeat_limit"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ConfigError(f"policy: {name} must lie in 0..1, got {getattr(self, name)}")
+            require_number(f"policy: {name}", getattr(self, name), "lie in 0..1", lambda share: 0 <= share <= 1)
+        require_whole("policy: fewest_images", self.fewest_images, 1)
+        require_choice("policy: targets", self.targets, ("label", "reference"))
         for statistic, margin in self.margins.items():
-            if statistic not in statistic_names():
-                raise UnknownNameError.of("statistic in policy margins", statistic, statistic_names())
-            ceiling = make_statistic(statistic).upper
-            if not 0 <= margin <= ceiling:
-                raise ConfigError(f"policy: the margin of {statistic} must lie in 0..{ceiling:g}, got {margin}")
+            _require_margin(statistic, margin)
 
     @property
     def digest(self) -> str:
@@ -300,3 +297,11 @@ def _needed(measured: Measurement, limit: float) -> str:
     if gap <= 0.05 * reach:
         return "the distance lies on it, more images alone will not decide"
     return f"about {math.ceil(measured.n * (reach / gap) ** 2)} images would decide"
+
+
+def _require_margin(statistic: str, margin: object) -> None:
+    if statistic not in statistic_names():
+        raise UnknownNameError.of("statistic in policy margins", statistic, statistic_names())
+    most = make_statistic(statistic).upper
+    wanted = f"lie in 0..{most:g}"
+    require_number(f"policy: the margin of {statistic}", margin, wanted, lambda distance: 0 <= distance <= most)

@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from attrail_explainers.parameters import require_share, require_whole
+
 
 @dataclass(frozen=True)
 class Settings:
@@ -15,3 +17,8 @@ class Settings:
     confidence: float = 0.95
     seed: int = 0
     class_images: int = 10
+
+    def __post_init__(self) -> None:
+        for name, least in (("grid", 1), ("resamples", 1), ("seed", 0), ("class_images", 1)):
+            require_whole(f"policy: {name}", getattr(self, name), least)
+        require_share("policy: confidence", self.confidence)

@@ -158,7 +158,7 @@ def test_unknown_and_impossible_parameters_are_named(name):
     with pytest.raises(ConfigError, match=rf"{name}.*'sharpness'.*takes {', '.join(field.name for field in fields)}"):
         make_check(name, {"sharpness": 1})
     for field in fields:
-        for value in ("8", float("nan"), 0, None):
+        for value in ("8", float("nan"), float("inf"), 0, -1, True, None, *([8.0] if field.type is int else [])):
             with pytest.raises(ConfigError, match=field.name):
                 make_check(name, {field.name: value})
 

@@ -1,6 +1,7 @@
 """What every explainer promises; every file of ``methods/`` is held to it without being asked."""
 
 import dataclasses
+import re
 from concurrent.futures import ThreadPoolExecutor
 from threading import Barrier
 
@@ -8,7 +9,9 @@ import numpy as np
 import pytest
 import torch
 
+from attrail_explainers.assessment import assess
 from attrail_explainers.classifier import Classifier
+from attrail_explainers.difference import explain_difference
 from attrail_explainers.digest import digest_of_arrays
 from attrail_explainers.errors import ConfigError, UnknownNameError
 from attrail_explainers.explainer import Need, Trait, explainer_class, explainer_names, make_explainer
@@ -213,12 +216,30 @@ def test_unknown_parameter_is_named(name):
 
 @every_explainer
 def test_impossible_parameters_are_refused_before_any_model_is_called(name):
-    """Whatever number a parameter takes, text and NaN are none, and the message names the parameter."""
+    """Whatever number a parameter takes, text, NaN and True are none, and the message names the parameter."""
     for field in dataclasses.fields(explainer_class(name)):
-        if isinstance(field.default, int | float):
-            for value in ("8", float("nan"), 0):
-                with pytest.raises(ConfigError, match=field.name):
-                    make_explainer(name, {field.name: value})
+        wrong = ["8", float("nan"), float("inf"), 0, -1, True] if isinstance(field.default, int | float) else [True, 3]
+        for value in [*wrong, *([64.0] if isinstance(field.default, int) else [])]:
+            with pytest.raises(ConfigError, match=rf"{field.name} must .*, not {re.escape(repr(value))}"):
+                make_explainer(name, {field.name: value})
+
+
+@pytest.mark.parametrize("seed", [True, 1.0, -1, "0", None])
+def test_seeds_are_whole_numbers(seed, small_net, pictures):
+    for call in (explain, assess):
+        with pytest.raises(ConfigError, match="seed must be a whole number of at least 0"):
+            call(small_net(), pictures, TARGETS, "saliency", seed=seed)
+    with pytest.raises(ConfigError, match="seed must be a whole number of at least 0"):
+        explain_difference(small_net(), small_net(), pictures, TARGETS, seed=seed)
+
+
+@pytest.mark.parametrize("targets", [[0.0, 1.7, 2, 0, 1, 2], [True, False] * 3])
+def test_targets_are_whole_numbers(targets, small_net, pictures):
+    for call in (explain, assess):
+        with pytest.raises(ConfigError, match="targets must be class indices, which are whole numbers, not"):
+            call(small_net(), pictures, targets, "saliency")
+    with pytest.raises(ConfigError, match="targets must be class indices, which are whole numbers, not"):
+        explain_difference(small_net(), small_net(), pictures, targets)
 
 
 def test_unknown_name_lists_the_names():

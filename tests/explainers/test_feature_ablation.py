@@ -71,5 +71,5 @@ def test_image_without_parts_is_undefined(small_net, pictures):
 
 
 def test_unknown_baseline_is_refused():
-    with pytest.raises(ConfigError, match="baseline must be blur, mean, zero, not 'noise'"):
+    with pytest.raises(ConfigError, match="baseline must be blur, mean or zero, not 'noise'"):
         make_explainer("feature_ablation", {"baseline": "noise"})

@@ -183,7 +183,7 @@ def test_maps_without_numbers_or_without_influence_are_undefined(pictures):
 @pytest.mark.parametrize("name", ["integrated_gradients", "deeplift"])
 @pytest.mark.parametrize("kind", ["black", None, 3])
 def test_unknown_baseline_is_refused(name, kind):
-    with pytest.raises(ConfigError, match="baseline must be blur, mean, zero"):
+    with pytest.raises(ConfigError, match="baseline must be blur, mean or zero"):
         make_explainer(name, {"baseline": kind})
 
 

@@ -87,7 +87,7 @@ def test_lengths_that_do_not_fit_the_images_are_refused(small_net, pictures):
 
 
 def test_unknown_baseline_is_refused():
-    with pytest.raises(ConfigError, match="baseline must be blur, mean, zero, not 'noise'"):
+    with pytest.raises(ConfigError, match="baseline must be blur, mean or zero, not 'noise'"):
         make_explainer("occlusion", {"baseline": "noise"})
 
 

@@ -1,6 +1,7 @@
 """Bad input ends with status 2 and one sentence that says where and what to do; nothing is recorded as finished."""
 
 import json
+import re
 import shutil
 import socket
 from collections.abc import Callable
@@ -14,8 +15,10 @@ import torch
 from PIL import Image
 from torch import nn
 
+from attrail_explainers.errors import ConfigError
 from attrail_explainers.explainer import explainer_names
 from attrail_explainers.slice import Preprocessing
+from attrail_flows.configuration import read_config
 from attrail_mlflow.log_classifier import log_classifier
 from attrail_mlflow.registry import Registry
 
@@ -131,6 +134,38 @@ def test_unknown_keys_are_refused_by_name(attrail: Run, workplace) -> None:
     assert ", ".join(explainer_names()) in refused(attrail, workplace, explainers='[[explainer]]\nname = "grad-cam"')
     assert "coherent_shift" in refused(attrail, workplace, policy="margins = {drift = 1}")
     assert "alpha must lie between" in refused(attrail, workplace, policy="alpha = 1.5")
+
+
+@pytest.mark.parametrize(
+    ("table", "said"),
+    [
+        ("[policy]\nfewest_images = true", "'policy.fewest_images': Input should be a valid integer, got True"),
+        ("[policy]\nfewest_images = 16.0", "'policy.fewest_images': Input should be a valid integer, got 16.0"),
+        ('[policy]\ngrid = "14"', "'policy.grid': Input should be a valid integer, got '14'"),
+        ("[policy]\nseed = -1", "'policy.seed'"),
+        ("[policy]\nmoved_margin = true", "'policy.moved_margin': Input should be a valid number, got True"),
+        ("[policy]\nundefined_limit = nan", "'policy.undefined_limit': Input should be a finite number"),
+        ('[policy]\nalpha = "0.05"', "'policy.alpha': Input should be a valid number, got '0.05'"),
+        ("[policy]\nmargins = {rank_distance = true}", "'policy.margins.rank_distance'"),
+        ("[policy]\nallow_pickle = 1", "'policy.allow_pickle': Input should be a valid boolean, got 1"),
+        ("[run]\nworkers = true", "'run.workers': Input should be a valid integer, got True"),
+        ('[run]\nfresh = "yes"', "'run.fresh': Input should be a valid boolean, got 'yes'"),
+        ("[preprocessing]\nsize = [64, true]\nmean = [0.5]\nstd = [0.5]", "'preprocessing.size.1'"),
+        ("[preprocessing]\nsize = [64, 64]\nmean = [0.5]\nstd = [true]", "'preprocessing.std.0'"),
+        ('[[explainer]]\nname = "smoothgrad"\nsamples = true', "samples must be a whole number"),
+        ('[[explainer]]\nname = "lime"\ntolerance = true', "tolerance must be a share"),
+        ('[[explainer]]\nname = "occlusion"\nwindow = true', "window must be a share"),
+        ('[[explainer]]\nname = "gradcam"\nlayer = 3', "layer must be the name of a submodule, not 3"),
+    ],
+)
+def test_a_slip_of_kind_is_no_number(tmp_path: Path, table: str, said: str) -> None:
+    path = tmp_path / "attrail.toml"
+    path.write_text(f'[registry]\nmodel = "m"\n[[slice]]\nname = "v"\nsource = "v.csv"\nlimit = 4\n{table}\n')
+    with pytest.raises(ConfigError, match=re.escape(said)):
+        read_config(path)
+    path.write_text(path.read_text().replace("limit = 4", "limit = true").partition(table)[0])
+    with pytest.raises(ConfigError, match=r"'slice.0.limit': Input should be a valid integer, got True"):
+        read_config(path)
 
 
 def test_no_configuration_file_and_wrong_usage(attrail: Run, workplace) -> None:

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import math
+import re
 
 import numpy as np
 import pytest
@@ -416,11 +417,26 @@ def test_what_an_explainer_can_measure_is_asked_of_the_whole_slice(measurement):
         ({"margins": {"rank_distance": -0.1}}, "margin of rank_distance must lie in"),
         ({"margins": {"rank_distance": math.nan}}, "margin of rank_distance must lie in"),
         ({"margins": {"rank_distance": 2.1}}, "margin of rank_distance must lie in"),
+        ({"margins": {"rank_distance": True}}, "margin of rank_distance must lie in"),
+        ({"targets": "labels"}, "targets must be label or reference, not 'labels'"),
     ],
 )
 def test_impossible_policies_are_refused(change, message):
     with pytest.raises(ConfigError, match=message):
         Policy(**change)
+
+
+@pytest.mark.parametrize("value", [True, "1", math.nan, math.inf, -1, None], ids=str)
+@pytest.mark.parametrize("kind", [Policy, Settings])
+def test_every_number_of_a_policy_is_one(kind, value):
+    """True is no 1, as a share of the evidence or a number of images."""
+    for each in dataclasses.fields(kind):
+        if each.type in (int, float):
+            with pytest.raises(ConfigError, match=rf"policy: {each.name} must .*, not {re.escape(repr(value))}"):
+                kind(**{each.name: value})
+        if each.type is int:
+            with pytest.raises(ConfigError, match=rf"policy: {each.name} must be a whole number.*, not 16\.0"):
+                kind(**{each.name: 16.0})
 
 
 def test_shares_must_leave_some_of_alpha():

@@ -7,10 +7,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from attrail_explainers.case import Case, Example
-from attrail_explainers.check import Better, Finding, require_count
+from attrail_explainers.check import Better, Finding
 from attrail_explainers.digest import seed_of
-from attrail_explainers.evaluations import Baseline
-from attrail_explainers.removal import kept_log_odds, require_baseline
+from attrail_explainers.evaluations import BASELINES, Baseline
+from attrail_explainers.parameters import require_choice, require_whole
+from attrail_explainers.removal import kept_log_odds
 
 SIDES = (1 / 8, 1 / 2)  # smallest and largest square, as shares of the image's shorter side
 
@@ -33,8 +34,8 @@ class Infidelity:
     good: ClassVar[str] = "near 0: the map foretells every fall; 1 is no better than an empty map"
 
     def __post_init__(self) -> None:
-        require_count("perturbations", self.perturbations, 2)
-        require_baseline(self.baseline)
+        require_whole("perturbations", self.perturbations, 2)
+        require_choice("baseline", self.baseline, BASELINES)
 
     def examine(self, case: Case) -> Finding:
         plain, scaled, share = (np.full(len(case), np.nan) for _ in range(3))

@@ -7,9 +7,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from attrail_explainers.case import Case
-from attrail_explainers.check import Better, Finding, require_count
+from attrail_explainers.check import Better, Finding
 from attrail_explainers.digest import seed_of
-from attrail_explainers.errors import ConfigError
+from attrail_explainers.parameters import require_number, require_whole
 
 
 @dataclass(frozen=True)
@@ -28,9 +28,8 @@ class MaxSensitivity:
     good: ClassVar[str] = "well below 1: 1 is a map that moved by as much as it holds"
 
     def __post_init__(self) -> None:
-        if not isinstance(self.radius, int | float) or not 0 < self.radius <= 1:
-            raise ConfigError(f"radius must be a number above 0 and at most 1, not {self.radius!r}")
-        require_count("draws", self.draws, 1)
+        require_number("radius", self.radius, "be a number above 0 and at most 1", lambda radius: 0 < radius <= 1)
+        require_whole("draws", self.draws, 1)
 
     def examine(self, case: Case) -> Finding:
         largest = np.where(case.maps.defined, 0.0, np.nan)

@@ -4,7 +4,8 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from attrail_explainers.case import Case
-from attrail_explainers.check import Better, Finding, require_count
+from attrail_explainers.check import Better, Finding
+from attrail_explainers.parameters import require_whole
 from attrail_explainers.randomisation import examine_randomised, head_weights
 
 
@@ -22,7 +23,7 @@ class RandomHead:
     good: ClassVar[str] = "clearly below 1: the map depends on the class, not features alone"
 
     def __post_init__(self) -> None:
-        require_count("draws", self.draws, 1)
+        require_whole("draws", self.draws, 1)
 
     def examine(self, case: Case) -> Finding:
         return examine_randomised(case, head_weights, self.draws)

@@ -4,7 +4,8 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from attrail_explainers.case import Case
-from attrail_explainers.check import Better, Finding, require_count
+from attrail_explainers.check import Better, Finding
+from attrail_explainers.parameters import require_whole
 from attrail_explainers.randomisation import every_weight, examine_randomised
 
 
@@ -21,7 +22,7 @@ class RandomWeights:
     good: ClassVar[str] = "near 0 or below: the map depends on what the model learned"
 
     def __post_init__(self) -> None:
-        require_count("draws", self.draws, 1)
+        require_whole("draws", self.draws, 1)
 
     def examine(self, case: Case) -> Finding:
         return examine_randomised(case, every_weight, self.draws)

@@ -7,9 +7,10 @@ from typing import ClassVar
 import numpy as np
 
 from attrail_explainers.case import Case
-from attrail_explainers.check import Better, Finding, require_count
+from attrail_explainers.check import Better, Finding
 from attrail_explainers.digest import seed_of
 from attrail_explainers.explainer import Trait
+from attrail_explainers.parameters import require_whole
 from attrail_explainers.rank_agreement import spearman
 
 
@@ -27,7 +28,7 @@ class SeedNoise:
     good: ClassVar[str] = "near 0: other draws give the same map; if not, raise evaluations"
 
     def __post_init__(self) -> None:
-        require_count("seeds", self.seeds, 2)
+        require_whole("seeds", self.seeds, 2)
 
     def examine(self, case: Case) -> Finding:
         if Trait.RANDOM not in case.explainer.traits:

@@ -7,6 +7,7 @@ from attrail_explainers.activations import activations_and_gradients
 from attrail_explainers.errors import UnsupportedModelError
 from attrail_explainers.explainer import Maps, Need, Trait
 from attrail_explainers.layers import target_layer
+from attrail_explainers.parameters import require_layer
 from attrail_explainers.subject import Subject
 
 
@@ -22,6 +23,9 @@ class Cam:
 
     needs: ClassVar[frozenset[Need]] = frozenset({Need.GRADIENTS, Need.LAYER})
     traits: ClassVar[frozenset[Trait]] = frozenset()
+
+    def __post_init__(self) -> None:
+        require_layer(self.layer)
 
     def attribute(self, subject: Subject) -> Maps:
         layer = target_layer(subject.model, subject.images, subject.target_layer)

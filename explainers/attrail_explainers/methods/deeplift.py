@@ -9,7 +9,7 @@ from torch.autograd.graph import saved_tensors_hooks
 from torch.nn import functional
 
 from attrail_explainers.errors import UnsupportedModelError
-from attrail_explainers.evaluations import Baseline
+from attrail_explainers.evaluations import BASELINES, Baseline
 from attrail_explainers.explainer import Maps, Need, Trait
 from attrail_explainers.gradients import (
     baselines_of,
@@ -17,8 +17,8 @@ from attrail_explainers.gradients import (
     differentiable,
     maps_of,
     plain,
-    require_baseline,
 )
+from attrail_explainers.parameters import require_choice
 from attrail_explainers.rules import Rule, Rules, gradients_at, linearised, secant, slope_between
 from attrail_explainers.subject import Subject
 
@@ -40,7 +40,7 @@ class DeepLift:
     traits: ClassVar[frozenset[Trait]] = frozenset()
 
     def __post_init__(self) -> None:
-        require_baseline(self.baseline)
+        require_choice("baseline", self.baseline, BASELINES)
 
     def attribute(self, subject: Subject) -> Maps:
         model, rules = subject.model, RescaleRules(subject.model.label)

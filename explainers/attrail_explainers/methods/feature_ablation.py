@@ -7,9 +7,10 @@ import numpy as np
 import torch
 from captum.attr import FeatureAblation as CaptumFeatureAblation
 
-from attrail_explainers.evaluations import Baseline
+from attrail_explainers.evaluations import BASELINES, Baseline
 from attrail_explainers.explainer import Maps, Need, Trait
-from attrail_explainers.games import games_of, require_baseline, superpixel_diagnostics, worth_of
+from attrail_explainers.games import games_of, superpixel_diagnostics, worth_of
+from attrail_explainers.parameters import require_choice
 from attrail_explainers.segmentation import Segmentation
 from attrail_explainers.subject import Subject
 
@@ -30,7 +31,7 @@ class FeatureAblation:
 
     def __post_init__(self) -> None:
         Segmentation(self.segments, self.compactness)
-        require_baseline(self.baseline)
+        require_choice("baseline", self.baseline, BASELINES)
 
     def attribute(self, subject: Subject) -> Maps:
         games = games_of(subject, Segmentation(self.segments, self.compactness), self.baseline)

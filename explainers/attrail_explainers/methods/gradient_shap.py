@@ -1,19 +1,18 @@
 """Gradient SHAP (expected gradients): integrated gradients averaged over several baselines, by sampling."""
 
 from dataclasses import dataclass
-from typing import ClassVar, get_args
+from typing import ClassVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from attrail_explainers.digest import seed_of
-from attrail_explainers.evaluations import Baseline, baseline_of
+from attrail_explainers.evaluations import BASELINES, baseline_of
 from attrail_explainers.explainer import Maps, Need, Trait
-from attrail_explainers.gradients import completeness_residual, gradients_of, maps_of, require_whole, target_logits
+from attrail_explainers.gradients import completeness_residual, gradients_of, maps_of, target_logits
+from attrail_explainers.parameters import require_whole
 from attrail_explainers.subject import Subject
-
-BASELINES: tuple[Baseline, ...] = get_args(Baseline)
 
 
 @dataclass(frozen=True)

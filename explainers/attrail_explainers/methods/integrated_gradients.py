@@ -6,17 +6,16 @@ from typing import ClassVar
 import torch
 from captum.attr import IntegratedGradients as CaptumIntegratedGradients
 
-from attrail_explainers.evaluations import Baseline
+from attrail_explainers.evaluations import BASELINES, Baseline
 from attrail_explainers.explainer import Maps, Need, Trait
 from attrail_explainers.gradients import (
     baselines_of,
     completeness_residual,
     differentiable,
     maps_of,
-    require_baseline,
-    require_whole,
     target_logits,
 )
+from attrail_explainers.parameters import require_choice, require_whole
 from attrail_explainers.subject import Subject
 
 
@@ -37,7 +36,7 @@ class IntegratedGradients:
 
     def __post_init__(self) -> None:
         require_whole("steps", self.steps, 1)
-        require_baseline(self.baseline)
+        require_choice("baseline", self.baseline, BASELINES)
 
     def attribute(self, subject: Subject) -> Maps:
         model, targets = subject.model, subject.targets

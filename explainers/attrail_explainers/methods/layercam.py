@@ -7,6 +7,7 @@ import torch
 
 from attrail_explainers.activations import activations_and_gradients, rectified
 from attrail_explainers.explainer import Maps, Need, Trait
+from attrail_explainers.parameters import require_layer
 from attrail_explainers.subject import Subject
 
 
@@ -22,6 +23,9 @@ class LayerCam:
 
     needs: ClassVar[frozenset[Need]] = frozenset({Need.GRADIENTS, Need.LAYER})
     traits: ClassVar[frozenset[Trait]] = frozenset({Trait.UNSIGNED})
+
+    def __post_init__(self) -> None:
+        require_layer(self.layer)
 
     def attribute(self, subject: Subject) -> Maps:
         activations, gradients = activations_and_gradients(subject)

@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 from scipy.special import expit
 
 from attrail_explainers.blas import one_thread
-from attrail_explainers.errors import ConfigError
 from attrail_explainers.evaluations import Evaluations
 from attrail_explainers.explainer import Need, Trait
+from attrail_explainers.parameters import require_positive
 from attrail_explainers.superpixel_method import SuperpixelMethod, Values
 
 ROWS = 4096  # coalitions the emulator answers: more change no weight by as much as its noise
@@ -35,8 +35,7 @@ class Lime(SuperpixelMethod):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not isinstance(self.kernel_width, int | float) or not self.kernel_width > 0:
-            raise ConfigError(f"kernel_width must be a number above 0, not {self.kernel_width!r}")
+        require_positive("kernel_width", self.kernel_width)
 
     def values(self, evaluations: Evaluations) -> tuple[Values | str, dict[str, float]]:
         coalitions, full = evaluations.coalitions, evaluations.full

@@ -7,7 +7,8 @@ from typing import Any, ClassVar
 import torch
 
 from attrail_explainers.explainer import Maps, Need, Trait
-from attrail_explainers.gradients import gradients_of, maps_of, require_positive
+from attrail_explainers.gradients import gradients_of, maps_of
+from attrail_explainers.parameters import require_positive
 from attrail_explainers.rules import CONVOLUTIONS, LINEAR, Rule, Rules, secant, unchanged
 from attrail_explainers.subject import Subject
 

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from attrail_explainers.explainer import Maps, Need, Trait
 from attrail_explainers.layers import target_layer
+from attrail_explainers.parameters import require_layer
 from attrail_explainers.places import TargetLayer
 from attrail_explainers.subject import Examples, Subject
 
@@ -31,6 +32,9 @@ class NearestExamples:
 
     needs: ClassVar[frozenset[Need]] = frozenset({Need.LAYER, Need.EXAMPLES})
     traits: ClassVar[frozenset[Trait]] = frozenset({Trait.UNTARGETED})
+
+    def __post_init__(self) -> None:
+        require_layer(self.layer)
 
     def attribute(self, subject: Subject) -> Maps:
         examples = subject.examples or Examples(subject.images.cpu().numpy(), subject.sample_ids)

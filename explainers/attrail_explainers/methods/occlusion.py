@@ -7,9 +7,10 @@ import torch
 from captum.attr import Occlusion as CaptumOcclusion
 
 from attrail_explainers.errors import ConfigError
-from attrail_explainers.evaluations import Baseline, baseline_of
+from attrail_explainers.evaluations import BASELINES, Baseline, baseline_of
 from attrail_explainers.explainer import Maps, Need, Trait
-from attrail_explainers.games import require_baseline, worth_of
+from attrail_explainers.games import worth_of
+from attrail_explainers.parameters import require_choice, require_number
 from attrail_explainers.subject import Subject
 
 
@@ -32,7 +33,7 @@ class Occlusion:
     def __post_init__(self) -> None:
         require_length("window", self.window)
         require_length("stride", self.stride)
-        require_baseline(self.baseline)
+        require_choice("baseline", self.baseline, BASELINES)
         if (self.window < 1) == (self.stride < 1) and self.stride > self.window:
             raise ConfigError(
                 f"stride {self.stride} must not exceed window {self.window}: some pixels would be left out"
@@ -64,9 +65,8 @@ class Occlusion:
 
 def require_length(name: str, value: float) -> None:
     """ConfigError unless a length is a share above 0 and below 1, or a whole number of pixels."""
-    number = isinstance(value, int | float) and value > 0
-    if not number or (value >= 1 and value % 1 != 0):
-        raise ConfigError(f"{name} must be a share above 0 and below 1 or a whole number of pixels, not {value!r}")
+    wanted = "be a share above 0 and below 1 or a whole number of pixels"
+    require_number(name, value, wanted, lambda length: 0 < length < 1 or (length >= 1 and length % 1 == 0))
 
 
 def length_in_pixels(length: float, side: int) -> int:
