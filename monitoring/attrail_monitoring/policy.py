@@ -60,7 +60,7 @@ class Policy:
             raise ConfigError(f"policy: together_share and moved_share must leave some of alpha, got {given}")
         for name in ("moved_margin", "undefined_limit", "repeat_limit"):
             require_number(f"policy: {name}", getattr(self, name), "lie in 0..1", lambda share: 0 <= share <= 1)
-        require_whole("policy: fewest_images", self.fewest_images, 1)
+        require_whole("policy: fewest_images", self.fewest_images, 0)
         require_choice("policy: targets", self.targets, ("label", "reference"))
         for statistic, margin in self.margins.items():
             _require_margin(statistic, margin)
