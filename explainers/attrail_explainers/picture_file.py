@@ -134,6 +134,8 @@ def _height_width(array: NDArray[Any]) -> tuple[int, int]:
 
 def _unreadable(picture: Picture, error: Exception) -> SliceError:
     reason = (str(error) or type(error).__name__).partition("\n")[0]
+    if isinstance(error, UnidentifiedImageError):  # whose text is an address in memory
+        reason = "it is no picture of a known format"
     return SliceError(f"image {picture} cannot be read: {reason}; replace the file or drop its row")
 
 

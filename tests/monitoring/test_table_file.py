@@ -91,6 +91,12 @@ def test_a_damaged_picture_in_a_table_is_named_by_its_row_without_its_bytes(parq
         decode(table.pictures, PREPROCESSING)
 
 
+def test_what_is_no_picture_is_said_without_an_address_in_memory(parquet):
+    table = read_slice_table("v", parquet({"image": [b"no picture"], "label": [0]}))
+    with pytest.raises(SliceError, match=r"^image in row 1 of .* it is no picture of a known format; replace"):
+        decode(table.pictures, PREPROCESSING)
+
+
 @pytest.mark.parametrize(
     ("columns", "reason"),
     [
