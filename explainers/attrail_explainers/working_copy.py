@@ -132,7 +132,8 @@ class WorkingCopy:
         if not isinstance(values, torch.Tensor) or values.ndim != 2 or len(values) != len(whole):
             got = tuple(values.shape) if isinstance(values, torch.Tensor) else type(values).__name__
             raise UnsupportedModelError(
-                f"model {self.label}: expected logits (N,classes) for {len(whole)} images, got {got}"
+                f"model {self.label}: expected logits (N,classes) for {len(whole)} images, got {got}; log a model that "
+                "returns its logits as one tensor"
             )
         return self.scale.logits(
             values[:count] if values.dtype == torch.float64 else values[:count].float(), self.label
