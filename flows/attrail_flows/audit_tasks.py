@@ -15,11 +15,12 @@ from attrail_flows.calibration_steps import Calibrated
 from attrail_flows.configuration import AuditConfig
 from attrail_flows.explained import Explained
 from attrail_flows.judging import measure_versions
+from attrail_flows.preflight import preflight_audit, preflight_floor
 from attrail_flows.progress import progress_of
 from attrail_flows.retries import DELAYS, RETRIES, may_help
 from attrail_flows.sharded import Explaining
 from attrail_flows.slices import Tables, load_slices, preprocessing_of, read_tables
-from attrail_flows.versions import ComparedVersions, Versions, resolve, resolve_floor
+from attrail_flows.versions import ComparedVersions, Versions, warn_of_few
 from attrail_mlflow.audit_run import AuditRun, open_run, translated
 from attrail_mlflow.evidence import Evidence
 from attrail_mlflow.policy_notice import post_policy
@@ -37,18 +38,20 @@ from attrail_monitoring.verdict import DriftReport
 
 @task(name="load", cache_policy=NO_CACHE, retries=RETRIES, retry_delay_seconds=DELAYS, retry_condition_fn=may_help)
 def load(config: AuditConfig) -> tuple[Registry, ComparedVersions]:
-    """Connect to MLflow and find every version."""
-    registry = Registry(config.registry.tracking_uri)
-    return registry, resolve(registry, config)
+    """Connect to MLflow and find every version, once nothing can be seen to be wrong."""
+    registry, versions = preflight_audit(config)
+    warn_of_few(versions)
+    return registry, versions
 
 
 @task(
     name="load floor", cache_policy=NO_CACHE, retries=RETRIES, retry_delay_seconds=DELAYS, retry_condition_fn=may_help
 )
 def load_floor(config: AuditConfig) -> tuple[Registry, Versions]:
-    """Connect to MLflow and find the reference and its noise floor's versions."""
-    registry = Registry(config.registry.tracking_uri)
-    return registry, resolve_floor(registry, config)
+    """Connect to MLflow and find the reference and its noise floor's versions, once nothing can be seen to be wrong."""
+    registry, versions = preflight_floor(config)
+    warn_of_few(versions)
+    return registry, versions
 
 
 @task(name="validate", cache_policy=NO_CACHE)

@@ -1,8 +1,7 @@
 """The command line. Heavy imports happen inside the commands, so that ``attrail --help`` answers at once."""
 
+import errno
 import json
-import logging
-import os
 import sys
 import traceback
 from pathlib import Path
@@ -10,7 +9,7 @@ from pathlib import Path
 import click
 
 from attrail_explainers.errors import AttrailError
-from attrail_flows.command_options import CONFIG, Computing, computing
+from attrail_flows.command_options import CONFIG, Computing, computing, quiet_console, say
 from attrail_flows.deploy_commands import deploy
 from attrail_flows.doctor_commands import doctor
 from attrail_flows.flow_commands import audit_registry, promote, signoff, watch
@@ -19,6 +18,7 @@ from attrail_flows.trail_commands import export, journal, keys, verify
 
 EXIT = {"PASS": 0, "DRIFT": 1, "INCONCLUSIVE": 3}
 ERROR = 2
+MACHINE = {errno.EACCES, errno.EDQUOT, errno.ENOSPC, errno.ENOTDIR, errno.EPERM, errno.EROFS}
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -44,16 +44,24 @@ def audit(
     json_file: Path | None,
 ) -> None:
     """Compare a candidate with the reference on the same images and say whether its evidence moved."""
-    _quiet_console()
+    quiet_console()
     from attrail_flows.configuration import read_config
-    from attrail_flows.terminal import print_audit
 
     config = computed(read_config(config_file, reference, candidate))
+    say(f"audit of {config.registry.model}: looking at versions, slices and servers first")
+    from attrail_flows.places import require_folders, require_server
+
+    require_folders(*([json_file.absolute().parent] if json_file else []))
+    from attrail_flows.preflight import preflight_audit
+
+    preflight_audit(config)
+    require_server()
     from attrail_flows.audit import audit as flow
 
     document = flow(config)
+    from attrail_flows.terminal import print_audit
+
     if json_file is not None:
-        json_file.parent.mkdir(parents=True, exist_ok=True)
         json_file.write_text(json.dumps(document, indent=1, default=dict) + "\n", encoding="utf-8")
     print_audit(document)
     sys.exit(EXIT[document["verdict"]])
@@ -67,12 +75,18 @@ def audit(
 @click.option("--out", type=click.Path(file_okay=False, path_type=Path), required=True, help="Folder for the files.")
 def explain(model_uri: str, config_file: Path, slice_name: str, explainer_name: str, out: Path) -> None:
     """Explain one model version on one slice: maps as arrays, overlays as PNG."""
-    _quiet_console()
-    from attrail_flows.another_process import call_apart
+    quiet_console()
     from attrail_flows.configuration import read_config
-    from attrail_flows.explain import explain_to_folder
+    from attrail_flows.places import require_writable
+    from attrail_flows.preflight import preflight_version
 
     config = read_config(config_file)
+    say(f"explain {model_uri}: looking at the version and the slice first")
+    require_writable(out, "the folder", "name another one")
+    preflight_version(config.narrowed(explainer_name, slice_name), model_uri)
+    from attrail_flows.another_process import call_apart
+    from attrail_flows.explain import explain_to_folder
+
     for line in call_apart(config, explain_to_folder, config, model_uri, slice_name, explainer_name, out):
         click.echo(line)
 
@@ -88,13 +102,19 @@ def check(
     model_uri: str, config_file: Path, slice_name: str, explainer_name: str, checks: tuple[str, ...], out: Path
 ) -> None:
     """Does the explanation hold? Check one explainer on one model version: numbers as JSON, curves as PNG."""
-    _quiet_console()
+    quiet_console()
+    from attrail_flows.configuration import read_config
+    from attrail_flows.places import require_writable
+    from attrail_flows.preflight import preflight_version
+
+    config = read_config(config_file)
+    say(f"check {explainer_name} of {model_uri}: looking at the version and the slice first")
+    require_writable(out, "the folder", "name another one")
+    preflight_version(config.narrowed(explainer_name, slice_name), model_uri)
     from attrail_flows.another_process import call_apart
     from attrail_flows.check import check_to_folder
     from attrail_flows.check_tables import print_assessment
-    from attrail_flows.configuration import read_config
 
-    config = read_config(config_file)
     arguments = (config, model_uri, slice_name, explainer_name, out, checks or None)
     print_assessment(call_apart(config, check_to_folder, *arguments))
     click.echo(
@@ -108,12 +128,20 @@ def check(
 @computing
 def calibrate(config_file: Path, reference: str | None, computed: Computing) -> None:
     """Measure the noise floor of the reference once and keep it; audits use it until anything it depends on changes."""
-    _quiet_console()
+    quiet_console()
     from attrail_flows.configuration import read_config
-    from attrail_flows.terminal import print_calibration
 
     config = computed(read_config(config_file, reference))
+    say(f"calibration of {config.registry.model}: looking at versions, slices and servers first")
+    from attrail_flows.places import require_folders, require_server
+
+    require_folders()
+    from attrail_flows.preflight import preflight_floor
+
+    preflight_floor(config)
+    require_server()
     from attrail_flows.calibrate import calibrate as flow
+    from attrail_flows.terminal import print_calibration
 
     print_calibration(flow(config))
 
@@ -160,12 +188,16 @@ def plan(  # noqa: PLR0913, PLR0917 - one option each
 @click.option("--explainer", "explainer_name", required=True, help="Name of an explainer: attrail list explainers.")
 def windows(model_uri: str, config_file: Path, first: str, second: str, explainer_name: str) -> None:
     """Are one version's maps distributed alike on two windows of images? A weaker, unpaired question."""
-    _quiet_console()
-    from attrail_flows.another_process import call_apart
+    quiet_console()
     from attrail_flows.configuration import read_config
-    from attrail_flows.windows import window_lines
+    from attrail_flows.preflight import preflight_version
 
     config = read_config(config_file)
+    say(f"windows of {model_uri}: looking at the version and the slices first")
+    preflight_version(config.narrowed(explainer_name, first, second), model_uri, labelled=False)
+    from attrail_flows.another_process import call_apart
+    from attrail_flows.windows import window_lines
+
     for line in call_apart(config, window_lines, config, model_uri, (first, second), explainer_name):
         click.echo(line)
 
@@ -203,19 +235,22 @@ def main() -> None:
     except AttrailError as error:
         click.echo(f"attrail: {error}", err=True)
         sys.exit(ERROR)
+    except OSError as error:
+        if error.errno not in MACHINE:
+            _show_defect()
+        else:
+            place = f" {error.filename}" if error.filename else ""
+            click.echo(
+                f"attrail: this machine did not let a file be written or read:{place} {error.strerror}", err=True
+            )
+        sys.exit(ERROR)
     except Exception:  # noqa: BLE001 - a defect of attrail or of a library: show all of it, and do not look like a verdict
-        traceback.print_exc()
-        click.echo(
-            "attrail: this is a defect of attrail or of a library it uses; nothing was recorded as finished", err=True
-        )
+        _show_defect()
         sys.exit(ERROR)
 
 
-def _quiet_console() -> None:
-    """Our own progress on the terminal; Prefect's and MLflow's log lines go to their stores."""
-    os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "CRITICAL")
-    logging.getLogger("mlflow").setLevel(logging.ERROR)
-    logging.getLogger("alembic").setLevel(logging.ERROR)
-    own = logging.getLogger("attrail")
-    if not own.handlers:
-        own.addHandler(logging.StreamHandler())
+def _show_defect() -> None:
+    traceback.print_exc()
+    click.echo(
+        "attrail: this is a defect of attrail or of a library it uses; nothing was recorded as finished", err=True
+    )

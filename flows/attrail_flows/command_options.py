@@ -1,5 +1,7 @@
-"""Options that several commands share."""
+"""Options that several commands share, and what their console shows."""
 
+import logging
+import os
 from collections.abc import Callable
 from functools import wraps
 from pathlib import Path
@@ -11,7 +13,12 @@ if TYPE_CHECKING:
     from attrail_flows.configuration import AuditConfig
 
 CONFIG = click.option(
-    "--config", "config_file", type=click.Path(path_type=Path), required=True, help="The attrail.toml to use."
+    "--config",
+    "config_file",
+    type=click.Path(path_type=Path),
+    default=Path("attrail.toml"),
+    show_default=True,
+    help="The attrail.toml to use.",
 )
 RUNNER = click.option(
     "--runner",
@@ -36,3 +43,19 @@ def computing(command: Callable[..., Any]) -> Callable[..., Any]:
         return command(computed=lambda config: config.run_by_command(runner, workers, fresh), **others)
 
     return called
+
+
+def quiet_console() -> None:
+    """Our own progress on the terminal; Prefect's and MLflow's log lines go to their stores."""
+    os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "CRITICAL")
+    logging.getLogger("mlflow").setLevel(logging.ERROR)
+    logging.getLogger("alembic").setLevel(logging.ERROR)
+    own = logging.getLogger("attrail")
+    own.setLevel(logging.INFO)
+    if not own.handlers:
+        own.addHandler(logging.StreamHandler())
+
+
+def say(text: str) -> None:
+    """Say on standard error what is done now: the first line comes before anything slow."""
+    click.echo(text, err=True)

@@ -240,7 +240,8 @@ def _read(path: Path, what: str) -> dict[str, Any]:
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise ConfigError(f"{what} {path} cannot be read: {error}") from error
+        other = "; give --config with another file" if what == "configuration" and not path.exists() else ""
+        raise ConfigError(f"{what} {path} cannot be read: {error}{other}") from error
 
 
 def _first(error: ValidationError) -> str:

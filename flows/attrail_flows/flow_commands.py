@@ -1,7 +1,7 @@
 """Commands of the flows beside the audit: promote, sign off, watch, and audit a whole registry."""
 
 import sys
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -9,7 +9,7 @@ from uuid import UUID
 import click
 
 from attrail_explainers.errors import ConfigError
-from attrail_flows.command_options import CONFIG, Computing, computing
+from attrail_flows.command_options import CONFIG, Computing, computing, quiet_console, say
 
 NOT_DONE, UNSURE = 1, 3
 
@@ -57,9 +57,18 @@ def promote(
 
     Exit status: 0 promoted, 1 not promoted and the verdict is DRIFT, 3 not promoted for another reason, 2 as for audit.
     """
+    quiet_console()
     from attrail_flows.configuration import read_config
 
     config = computed(read_config(config_file))
+    say(f"promotion of {config.registry.model}: looking at versions, slices and servers first")
+    from attrail_flows.places import require_folders, require_server
+
+    require_folders()
+    from attrail_flows.preflight import preflight_audit
+
+    preflight_audit(config.with_candidate(candidate))
+    require_server()
     from attrail_flows.promote import promote as flow
 
     state = flow(config, candidate, alias, ask, hours, return_state=True)
@@ -88,9 +97,18 @@ def audit_registry(
 
     Exit status: 0 nothing or PASS only, 1 a DRIFT, 2 an audit that could not be made, 3 INCONCLUSIVE.
     """
+    quiet_console()
     from attrail_flows.configuration import read_config
 
     config = computed(read_config(config_file))
+    say("audit of the registry: looking at its address, slices and servers first")
+    from attrail_flows.places import require_folders, require_server
+
+    require_folders()
+    from attrail_flows.preflight import preflight_registry
+
+    preflight_registry(config)
+    require_server()
     from attrail_flows.audit_registry import PROTECTED
     from attrail_flows.audit_registry import audit_registry as flow
 
@@ -127,9 +145,19 @@ def watch(
 
     Exit status: 0 no difference shown, 1 a difference, 2 as for audit.
     """
+    quiet_console()
     from attrail_flows.configuration import read_config
+    from attrail_flows.window_dates import dated, windows_of
 
     config = computed(read_config(config_file))
+    say(f"watch of {config.registry.model}: looking at the version, the windows and servers first")
+    from attrail_flows.places import require_folders, require_server
+
+    require_folders()
+    from attrail_flows.preflight import preflight_version
+
+    preflight_version(dated(windows_of(config, windows), (day or datetime.now(UTC)).date()), version, labelled=False)
+    require_server()
     from attrail_flows.watch import watch as flow
 
     found = flow(config, version, windows, day and day.date())

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from attrail_explainers.errors import ConfigError, GateRefusal
+from attrail_flows.command_options import CONFIG, quiet_console, say
 
 if TYPE_CHECKING:
     from attrail_mlflow.gate_policy import GatePolicy
@@ -106,17 +107,20 @@ def waive(
 
 @click.command()
 @click.argument("model_uri")
-@click.option(
-    "--config", "config_file", type=click.Path(path_type=Path), required=True, help="The attrail.toml to use."
-)
+@CONFIG
 def baseline(model_uri: str, config_file: Path) -> None:
     """Make the signed evidence for a first champion: its explanations, and whether the explainers hold.
 
     Exit status: 0 every check passed, 3 one did not, 2 as for audit.
     """
+    quiet_console()
     from attrail_flows.configuration import read_config
 
     config = read_config(config_file)
+    say(f"baseline of {model_uri}: looking at the version and the slices first")
+    from attrail_flows.preflight import preflight_version
+
+    preflight_version(config, model_uri)
     from attrail_flows.baseline import baseline as make
     from attrail_mlflow.baseline_run import passed
 
@@ -130,7 +134,7 @@ def baseline(model_uri: str, config_file: Path) -> None:
 
 
 @click.command()
-@click.option("--config", "config_file", type=click.Path(path_type=Path), required=True, help="The attrail.toml.")
+@CONFIG
 @click.option("--deployment", required=True, help="The audit's Prefect deployment, as FLOW/DEPLOYMENT.")
 @click.option("--secret-file", type=click.Path(dir_okay=False, path_type=Path), required=True, help="The webhook's.")
 @click.option("--inbox", type=click.Path(dir_okay=False, path_type=Path), default="inbox.db", show_default=True)

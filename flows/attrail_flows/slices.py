@@ -4,21 +4,23 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
 from attrail_explainers.errors import ConfigError, SliceError
-from attrail_explainers.images import decode
 from attrail_explainers.picture_file import size_of
 from attrail_explainers.slice import Preprocessing, Slice, require_float_images
-from attrail_flows.configuration import AuditConfig
+from attrail_flows.configuration import AuditConfig, SliceSection
 from attrail_flows.roomy import decoded
 from attrail_mlflow.registry import RegisteredVersion
 from attrail_mlflow.stated_preprocessing import stated_preprocessing
-from attrail_monitoring.expectations import Validation, validate_slice_table
 from attrail_monitoring.slice_table import SliceTable, cautions, label_indices, left_out, read_slice_table
+
+if TYPE_CHECKING:
+    from attrail_monitoring.expectations import Validation
 
 logger = logging.getLogger("attrail.slices")
 
@@ -32,27 +34,33 @@ class Tables:
 
     tables: tuple[SliceTable, ...]
     labels: tuple[pd.Series, ...]
-    validations: tuple[Validation, ...]
+    validations: tuple["Validation", ...]
     cautions: tuple[tuple[str, ...], ...]
 
 
 def read_tables(config: AuditConfig, reference: RegisteredVersion, *, labelled: bool = True) -> Tables:
-    """Read every slice's table and hold it against Great Expectations, before any model is loaded.
+    """Read every slice's table and hold it against Great Expectations, before any model is loaded."""
+    from attrail_monitoring.expectations import validate_slice_table  # noqa: PLC0415 - Great Expectations is slow to come
 
-    Unless they must be ``labelled``, labels are not looked at: every image is of class 0 then.
-    """
-    tables = tuple(
-        read_slice_table(each.name, each.source, each.where, each.limit, labelled=labelled) for each in config.slices
-    )
     names, count = reference.facts.get("classes") or (), reference.classes
-    labels = tuple(
-        label_indices(table, names, count) if labelled else pd.Series(0, index=table.rows.index, dtype="int64")
-        for table in tables
-    )
+    tables, labels = zip(*(read_table(each, reference, labelled=labelled) for each in config.slices), strict=True)
     pairs = zip(tables, labels, strict=True)
     validations = tuple(validate_slice_table(table, found, count) for table, found in pairs)
     said = tuple(cautions(table, names, count) if labelled else left_out(table) for table in tables)
     return Tables(tables, labels, validations, said)
+
+
+def read_table(
+    section: SliceSection, reference: RegisteredVersion, *, labelled: bool = True
+) -> tuple[SliceTable, pd.Series]:
+    """A slice's table and the class index of every row.
+
+    Unless it must be ``labelled``, labels are not looked at: every image is of class 0 then.
+    """
+    table = read_slice_table(section.name, section.source, section.where, section.limit, labelled=labelled)
+    if not labelled:
+        return table, pd.Series(0, index=table.rows.index, dtype="int64")
+    return table, label_indices(table, reference.facts.get("classes") or (), reference.classes)
 
 
 def read_slices(config: AuditConfig, version: RegisteredVersion, *, labelled: bool = True) -> tuple[Slice, ...]:
@@ -67,6 +75,8 @@ def read_windows(config: AuditConfig, version: RegisteredVersion) -> tuple[Slice
 
 def load_slices(tables: Tables, preprocessing: Preprocessing) -> tuple[Slice, ...]:
     """Decode the images of every slice, and warn of what its table's reader should know."""
+    from attrail_explainers.images import decode  # noqa: PLC0415 - it loads torch, the tables do not
+
     slices = []
     for table, labels, said in zip(tables.tables, tables.labels, tables.cautions, strict=True):
         for caution in said:
@@ -117,6 +127,8 @@ def _regions(table: SliceTable, preprocessing: Preprocessing) -> NDArray[np.bool
 
     Raises SliceError for a mask that lies on its side beside its image.
     """
+    from attrail_explainers.images import decode  # noqa: PLC0415 - as above
+
     masks = table.masks
     if masks is None:
         return None

@@ -1,10 +1,17 @@
 """The versions of an audit: the compared ones and the noise floor's, found in the registry before a model is loaded."""
 
+import logging
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from attrail_explainers.errors import ConfigError, IncomparableError
 from attrail_flows.configuration import AuditConfig
-from attrail_mlflow.registry import RegisteredVersion, Registry
+from attrail_mlflow.registry import RegisteredVersion
+from attrail_monitoring.floor import FEWEST
+
+Find = Callable[[str, str], RegisteredVersion]  # a registry's ``resolve``
+
+logger = logging.getLogger("attrail.audit")
 
 
 @dataclass(frozen=True)
@@ -30,12 +37,17 @@ class ComparedVersions(Versions):
         return (self.reference, self.candidate, *self.floor)
 
 
-def resolve(registry: Registry, config: AuditConfig) -> ComparedVersions:
+def resolve(find: Find, config: AuditConfig) -> ComparedVersions:
     """Find every version in the registry and refuse what can be seen to be wrong before a model is loaded."""
     section = config.registry
     if section.candidate is None:
         raise ConfigError("no candidate: set registry.candidate in the configuration or give --candidate")
-    base, candidate = resolve_floor(registry, config), registry.resolve(section.model, section.candidate)
+    base, candidate = resolve_floor(find, config), find(section.model, section.candidate)
+    if candidate.label == base.reference.label:
+        raise ConfigError(
+            f"the candidate {section.candidate!r} and the reference {section.reference!r} are the same version, "
+            f"{candidate.label}: nothing can have moved; name two versions"
+        )
     if candidate.label in [each.label for each in base.floor]:
         raise ConfigError(
             f"{candidate.label} is compared and in the noise floor as well: take it out of registry.floor"
@@ -44,7 +56,7 @@ def resolve(registry: Registry, config: AuditConfig) -> ComparedVersions:
     return ComparedVersions(base.reference, base.floor, candidate)
 
 
-def resolve_floor(registry: Registry, config: AuditConfig) -> Versions:
+def resolve_floor(find: Find, config: AuditConfig) -> Versions:
     """Find the reference and its noise floor's versions, and refuse a floor that can be seen to be none."""
     section = config.registry
     if section.floor and section.change in ("architecture", "same-function"):
@@ -55,7 +67,7 @@ def resolve_floor(registry: Registry, config: AuditConfig) -> Versions:
         raise ConfigError(
             f"registry.floor cannot be used with change = {section.change!r}: {why[section.change]}; leave floor empty"
         )
-    reference, *floor = (registry.resolve(section.model, each) for each in (section.reference, *section.floor))
+    reference, *floor = (find(section.model, each) for each in (section.reference, *section.floor))
     labels = [each.label for each in floor]
     if reference.label in labels:
         raise ConfigError(
@@ -66,6 +78,13 @@ def resolve_floor(registry: Registry, config: AuditConfig) -> Versions:
     for each in floor:
         require_same_classes(reference.label, reference.classes, each.label, each.classes)
     return Versions(reference, tuple(floor))
+
+
+def warn_of_few(versions: Versions) -> None:
+    """Say it when there are models for a floor, but too few to be one."""
+    if 0 < len(versions.floor) < FEWEST:
+        told = "registry.floor names %d of the %d models that a floor needs at least: only the margins are held"
+        logger.warning(told, len(versions.floor), FEWEST)
 
 
 def require_same_classes(first: str, known: int | None, second: str, other: int | None) -> None:

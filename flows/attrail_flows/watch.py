@@ -12,16 +12,16 @@ from prefect.artifacts import create_markdown_artifact
 from prefect.cache_policies import NO_CACHE
 from prefect.events import emit_event
 
-from attrail_explainers.errors import ConfigError
 from attrail_flows.artifact_key import artifact_key
 from attrail_flows.configuration import AuditConfig
 from attrail_flows.newest_when_late import newest_when_late
+from attrail_flows.preflight import preflight_version
 from attrail_flows.progress import progress_of
 from attrail_flows.retries import DELAYS, RETRIES, may_help
 from attrail_flows.sharded import explaining
 from attrail_flows.slices import read_windows
-from attrail_flows.window_dates import dated
-from attrail_mlflow.registry import RegisteredVersion, Registry
+from attrail_flows.window_dates import dated, windows_of
+from attrail_mlflow.registry import RegisteredVersion
 from attrail_monitoring.two_sample import QUESTION, compare_windows
 from attrail_monitoring.version_maps import VersionMaps
 
@@ -72,18 +72,6 @@ def watch(
     return {"version": found.label, "moved": any(row["moved"] for row in rows), "rows": rows}
 
 
-def windows_of(config: AuditConfig, windows: tuple[str, ...]) -> AuditConfig:
-    """The configuration with these slices alone, in this order; ConfigError when fewer than two are left."""
-    known = {each.name: each for each in config.slices}
-    names = windows or list(known)
-    for name in names:
-        if name not in known:
-            raise ConfigError(f"there is no slice {name!r} to watch; the configuration has {', '.join(known)}")
-    if len(set(names)) < 2:
-        raise ConfigError(f"one window is nothing to compare: {', '.join(names)}; name two slices or more")
-    return config.model_copy(update={"slices": tuple(known[name] for name in names)})
-
-
 @task(
     name="explain windows",
     cache_policy=NO_CACHE,
@@ -93,8 +81,7 @@ def windows_of(config: AuditConfig, windows: tuple[str, ...]) -> AuditConfig:
 )
 def explain_windows(config: AuditConfig, version: str, flow_run: str) -> tuple[RegisteredVersion, VersionMaps]:
     """The version's maps on every window; what was kept before is not computed again."""
-    registry = Registry(config.registry.tracking_uri)
-    found = registry.resolve(config.registry.model, version)
+    registry, found = preflight_version(config, version, labelled=False)
     slices = read_windows(config, found)
     total = sum(len(each) for each in slices) * len(config.explainers)
     with explaining(registry, config, flow_run) as how, progress_of(f"explain {found.label}", total) as advance:

@@ -46,7 +46,7 @@ def may_pass(error: MlflowException | OSError) -> bool:
     if isinstance(error, OSError):
         status = getattr(getattr(error, "response", None), "status_code", None)
         if status is None:
-            return not isinstance(error, LASTING)
+            return not isinstance(error, (*LASTING, ValueError))  # a malformed address is a ValueError too
         return status >= 500 or status in HTTP_MAY_PASS
     if isinstance(error, RestException):
         return (error.json.get("error_code") or "") in MAY_PASS
@@ -56,9 +56,9 @@ def may_pass(error: MlflowException | OSError) -> bool:
 
 def reason(error: MlflowException | OSError) -> str:
     """Why MLflow failed, in its own words, whole, without the page or the chain of exceptions around them."""
-    broken = [each for each in _causes(error) if isinstance(each, requests.exceptions.RequestException)]
-    if broken:
-        return f"the server does not answer ({_first_line(_causes(error)[-1])})"
+    chain = [error, *_causes(error)]
+    if any(isinstance(each, requests.exceptions.RequestException) and each.response is None for each in chain):
+        return f"the server does not answer ({_first_line(chain[-1])})"
     _, _, body = str(error).partition(BODY)
     if body.lstrip().startswith("<"):
         return f"the server {SIGN_IN}"

@@ -28,7 +28,7 @@ def post_policy(run: AuditRun, model: str, policy: Mapping[str, Any], digest: st
         for key, value in ((MODEL, model), (DIGEST, digest)):
             client.set_tag(run.run_id, key, value)
         started = client.get_run(run.run_id).info.start_time
-    except MlflowException as error:
+    except (MlflowException, OSError) as error:
         raise registry_error("the policy cannot be kept in MLflow before the audit", error) from error
     if before is None:
         return PolicyFacts(digest, started)

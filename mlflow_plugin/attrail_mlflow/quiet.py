@@ -1,4 +1,7 @@
-"""Before MLflow is imported: its telemetry off, its retries short, and a pickled model refused unless allowed."""
+"""Before MLflow is imported: its telemetry off, its retries short, and a pickled model refused unless allowed.
+
+And no proxy between this machine and itself: servers on 127.0.0.1 are spoken to directly, whatever HTTP_PROXY says.
+"""
 
 import os
 
@@ -14,3 +17,11 @@ DEFAULTS = {
 
 for _name, _value in DEFAULTS.items():
     os.environ.setdefault(_name, _value)
+
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
+_direct = os.environ.get("no_proxy") or os.environ.get("NO_PROXY") or ""  # libraries read the lower case first
+_known = [each.strip() for each in _direct.split(",") if each.strip()]
+if "*" not in _known:
+    os.environ["no_proxy"] = os.environ["NO_PROXY"] = ",".join(
+        [*_known, *(each for each in LOOPBACK if each not in _known)]
+    )

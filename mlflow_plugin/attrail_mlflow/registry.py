@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit, urlunsplit
 
 import mlflow
+import requests
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE, RESOURCE_DOES_NOT_EXIST, ErrorCode
@@ -33,6 +34,7 @@ PERMANENT = {ErrorCode.Name(RESOURCE_DOES_NOT_EXIST), ErrorCode.Name(INVALID_PAR
 URI = re.compile(
     r"models:/(?:(?P<model_id>m-[0-9A-Za-z-]+)|(?P<name>[^/]+)(?:/(?P<version>[0-9]+)|@(?P<alias>[^/@]+)))"
 )
+CONNECT = 5.0  # seconds until an address counts as one that nobody answers at
 URIS = "models:/NAME/VERSION, models:/NAME@ALIAS or models:/m-ID"
 
 logger = logging.getLogger("attrail.registry")
@@ -98,6 +100,20 @@ class Registry:
     def shown(self) -> str:
         """The address without a user name and password, for messages and records."""
         return without_password(self.tracking_uri)
+
+    def require_answer(self) -> None:
+        """Nothing, when something answers at the address; RegistryError after one attempt of ``CONNECT`` seconds.
+
+        What it answers does not matter here, nor a certificate that MLflow may know how to check.
+        """
+        if not self.tracking_uri.startswith(("http://", "https://")):
+            return
+        try:
+            requests.head(self.tracking_uri, timeout=CONNECT)
+        except (requests.exceptions.SSLError, requests.exceptions.ReadTimeout):
+            return
+        except requests.exceptions.RequestException as error:
+            raise registry_error(f"MLflow at {self.shown} cannot be asked", error) from error
 
     def resolve(self, model: str, reference: str) -> RegisteredVersion:
         """The version that an alias, a version number or a ``models:/`` URI names; RegistryError if there is none."""

@@ -5,7 +5,6 @@ from dataclasses import MISSING, fields
 from typing import Any
 
 from attrail_explainers.errors import ConfigError
-from attrail_explainers.images import timm_preprocessing
 from attrail_explainers.slice import Preprocessing
 from attrail_mlflow.registry import RegisteredVersion
 
@@ -17,7 +16,11 @@ def stated_preprocessing(version: RegisteredVersion) -> Preprocessing | None:
         where = f"the preprocessing that {version.label} was logged with"
         return preprocessing_from(stated, where, "log it again with log_classifier, or set [preprocessing]")
     timm_model = version.facts.get("timm_model")
-    return timm_preprocessing(timm_model) if timm_model else None
+    if not timm_model:
+        return None
+    from attrail_explainers.images import timm_preprocessing  # noqa: PLC0415 - it loads torch
+
+    return timm_preprocessing(timm_model)
 
 
 def preprocessing_from(stated: Any, where: str, remedy: str) -> Preprocessing:

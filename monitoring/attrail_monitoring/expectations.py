@@ -1,6 +1,5 @@
 """Great Expectations suites: the slice table before any model is loaded, the maps after they are computed."""
 
-import os
 from collections.abc import Sequence
 
 import great_expectations.expectations as gxe
@@ -8,13 +7,11 @@ import pandas as pd
 
 from attrail_explainers.attributions import Attributions
 from attrail_explainers.errors import ExplanationError, SliceError
-from attrail_explainers.picture_file import EmbeddedPicture, Picture
-from attrail_monitoring.slice_table import SliceTable, shown
+from attrail_monitoring.slice_rows import first_bad_row, known_labels, rows_of
+from attrail_monitoring.slice_table import SliceTable
 from attrail_monitoring.validation import Validation, validate
 
 __all__ = ["Validation", "validate_attributions", "validate_slice_table"]
-
-LONGEST = 1000  # characters of a path in a message
 
 
 def validate_slice_table(table: SliceTable, labels: pd.Series, classes: int | None) -> Validation:
@@ -22,16 +19,9 @@ def validate_slice_table(table: SliceTable, labels: pd.Series, classes: int | No
 
     ``classes`` is the number of classes of the model, None when it is not known yet.
     """
-    rows = pd.DataFrame(
-        {
-            "row": table.rows.index,
-            "image": table.rows["image"].to_numpy(),
-            "label": labels.to_numpy(),
-            "file_exists": [_is_there(picture) for picture in table.pictures],
-        }
-    )
+    rows = rows_of(table, labels)
     highest = None if classes is None else classes - 1
-    known = _known_labels(classes)
+    known = known_labels(classes)
     validation = validate(
         f"slice-{table.name}",
         rows,
@@ -50,7 +40,7 @@ def validate_slice_table(table: SliceTable, labels: pd.Series, classes: int | No
         notes=f"The table of slice {table.name}, before any model is loaded.",
     )
     if not validation.success:
-        raise SliceError(f"slice {table.name!r}: {_first_bad_row(table, rows, classes)}")
+        raise SliceError(f"slice {table.name!r}: {first_bad_row(table, rows, classes)}")
     return validation
 
 
@@ -89,26 +79,3 @@ def validate_attributions(maps: Sequence[Attributions]) -> Validation:
         bad = rows[~rows["finite"] | (rows["defined"] == 0)]["maps"].iloc[0]
         raise ExplanationError(f"{bad}: maps are not finite, or no image has one; nothing can be compared")
     return validation
-
-
-def _is_there(picture: Picture) -> bool:
-    """Whether a picture can be opened; a name that no file can have is none."""
-    return isinstance(picture, EmbeddedPicture) or os.path.isfile(picture)
-
-
-def _first_bad_row(table: SliceTable, rows: pd.DataFrame, classes: int | None) -> str:
-    """The first failing row in words."""
-    for number, image, label, exists in rows.itertuples(index=False):
-        place = f"row {number} of {table.source}"
-        if not exists:
-            path = str(table.rows.loc[number, "path"])[:LONGEST]
-            return f"{place} names the image {shown(image)}, which does not exist at {path}"
-        if label < 0 or (classes is not None and label >= classes):
-            return f"{place} has the label {label}, the model knows {_known_labels(classes)}; correct the table"
-    double = rows.loc[rows["image"].duplicated(), ["row", "image"]].iloc[0]
-    place = f"row {double['row']} of {table.source}"
-    return f"{place} repeats the image {shown(double['image'])}; every image may appear once"
-
-
-def _known_labels(classes: int | None) -> str:
-    return "0 and up" if classes is None else f"0..{classes - 1}"

@@ -10,8 +10,8 @@ import pytest
 
 from attrail_explainers.errors import ConfigError
 from attrail_flows.configuration import read_config
-from attrail_flows.watch import compared, windows_of
-from attrail_flows.window_dates import dated
+from attrail_flows.watch import compared
+from attrail_flows.window_dates import dated, windows_of
 from attrail_monitoring.version_maps import VersionMaps
 
 Run = Callable[..., tuple[int, str, str]]
