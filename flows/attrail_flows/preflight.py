@@ -1,6 +1,6 @@
 """What can be seen to be wrong before Prefect starts and before any map is computed: all of it, at once.
 
-Neither torch nor Prefect nor Great Expectations is loaded for it, and of a model only its MLmodel file and the names of
+Neither Prefect nor Great Expectations nor timm is loaded for it, and of a model only its MLmodel file and the names of
 its files are fetched.
 """
 

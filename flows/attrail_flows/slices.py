@@ -75,7 +75,7 @@ def read_windows(config: AuditConfig, version: RegisteredVersion) -> tuple[Slice
 
 def load_slices(tables: Tables, preprocessing: Preprocessing) -> tuple[Slice, ...]:
     """Decode the images of every slice, and warn of what its table's reader should know."""
-    from attrail_explainers.images import decode  # noqa: PLC0415 - it loads torch, the tables do not
+    from attrail_explainers.images import decode  # noqa: PLC0415 - it loads timm, the tables do not
 
     slices = []
     for table, labels, said in zip(tables.tables, tables.labels, tables.cautions, strict=True):

@@ -18,7 +18,7 @@ def stated_preprocessing(version: RegisteredVersion) -> Preprocessing | None:
     timm_model = version.facts.get("timm_model")
     if not timm_model:
         return None
-    from attrail_explainers.images import timm_preprocessing  # noqa: PLC0415 - it loads torch
+    from attrail_explainers.images import timm_preprocessing  # noqa: PLC0415 - it loads timm
 
     return timm_preprocessing(timm_model)
 

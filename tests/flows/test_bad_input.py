@@ -4,6 +4,8 @@ import json
 import re
 import shutil
 import socket
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -179,6 +181,47 @@ def test_no_configuration_file_and_wrong_usage(attrail: Run, workplace) -> None:
     assert (status, "validation" in err) == (2, True)
 
 
+def test_everything_that_can_be_seen_is_said_at_once(workplace) -> None:
+    """Before Prefect or timm is loaded, in seconds; beside its attrail.toml the command needs no --config."""
+    mlflow.set_tracking_uri(workplace.tracking_uri)
+    mlflow.set_experiment("training")
+    pickled = {"serialization_format": "pickle", "pip_requirements": ["torch"]}
+    mlflow.pytorch.log_model(Flat(), name="model", registered_model_name="kept-as-pickle", **pickled)
+    edited(workplace, lambda rows: rows.drop(columns="label"))
+    workplace.config(candidate="nix", floor=["98", "2", "models:/kept-as-pickle/1"], policy="fewest_images = 4")
+    code = (
+        "import sys, time; from attrail_flows.cli import main; sys.argv = ['attrail', 'audit']\n"
+        "try: main()\n"
+        "finally: print({'prefect', 'timm', 'great_expectations'} & set(sys.modules), time.process_time())"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=workplace.folder, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 2, done.stderr
+    first, said, *found = done.stderr.splitlines()
+    assert "digits" in first
+    assert said == "attrail: 4 things are wrong, and nothing was computed:"
+    for wrong, line in zip(
+        ("'nix'", "'98'", "kept-as-pickle/1 is pickled", "lacks the column label"), found, strict=True
+    ):
+        assert wrong in line
+    loaded, seconds = done.stdout.rsplit(maxsplit=1)
+    assert loaded == "set()"
+    assert float(seconds) < 15, "8 s on a machine that does nothing else"
+
+
+def test_the_reference_is_no_candidate(attrail: Run, workplace) -> None:
+    for spelling in ("1", "champion", "models:/digits@champion"):
+        assert "are the same version, digits/1" in refused(attrail, workplace, "--candidate", spelling)
+
+
+def test_version_numbers_may_be_numbers(workplace) -> None:
+    path = workplace.config()
+    path.write_text(path.read_text().replace('candidate = "7"', "candidate = 7").replace('["2", "3",', '[2, "3",'))
+    section = read_config(path).registry
+    assert (section.candidate, section.floor[:2]) == ("7", ("2", "3"))
+
+
 def test_a_candidate_in_its_own_floor(attrail: Run, workplace) -> None:
     assert "digits/3" in refused(attrail, workplace, "--candidate", "3")
     assert "twice" in refused(attrail, workplace, floor=["2", "2", "3", "4"])
@@ -221,8 +264,8 @@ class Broken(Flat):
 
 
 def test_model_without_a_layer_for_gradcam(attrail: Run, workplace, logged) -> None:
-    uri = logged(Flat(), "flat")
-    said = refused(attrail, workplace, "--reference", uri, "--candidate", uri, floor=[])
+    uri, other = logged(Flat(), "flat"), logged(Flat(), "flat")
+    said = refused(attrail, workplace, "--reference", uri, "--candidate", other, floor=[])
     assert "flat/1" in said
     assert "use shap or lime" in said
 
