@@ -103,6 +103,7 @@ class Assessment:
             "parameters": dict(maps.parameters),
             "model": maps.model,
             "weights_digest": maps.weights_digest,
+            **maps.optional,
             "slice": maps.slice_name,
             "slice_digest": maps.slice_digest,
             "maps_digest": maps.digest,

@@ -17,6 +17,7 @@ from attrail_explainers.errors import ExplanationError, RecordError
 
 FORMAT = "attrail.attributions/1"
 AT_ONCE = 256  # maps looked at together: they may lie in a file that is larger than the memory
+OPTIONAL = "program_digest"
 FACTS = ("explainer", "parameters", "sample_ids", "slice_name", "slice_digest", "model", "weights_digest", "undefined")
 
 
@@ -27,7 +28,8 @@ class Attributions:
     ``values`` (N,H,W) float32 on the method's own grid (Grad-CAM: the target layer's; superpixel methods: the
     image's). ``targets`` (N,) int64 is the class each map explains. ``parameters`` holds every field of the
     explainer with its seed and target layer. ``undefined`` names the samples that have no map and why: their
-    values are NaN, never zeros. ``diagnostics`` holds one number per sample, such as LIME's R2.
+    values are NaN, never zeros. ``diagnostics`` holds one number per sample, such as LIME's R2. ``weights_digest`` and
+    ``program_digest`` are the classifier's: the model is the same where both are.
     """
 
     explainer: str
@@ -41,6 +43,7 @@ class Attributions:
     weights_digest: str
     undefined: Mapping[str, str] = field(default_factory=dict)
     diagnostics: Mapping[str, NDArray[np.float64]] = field(default_factory=dict)
+    program_digest: str | None = None
 
     def __post_init__(self) -> None:
         count = len(self.sample_ids)
@@ -78,6 +81,11 @@ class Attributions:
         """Whether any map has a negative value."""
         return bool(np.fmin.reduce(self.values, axis=None, initial=0) < 0)
 
+    @property
+    def optional(self) -> dict[str, str]:
+        """What is known of some maps only, by its name in their file."""
+        return {} if self.program_digest is None else {OPTIONAL: self.program_digest}
+
     @cached_property
     def comparability(self) -> str:
         """Digest of all that must be equal before two sets of maps may be compared; the model is not part of it."""
@@ -105,6 +113,7 @@ class Attributions:
                 "model": self.model,
                 "weights": self.weights_digest,
                 "undefined": dict(self.undefined),
+                **self.optional,
             }
         )
 
@@ -115,7 +124,7 @@ def save_attributions(attributions: Attributions, path: Path) -> None:
     Raises RecordError when there is no room for it or it cannot be written for another reason.
     """
     facts = {name: getattr(attributions, name) for name in FACTS}
-    facts |= {"format": FORMAT, "digest": attributions.digest}
+    facts |= {"format": FORMAT, "digest": attributions.digest, **attributions.optional}
     tensors: dict[str, NDArray[Any]] = {"values": attributions.values, "targets": attributions.targets}
     tensors |= {f"diagnostics.{name}": array for name, array in attributions.diagnostics.items()}
     plain = {name: np.ascontiguousarray(array) for name, array in tensors.items()}
@@ -134,7 +143,7 @@ def load_attributions(path: Path) -> Attributions:
         raise RecordError(f"{path}: expected format {FORMAT}, got {found!r}; read it with the attrail that wrote it")
     try:
         attributions = _assembled(facts, tensors)
-        intact = attributions.digest == facts["digest"] and set(facts) == {*FACTS, "format", "digest"}
+        intact = attributions.digest == facts["digest"] and set(facts) - {OPTIONAL} == {*FACTS, "format", "digest"}
     except (KeyError, TypeError, ValueError, ExplanationError) as error:
         raise RecordError(f"{path} was changed after it was written: {error}") from error
     if not intact:
@@ -160,4 +169,5 @@ def _assembled(facts: Mapping[str, Any], tensors: Mapping[str, NDArray[Any]]) ->
         targets=tensors["targets"],
         diagnostics={name.removeprefix(prefix): tensors[name] for name in tensors if name.startswith(prefix)},
         **known,
+        program_digest=facts.get(OPTIONAL),
     )

@@ -1,4 +1,4 @@
-"""A model version as explainers see it: a torch module, how to call it, and the digest of its weights."""
+"""A model version as explainers see it: a torch module, how to call it, and which model it is by digests."""
 
 import threading
 from dataclasses import dataclass, field, replace
@@ -8,8 +8,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from attrail_explainers.digest import digest_of_arrays
 from attrail_explainers.errors import ConfigError, ExplanationError
+from attrail_explainers.state_digest import digest_of_state
 from attrail_explainers.working_copy import WorkingCopy, arrange, private_copy
 
 
@@ -21,7 +21,8 @@ class Classifier:
     is run. ``graph`` is a faster way to call the same weights where there is one: then both came from a file, are this
     classifier's own and are not copied. ``target_layer`` is the submodule whose activations the
     class-activation methods use (None: found by itself). ``batch_size`` is set when the model was exported for one
-    batch size only.
+    batch size only. ``program_digest`` says what is computed with the weights, by the exported program or the model's
+    files; None for a module that lives in this process alone, whose code nobody can know for certain.
     """
 
     name: str
@@ -30,6 +31,7 @@ class Classifier:
     graph: torch.nn.Module | None = None
     target_layer: str | None = None
     batch_size: int | None = None
+    program_digest: str | None = None
     _copies: dict[tuple[int, ...], WorkingCopy] = field(default_factory=dict, repr=False)
     _lock: threading.RLock = field(default_factory=threading.RLock, repr=False)
 
@@ -43,9 +45,12 @@ class Classifier:
 
     @cached_property
     def weights_digest(self) -> str:
-        """Digest over the sorted state: name, dtype, shape and bytes of every parameter and buffer."""
-        state = self.module.state_dict()
-        return digest_of_arrays((name, _plain(state[name])) for name in sorted(state))
+        """Digest over the sorted state: name, dtype, shape and bytes of every parameter and saved buffer.
+
+        A hint alone: other programs may hold the same state. Raises UnsupportedModelError for a state that cannot be
+        read.
+        """
+        return digest_of_state(self.module.state_dict(), self.label)
 
     def working_copy(self, images: NDArray[np.float32] | torch.Tensor) -> WorkingCopy:
         """What is run on images (N,C,H,W) of this size; made once."""
@@ -93,12 +98,3 @@ class Classifier:
                 f"({int(broken.sum())} of {len(broken)} images): check its weights and the preprocessing"
             )
         return np.asarray(found, dtype=np.float32)
-
-
-def _plain(tensor: torch.Tensor) -> NDArray[np.generic]:
-    """A tensor as an array; dtypes NumPy lacks (bfloat16, float8) as their bytes."""
-    tensor = tensor.detach().cpu().contiguous()
-    try:
-        return np.asarray(tensor.numpy())
-    except TypeError:
-        return np.asarray(tensor.reshape(tensor.shape or (1,)).view(torch.uint8).numpy())

@@ -3,6 +3,7 @@
 import hashlib
 import json
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -24,6 +25,12 @@ def digest_of_arrays(arrays: Iterable[tuple[str, NDArray[Any]]]) -> str:
         digest.update(f"{name}\0{plain.dtype.str}\0{plain.shape}\0".encode())
         digest.update(plain.reshape(-1).view(np.uint8).data)  # as bytes, but not as a copy of them
     return "sha256:" + digest.hexdigest()
+
+
+def digest_of_file(path: Path) -> str:
+    """SHA-256 of a file's bytes, read in pieces."""
+    with path.open("rb") as file:
+        return "sha256:" + hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def seed_of(*parts: object) -> int:

@@ -209,6 +209,7 @@ def _attributions(
         slice_digest=slice_.digest,
         model=classifier.label,
         weights_digest=classifier.weights_digest,
+        program_digest=classifier.program_digest,
         undefined=undefined,
         diagnostics=_joined_diagnostics(parts),
     )

@@ -1,14 +1,19 @@
 """Turn model files into classifiers. Nothing here unpickles, and nothing runs code that came with a model."""
 
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from attrail_explainers.classifier import Classifier
+from attrail_explainers.digest import digest_of_file
 from attrail_explainers.errors import UnsupportedModelError
 from attrail_explainers.export_archive import LOG_AGAIN, copy_checked
+from attrail_explainers.pickle_digest import pickle_digest
+from attrail_explainers.program_digest import program_digest
+from attrail_explainers.repeatability import require_no_training
 from attrail_explainers.slice import require_float_images
 
 
@@ -17,8 +22,8 @@ def classifier_from_export(archive: Path, name: str, version: str) -> Classifier
 
     ``ExportedProgram.module()`` never fires hooks on submodules, so hooks go through the unflattened program, whose
     submodules keep their names; plain calls go through the faster graph. torch reads a checked copy of the archive
-    (``export_archive``). Raises UnsupportedModelError when the archive is not what ``torch.export.save`` writes, or
-    torch cannot read it.
+    (``export_archive``). Raises UnsupportedModelError when the archive is not what ``torch.export.save`` writes, torch
+    cannot read it, or it was exported in training mode.
     """
     label = f"{name}/{version}"
     with tempfile.TemporaryDirectory(prefix="attrail-") as folder:
@@ -32,7 +37,9 @@ def classifier_from_export(archive: Path, name: str, version: str) -> Classifier
             raise
         except Exception as error:  # torch raises whatever its deserializer stumbles over
             raise UnsupportedModelError(_unreadable(label, exported_by, error)) from error
-    return Classifier(name, version, module, graph, batch_size=_fixed_batch(program, label))
+    require_no_training(program, label)
+    computes = program_digest(program, module.state_dict()) or digest_of_file(archive)
+    return Classifier(name, version, module, graph, batch_size=_fixed_batch(program, label), program_digest=computes)
 
 
 def _unreadable(label: str, exported_by: str, error: Exception) -> str:
@@ -58,7 +65,9 @@ def classifier_from_pickle(path: Path, pickle_module: Any, name: str, version: s
             f"model {name}/{version} is pickled and cannot be loaded here: {reason}; install the code that it "
             "needs, or log the model as pt2"
         ) from error
-    return classifier_from_module(module.eval() if isinstance(module, torch.nn.Module) else module, name, version)
+    classifier = classifier_from_module(module, name, version)
+    module.eval()
+    return replace(classifier, program_digest=pickle_digest(path, module))
 
 
 def classifier_from_module(module: Any, name: str, version: str) -> Classifier:

@@ -54,6 +54,7 @@ def shuffled(
         graph=module,
         target_layer=classifier.target_layer,
         batch_size=classifier.batch_size,
+        program_digest=classifier.program_digest,
     )
 
 

@@ -16,6 +16,7 @@ from attrail_explainers.drawn_anew import PARAMETRIZATIONS
 from attrail_explainers.errors import UnsupportedModelError
 from attrail_explainers.output_scale import End, LastFunction, OutputScale, noise_like, scale_of
 from attrail_explainers.places import Places, TargetLayer
+from attrail_explainers.repeatability import require_repeatable
 
 Result = TypeVar("Result")
 Forward = Callable[[torch.Tensor], torch.Tensor]
@@ -46,7 +47,7 @@ class WorkingCopy:
     ``outputs`` is the number of outputs; both are found by one call with ``images`` (N,C,H,W). ``scale`` says what the
     outputs are and makes logits of them, ``classes`` is the number of these. ``batch`` is the number of images in every
     call: as many as keep the largest activation within the byte budget, so that it depends on the architecture and the
-    images' size alone.
+    images' size alone. Raises UnsupportedModelError for a model that does not answer an image the same way each time.
     """
 
     def __init__(
@@ -70,6 +71,7 @@ class WorkingCopy:
         self.scale = OutputScale()
         self.activations, outputs, end = self._probed(images)
         self.outputs = outputs.shape[1]
+        require_repeatable(label, self.call, images[:1].to(self.device), torch.finfo(self.dtype).eps)
         self.batch = fixed_batch or self._affordable(images)
         self.scale = self._scale(outputs, end, images)
         self.classes = 2 if self.scale.single else self.outputs

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from attrail_explainers.attributions import save_attributions
-from attrail_explainers.digest import digest_of
+from attrail_explainers.digest import digest_of, digest_of_arrays
 from attrail_explainers.errors import ConfigError
 from attrail_explainers.explainer import Trait
 from attrail_explainers.slice import Slice
@@ -16,6 +16,7 @@ from attrail_flows.configuration import AuditConfig
 from attrail_flows.explained import Explained, explainer_facts, explainers_of, model_facts
 from attrail_flows.rehearsing import REPEATS, Rehearsing
 from attrail_flows.sharded import Explaining
+from attrail_flows.shards import code_digest, packages
 from attrail_flows.versions import Versions
 from attrail_mlflow.calibration_run import find_calibration, keep_calibration
 from attrail_mlflow.evidence import slug
@@ -26,6 +27,8 @@ from attrail_monitoring.floor import Source
 from attrail_monitoring.statistic import statistic_names
 
 Progress = Callable[[int], object]
+
+NO_WEIGHTS = digest_of_arrays(())  # what ``Classifier.weights_digest`` is where the state is empty
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,13 +47,14 @@ def calibration_key(config: AuditConfig, versions: Versions, slices: Sequence[Sl
         {
             "format": FORMAT,
             "source": source_of(config),
-            "reference": [versions.reference.label, reference.weights_digest],
+            "reference": [versions.reference.label, reference.weights_digest, reference.program_digest],
             "floor": floor,
             "slices": {each.name: each.digest for each in slices},
             "targets": {name: found.tolist() for name, found in reference.targets.items()},
             "explainers": explainer_facts(reference),
             "settings": asdict(policy.settings),
             "statistics": statistic_names(),
+            "computed": {"machine": reference.machine, "code": code_digest(), "packages": packages()},
         }
     )
 
@@ -115,11 +119,16 @@ def rehearsed(config: AuditConfig, reference: Explained, floor: Sequence[Explain
 
 
 def require_retrains(models: Sequence[ModelFacts], compared: Explained) -> None:
-    """ConfigError when a floor version has the weights of a compared one: no retrain, it would lower the floor."""
+    """ConfigError when a floor version has the weights of a compared one: no retrain, it would lower the floor.
+
+    Models that keep nothing in their state have no weights to compare; they are the same where their programs are.
+    """
     for each in models:
-        if each.weights_digest == compared.weights_digest:
+        same = each.program_digest == compared.program_digest
+        if each.weights_digest == compared.weights_digest and (same or each.weights_digest != NO_WEIGHTS):
+            how = "" if same else ", under another program"
             raise ConfigError(
-                f"{each.label} in registry.floor has the weights of {compared.version.label}: it is no retrain; "
+                f"{each.label} in registry.floor has the weights of {compared.version.label}{how}: it is no retrain; "
                 "take it out"
             )
 

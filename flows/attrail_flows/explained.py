@@ -24,7 +24,8 @@ class Explained:
     """One version's evidence: maps per slice and explainer; per slice predictions, targets and ``right``, all (N,).
 
     ``made_in`` says for maps, as slice/explainer/label, how many shards of them each MLflow run holds; ``pickled`` that
-    the version was loaded from a pickle; ``outputs`` what the model returns.
+    the version was loaded from a pickle; ``outputs`` what the model returns. ``program_digest`` says what it
+    computes with its weights, and ``machine`` on which kind of machine it was run.
     """
 
     version: RegisteredVersion
@@ -38,6 +39,8 @@ class Explained:
     pickled: bool = False
     made_in: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     outputs: str = "logits"
+    program_digest: str | None = None
+    machine: str = ""
 
     @property
     def accuracy(self) -> dict[str, float]:
@@ -82,6 +85,7 @@ def explain_version(
         regions,
         pickled=registry.loaded(version_).pickled,
         outputs=str(classifier.working_copy(slices[0].images).scale),
+        program_digest=classifier.program_digest,
     )
 
 
@@ -120,7 +124,7 @@ def model_facts(explained: Explained, role: str) -> ModelFacts:
     found = explained.version
     digest = explained.weights_digest
     facts = (found.label, found.uri, digest, role, found.version, found.source, found.run_id)
-    return ModelFacts(*facts, pickled=explained.pickled, outputs=explained.outputs)
+    return ModelFacts(*facts, explained.pickled, explained.outputs, explained.program_digest)
 
 
 def _require_labels(slice_: Slice, classes: int, label: str) -> None:

@@ -60,4 +60,5 @@ class JoinedMaps:
             weights_digest=weights_digest,
             undefined=undefined,
             diagnostics=self._diagnostics,
+            program_digest=self._first.program_digest,
         )

@@ -13,9 +13,11 @@ from safetensors.numpy import load_file, save_file
 
 from attrail_explainers.attributions import Attributions, load_attributions, save_attributions
 from attrail_explainers.classifier import Classifier
+from attrail_explainers.digest import digest_of
 from attrail_explainers.errors import RecordError, RegistryError
 from attrail_explainers.explainer import Explainer, name_of
 from attrail_explainers.explanation import explain_part, settled
+from attrail_explainers.machine import machine_of
 from attrail_explainers.slice import Slice
 from attrail_explainers.threads import one_torch_thread
 from attrail_flows.model_pool import POOL, ModelKey
@@ -29,11 +31,11 @@ class Work:
     """One shard's work, for any process on any machine: nothing in it but values.
 
     ``targets`` (N,) of the part's images, None for what the model predicts; ``keys`` as ``shards.keys`` gives them;
-    ``run_id`` is the MLflow run that gets the results.
+    ``run_id`` is the MLflow run that gets the results. ``expected`` is what whoever hands it out takes the model for.
     """
 
     model: ModelKey
-    weights_digest: str
+    expected: Model
     part: Slice
     explainers: tuple[Explainer, ...]
     targets: NDArray[np.int64] | None
@@ -86,32 +88,45 @@ def described(classifier: Classifier, slice_: Slice) -> Model:
     copy = classifier.working_copy(slice_.images)
     activations = sum(int(np.prod(each.shape)) for each in copy.activations)
     facts = (classifier.weights_digest, copy.classes, max(1, activations), copy.device.type, str(copy.dtype))
-    return Model(*facts, outputs=str(copy.scale))
+    kind = machine_of(copy.device)
+    return Model(*facts, outputs=str(copy.scale), program_digest=classifier.program_digest, machine=kind)
 
 
 def compute(work: Work) -> list[Entry]:
-    """Compute a shard and keep it; RegistryError when the model is not the one the work is about."""
+    """Compute a shard and keep it; an entry for each of the work's keys, in their order.
+
+    Raises RegistryError when the model is not the one the work is about.
+    """
     registry = _registry(work.model.tracking_uri, work.model.flow)
     borrowed = POOL.borrowed(work.model, registry, work.part.images)
     with tempfile.TemporaryDirectory(prefix="attrail-") as folder, borrowed as classifier:
-        if classifier.weights_digest != work.weights_digest:
-            raise RegistryError(f"the weights of {work.model.version.uri} changed while it was audited: audit it again")
+        found = described(classifier, work.part)
+        if found.identity != work.expected.identity:
+            raise RegistryError(f"{work.model.version.uri} became another model while it was audited: audit it again")
+        keys = _keys(work, found.machine)
         with one_torch_thread():
-            _compute(work, classifier, Path(folder))
-        return AttributionStore(registry, work.experiment).put(work.run_id, Path(folder), work.keys.values())
+            _compute(work, keys, classifier, Path(folder))
+        return AttributionStore(registry, work.experiment).put(work.run_id, Path(folder), keys.values())
 
 
-def _compute(work: Work, classifier: Classifier, folder: Path) -> None:
+def _keys(work: Work, machine: str) -> Mapping[str, str]:
+    """The work's keys, where it is done by the kind of machine they are for; else keys that no audit looks for."""
+    if machine == work.expected.machine:
+        return work.keys
+    return {name: digest_of({"key": key, "machine": machine}) for name, key in work.keys.items()}
+
+
+def _compute(work: Work, keys: Mapping[str, str], classifier: Classifier, folder: Path) -> None:
     (folder / artifact_path("")).parent.mkdir()
     if not work.explainers:
         logits = classifier.logits(work.part.images, work.part.sample_ids)
-        _save_logits(logits, folder / artifact_path(work.keys[LOGITS]))
+        _save_logits(logits, folder / artifact_path(keys[LOGITS]))
         return
     targets = work.targets
     if targets is None:
         targets = classifier.logits(work.part.images, work.part.sample_ids).argmax(axis=1).astype(np.int64)
     for each in explain_part(classifier, work.part, work.explainers, targets, work.seed):
-        save_attributions(each, folder / artifact_path(work.keys[each.explainer]))
+        save_attributions(each, folder / artifact_path(keys[each.explainer]))
 
 
 def _save_logits(logits: NDArray[np.float32], path: Path) -> None:

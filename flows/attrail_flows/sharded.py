@@ -188,7 +188,8 @@ class _Version:
     def _results(self, shards: Sequence[Shard], folder: Path) -> Iterator[tuple[Shard, Results]]:
         """Every shard with its results, those that were kept before first."""
         store = self.how.store
-        known = {} if self.how.config.run.fresh else store.index(self.model.weights_digest)
+        unsure = self.model.program_digest is None
+        known = {} if self.how.config.run.fresh or unsure else store.index(self.model.weights_digest)
         missing: list[Shard] = []
         for shard in shards:
             found = self._fetched(shard, known, self._keys(shard), folder)
@@ -203,7 +204,7 @@ class _Version:
             works = (self._work(shard, run_id) for shard in missing)
             load = Load(sum(seconds(shard, self.model) for shard in missing), self.model.device)
             for shard, (work, entries) in zip(missing, self.how.engine.compute(works, load), strict=True):
-                made = {each.key: [each] for each in entries}
+                made = {key: [entry] for key, entry in zip(work.keys.values(), entries, strict=True)}
                 found = self._fetched(shard, made, work.keys, folder)
                 if found is None:
                     raise RegistryError(f"run {run_id}: what was just kept there cannot be read", transient=True)
@@ -237,7 +238,7 @@ class _Version:
     def _work(self, shard: Shard, run_id: str) -> Work:
         return Work(
             model=self.key,
-            weights_digest=self.model.weights_digest,
+            expected=self.model,
             part=shard.part,
             explainers=shard.explainers,
             targets=self._targets(shard),
@@ -277,6 +278,8 @@ class _Version:
                 f"{name}/{explainer}/{self.key.label}": each.made_in for (name, explainer), each in joined.items()
             },
             outputs=self.model.outputs,
+            program_digest=self.model.program_digest,
+            machine=self.model.machine,
         )
 
     def _maps(
@@ -290,10 +293,10 @@ class _Version:
 
 
 def require_about(result: Attributions | NDArray[np.float32], name: str, shard: Shard, model: Model) -> None:
-    """RecordError unless a result is this explainer's, of these weights, on these samples: a tag proves nothing."""
+    """RecordError unless a result is this explainer's, of this model, on these samples: a tag proves nothing."""
     if isinstance(result, Attributions):
-        found = (result.explainer, result.weights_digest, result.sample_ids)
-        right = found == (name, model.weights_digest, shard.whole.sample_ids[shard.rows])
+        found = (result.explainer, (result.weights_digest, result.program_digest), result.sample_ids)
+        right = found == (name, model.identity, shard.whole.sample_ids[shard.rows])
     else:
         right = name == LOGITS and result.shape == (len(shard), model.classes)
     if not right:

@@ -35,6 +35,8 @@ class Model:
     """What of a model counts for cutting and for keys.
 
     ``activations`` is how many numbers one image makes in it, ``outputs`` what it returns, as ``OutputScale`` says it.
+    The digests are the classifier's, ``machine`` is the kind of machine that computes (``machine_of``): bytes that it
+    cannot make again are not its own.
     """
 
     weights_digest: str
@@ -43,6 +45,13 @@ class Model:
     device: str
     dtype: str
     outputs: str = "logits"
+    program_digest: str | None = None
+    machine: str = ""
+
+    @property
+    def identity(self) -> tuple[str, str | None]:
+        """What says that two models are one: the digests of weights and program."""
+        return self.weights_digest, self.program_digest
 
 
 @dataclass(frozen=True, eq=False)

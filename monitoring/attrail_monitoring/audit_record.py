@@ -33,7 +33,8 @@ class ModelFacts:
 
     ``source`` is where the registry says its files are, ``run_id`` the MLflow run that logged it, where there is one;
     ``pickled`` says that it was loaded from a pickle, which can run any code, as the policy allowed; ``outputs`` what
-    it returns, and how its logits, on which versions are compared, follow from that.
+    it returns, and how its logits, on which versions are compared, follow from that. ``program_digest`` says what is
+    computed with the weights: versions with the same weights may be different models.
     """
 
     label: str
@@ -45,6 +46,7 @@ class ModelFacts:
     run_id: str | None = None
     pickled: bool = False
     outputs: str = "logits"
+    program_digest: str | None = None
 
 
 @dataclass(frozen=True)

@@ -181,7 +181,8 @@ def _at(arrays: Mapping[str, NDArray[Any]], place: int) -> dict[str, NDArray[Any
 
 def _identity(reference: Attributions) -> str:
     """What must be the same; not the values, which another machine rounds differently."""
-    return digest_of({"maps": reference.comparability, "weights": reference.weights_digest})
+    model = {"weights": reference.weights_digest, **reference.optional}
+    return digest_of({"maps": reference.comparability, **model})
 
 
 def _side(version: VersionMaps, subject: Subject, settings: Settings) -> Side:

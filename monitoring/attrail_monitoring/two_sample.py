@@ -84,7 +84,7 @@ def two_sample(
 
 
 def _require_one_model(first: Attributions, second: Attributions) -> None:
-    aspects = ("explainer", "parameters", "weights_digest")
+    aspects = ("explainer", "parameters", "weights_digest", "program_digest")
     differing = [name for name in aspects if getattr(first, name) != getattr(second, name)]
     if differing:
         raise IncomparableError(

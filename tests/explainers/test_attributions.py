@@ -44,10 +44,11 @@ CHANGED = {
     "slice_digest": {"slice_digest": "sha256:2"},
     "model": {"model": "net/2"},
     "weights_digest": {"weights_digest": "sha256:2"},
+    "program_digest": {"program_digest": "sha256:3"},
     "undefined": undefined(1),
     "diagnostics": {"diagnostics": {"surrogate_r2": np.array([0.5, np.nan, 0.9])}},
 }
-COMPARABLE = {"values", "slice_name", "model", "weights_digest", "undefined", "diagnostics"}
+COMPARABLE = {"values", "slice_name", "model", "weights_digest", "program_digest", "undefined", "diagnostics"}
 every_field = pytest.mark.parametrize("field", [field.name for field in dataclasses.fields(Attributions)])
 
 
@@ -120,6 +121,7 @@ def attributions(draw):
         slice_digest=draw(st.text()),
         model=draw(st.text()),
         weights_digest=draw(st.text()),
+        program_digest=draw(st.none() | st.text()),
         undefined={ids[row]: draw(st.text()) for row in missing},
         diagnostics=draw(st.dictionaries(st.text(), column, max_size=2)),
     )

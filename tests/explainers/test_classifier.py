@@ -113,6 +113,66 @@ def test_short_floats_have_a_digest(dtype):
     assert digest(module(4.0)) != digest(module(4.0).float())
 
 
+class Extra(Shapes):
+    """Keeps more than tensors in its state."""
+
+    def __init__(self, extra):
+        super().__init__()
+        self.extra = extra
+
+    def get_extra_state(self):
+        return self.extra
+
+
+def test_extra_state_is_in_the_digest():
+    kinds = [{"step": 3}, {"step": 4}, {"step": 3.0}, {"at": 3}, [1, 2], [[1], 2], (), None, "3", b"3"]
+    kinds += [torch.float32, torch.ones(2), np.ones(2), {"mean": [torch.ones(2)]}, {"mean": [torch.zeros(2)]}]
+    found = [digest(Extra(each)) for each in kinds]
+    assert len(set(found)) == len(kinds)
+    assert found == [digest(Extra(each)) for each in kinds]
+    assert digest(Extra({"a": 1, "b": 2})) == digest(Extra({"b": 2, "a": 1}))
+
+
+def test_a_state_that_cannot_be_read_is_refused(pictures):
+    with pytest.raises(UnsupportedModelError, match=r"model Extra: _extra_state\['what'\] in its state holds object"):
+        explain(Extra({"what": object()}), pictures, [0] * 6, "occlusion")
+    with pytest.raises(UnsupportedModelError, match="weight has no values"):
+        digest(nn.Linear(2, 2, device="meta"))
+
+
+def test_quantized_modules_are_explained(pictures):
+    def module(last):
+        torch.manual_seed(0)
+        linear = nn.Sequential(nn.AdaptiveAvgPool2d(2), nn.Flatten(), nn.Linear(12, 3)).eval()
+        with torch.no_grad():
+            linear[2].weight[0, 0] = last
+        stubs = (torch.ao.quantization.QuantStub(), torch.ao.quantization.DeQuantStub())
+        whole = nn.Sequential(stubs[0], *linear, stubs[1])
+        whole.qconfig = torch.ao.quantization.get_default_qconfig("x86")
+        prepared = torch.ao.quantization.prepare(whole)
+        prepared(torch.from_numpy(pictures))
+        return torch.ao.quantization.convert(prepared)
+
+    assert any(not isinstance(each, torch.Tensor) for each in module(0.1).state_dict().values())
+    found = explain(module(0.1), pictures, [0] * 6, "occlusion")
+    assert found.weights_digest == digest(module(0.1))
+    assert found.weights_digest != digest(module(0.3))
+
+
+def test_sparse_and_quantized_tensors_are_in_the_digest():
+    def module(values):
+        made = nn.Module()
+        made.register_buffer("weight", values)
+        return made
+
+    dense = torch.tensor([[0.0, 2.0], [3.0, 0.0]])
+    scales, zeros = torch.tensor([0.5, 0.25]), torch.zeros(2, dtype=torch.int64)
+    kinds = [dense.to_sparse(), (2 * dense).to_sparse()]
+    kinds += [torch.quantize_per_tensor(dense, scale, 0, torch.qint8) for scale in (0.5, 0.25)]
+    kinds += [torch.quantize_per_channel(dense, scales, zeros, axis, torch.qint8) for axis in (0, 1)]
+    assert len({digest(module(each)) for each in kinds}) == len(kinds)
+
+
 def test_bfloat16_outputs_become_floats(pictures):
     class Short(Shapes):
         def forward(self, images):

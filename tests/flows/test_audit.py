@@ -12,6 +12,7 @@ import pandas as pd
 import pytest
 import timm
 import torch
+from timm.models.efficientnet import EfficientNet
 from torch import nn
 
 from attrail_explainers import load_attributions
@@ -299,6 +300,47 @@ def test_a_wrapper_and_a_softmax_are_no_drift(attrail: Run, workplace, served: s
     for text in (out, report):
         assert "compared on the scale of logits" in text
         assert said in text
+
+
+class Mirrored(EfficientNet):
+    """What timm makes of ``OPTIONS``, and looks at every image in a mirror."""
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return super().forward(images.flip(-1))
+
+
+class Turned(EfficientNet):
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return super().forward(images).flip(1)
+
+
+@pytest.mark.parametrize("kind", [Mirrored, Turned])
+def test_the_champions_weights_under_another_program_do_not_get_its_maps(
+    attrail: Run, workplace, kind: type[nn.Module]
+) -> None:
+    champion = timm.create_model(ARCHITECTURE, **OPTIONS)
+    registry = Registry(workplace.tracking_uri)
+    champion.load_state_dict(registry.load(registry.resolve("digits", "1")).module.state_dict())
+    champion.__class__ = kind
+    mlflow.set_experiment("training")
+    example = np.zeros((2, 3, 64, 64), dtype=np.float32)
+    number = log_classifier(champion, kind.__name__, example, Preprocessing((64, 64), (0.5,) * 3, (0.5,) * 3))
+    changes = {"candidate": f"models:/{kind.__name__}/{number}", "floor": [], "slice": "limit = 24"}
+    config = workplace.config(**changes, explainers='[[explainer]]\nname = "gradcam"')
+    documents = []
+    for more in ((), (), ("--fresh",)):
+        result = workplace.folder / "result.json"
+        status, out, err = attrail("audit", "--config", config, "--json", result, *more)
+        assert status in (1, 3), out + err
+        documents.append(json.loads(result.read_text()))
+    first, again, fresh = documents
+    assert first["reference"]["weights_digest"] == first["candidate"]["weights_digest"]
+    assert first["reference"]["program_digest"] != first["candidate"]["program_digest"]
+    assert first["slices"][0]["flipped"] > 0
+    assert first["measurements"] == again["measurements"] == fresh["measurements"]
+    assert first["maps"] == again["maps"] == fresh["maps"]
+    report = Path(first["report_location"].removeprefix("file://")).read_text(encoding="utf-8")
+    assert "has the weights of digits/1 under another program" in report
 
 
 def test_reference_by_uri_and_number(attrail: Run, workplace) -> None:

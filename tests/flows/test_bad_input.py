@@ -27,6 +27,7 @@ from attrail_mlflow.registry import Registry
 Run = Callable[..., tuple[int, str, str]]
 CHEAP = {"explainers": '[[explainer]]\nname = "gradcam"', "slice": "limit = 20"}
 HALF = Preprocessing(size=(64, 64), mean=(0.5,) * 3, std=(0.5,) * 3)
+HALF_TABLE = "[preprocessing]\nsize = [64, 64]\nmean = [0.5, 0.5, 0.5]\nstd = [0.5, 0.5, 0.5]"
 
 
 def refused(attrail: Run, workplace, *arguments: object, **changes: object) -> str:
@@ -296,6 +297,41 @@ def test_candidate_with_the_weights_of_a_floor_version(attrail: Run, workplace) 
     copy = client.copy_model_version("models:/digits/3", "again").version
     said = refused(attrail, workplace, "--candidate", f"models:/again/{copy}", **CHEAP)
     assert f"digits/3 in registry.floor has the weights of again/{copy}: it is no retrain" in said
+
+
+@pytest.fixture
+def in_training(workplace) -> str:
+    """A model as a training loop leaves it, logged as it is."""
+    mlflow.set_tracking_uri(workplace.tracking_uri)
+    mlflow.set_experiment("training")
+    body = nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Dropout(0.5))
+    module = nn.Sequential(body, nn.Flatten(), nn.Linear(8, 10)).train()
+    example = np.zeros((2, 3, 64, 64), np.float32)
+    more = {"registered_model_name": "in-training", "input_example": example, "pip_requirements": ["torch"]}
+    return f"models:/in-training/{mlflow.pytorch.log_model(module, name='model', **more).registered_model_version}"
+
+
+def test_an_export_in_training_mode_is_refused_at_every_door(attrail: Run, workplace, in_training: str) -> None:
+    said = refused(attrail, workplace, "--candidate", in_training, **CHEAP, preprocessing=HALF_TABLE, floor=[])
+    why = "its graph holds batch_norm in training mode and dropout in training mode; call model.eval() before log_model"
+    assert why in said
+    later = '[[slice]]\nname = "later"\nsource = "slices/validation.csv"\nlimit = 8\n'
+    config = workplace.config(
+        explainers=CHEAP["explainers"], slice=f"limit = 8\n{later}", preprocessing=HALF_TABLE, floor=[]
+    )
+    one = ("--slice", "validation", "--explainer", "gradcam", "--out", workplace.folder / "out")
+    doors = {
+        "baseline": (in_training,),
+        "explain": (in_training, *one),
+        "check": (in_training, *one),
+        "windows": (in_training, "--first", "validation", "--second", "later", "--explainer", "gradcam"),
+        "calibrate": ("--reference", in_training),
+    }
+    for door, arguments in doors.items():
+        status, out, err = attrail(door, *arguments, "--config", config)
+        assert status == 2, (door, out, err)
+        assert why in err, door
+        assert "Traceback" not in out + err
 
 
 def test_pickled_model_only_if_the_policy_says_so(

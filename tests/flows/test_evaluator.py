@@ -5,10 +5,16 @@ from pathlib import Path
 from typing import Any
 
 import mlflow
+import numpy as np
 import pandas as pd
 import pytest
+import torch
 from mlflow.exceptions import MlflowException
 from mlflow.models import list_evaluators
+from torch import nn
+
+from attrail_explainers.slice import Preprocessing
+from attrail_mlflow.log_classifier import log_classifier
 
 CONFIG = {"explainers": [{"name": "gradcam"}], "checks": ["random_head"]}
 
@@ -45,6 +51,20 @@ def test_metrics_and_findings_are_kept(workplace, table: pd.DataFrame) -> None:
 
 def test_the_same_evaluation_gives_the_same_numbers(workplace, table: pd.DataFrame) -> None:
     assert evaluate(workplace, table, CONFIG).metrics == evaluate(workplace, table, CONFIG).metrics
+
+
+def test_a_model_that_looks_at_the_whole_batch_is_refused(workplace, table: pd.DataFrame) -> None:
+    class Centred(nn.Module):
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            return (images - images.mean(0)).flatten(1)[:, :10]
+
+    mlflow.set_tracking_uri(workplace.tracking_uri)
+    mlflow.set_experiment("training")
+    example, preprocessing = np.zeros((2, 3, 64, 64), np.float32), Preprocessing((64, 64), (0.5,) * 3, (0.5,) * 3)
+    number = log_classifier(Centred(), "centred", example, preprocessing)
+    config = CONFIG | {"explainers": [{"name": "occlusion"}]}
+    with pytest.raises(MlflowException, match="answers an image differently with other images beside it"):
+        evaluate(workplace, table, config, f"models:/centred/{number}")
 
 
 @pytest.mark.parametrize(

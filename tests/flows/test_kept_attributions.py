@@ -12,6 +12,7 @@ import mlflow
 import pytest
 
 from attrail_explainers.errors import RegistryError
+from attrail_explainers.machine import machine_of
 from attrail_flows import shard_work, shards
 from attrail_flows.configuration import AuditConfig, read_config
 from attrail_flows.explained import Explained, explain_version
@@ -114,6 +115,31 @@ def test_other_weights_another_seed_and_fresh_are_computed(config: AuditConfig) 
     assert len(drawn.done) == sum(bool(each.explainers) for each in first.done), "logits have no seed"
     explained(config.run_with(fresh=True), anew := InTurn())
     assert len(anew.done) == len(first.done)
+
+
+def test_another_kind_of_machine_computes_for_itself(config: AuditConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+    explained(config, first := InTurn())
+    monkeypatch.setattr(shard_work, "machine_of", lambda device: "x86_64, without AVX2")
+    explained(config, other := InTurn())
+    assert len(other.done) == len(first.done)
+    explained(config, again := InTurn())
+    assert again.done == []
+
+
+def test_what_another_machine_computed_for_this_one_is_not_taken_for_its_own(
+    config: AuditConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Elsewhere(InTurn):
+        def ask(self, question: Question) -> Answer:
+            found = super().ask(question)
+            monkeypatch.setattr(shard_work, "machine_of", lambda device: "x86_64, without AVX2")
+            return found
+
+    one = explained(config, there := Elsewhere())
+    monkeypatch.setattr(shard_work, "machine_of", machine_of)
+    other = explained(config, here := InTurn())
+    assert len(here.done) == len(there.done)
+    assert digests(one) == digests(other), "it only says that it is another machine"
 
 
 def test_one_explainer_more_computes_that_one_alone(config: AuditConfig) -> None:

@@ -185,6 +185,8 @@ def test_a_key_changes_with_everything_that_a_map_depends_on(slice_: Slice, monk
         key(replace(slice_, sample_ids=tuple("abxdef"))),
         key(explainer=make_explainer("gradcam", {"layer": "features.0"})),
         key(model=replace(MODEL, weights_digest="sha256:1")),
+        key(model=replace(MODEL, program_digest="sha256:1")),
+        key(model=replace(MODEL, machine="x86_64, AVX2")),
         key(model=replace(MODEL, device="cuda")),
         key(model=replace(MODEL, dtype="torch.bfloat16")),
         key(seed=1),

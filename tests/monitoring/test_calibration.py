@@ -183,6 +183,7 @@ def test_three_models_are_no_envelope(version):
     "change",
     [
         {"weights_digest": "sha256:other"},
+        {"program_digest": "sha256:other"},
         {"slice_digest": "sha256:other"},
         {"parameters": {"seed": 1}},
         {"targets": np.arange(60) % 3},

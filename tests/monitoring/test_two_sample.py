@@ -135,7 +135,12 @@ def test_maps_of_two_windows(maps):
 
 @pytest.mark.parametrize(
     ("change", "aspect"),
-    [({"weights_digest": "sha256:b"}, "weights"), ({"explainer": "lime"}, "explainer"), ({"parameters": {}}, "param")],
+    [
+        ({"weights_digest": "sha256:b"}, "weights"),
+        ({"program_digest": "sha256:b"}, "program"),
+        ({"explainer": "lime"}, "explainer"),
+        ({"parameters": {}}, "param"),
+    ],
 )
 def test_two_models_are_no_two_windows(maps, change, aspect):
     first = maps(np.ones((3, 2, 2)))
