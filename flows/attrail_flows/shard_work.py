@@ -102,7 +102,7 @@ def compute(work: Work) -> list[Entry]:
     with tempfile.TemporaryDirectory(prefix="attrail-") as folder, borrowed as classifier:
         found = described(classifier, work.part)
         if found.identity != work.expected.identity:
-            raise RegistryError(f"{work.model.version.uri} became another model while it was audited: audit it again")
+            raise RegistryError(f"{work.model.version.uri} changed while it was audited: audit it again")
         keys = _keys(work, found.machine)
         with one_torch_thread():
             _compute(work, keys, classifier, Path(folder))
