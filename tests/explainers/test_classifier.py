@@ -136,7 +136,7 @@ def test_extra_state_is_in_the_digest():
 def test_a_state_that_cannot_be_read_is_refused(pictures):
     with pytest.raises(UnsupportedModelError, match=r"model Extra: _extra_state\['what'\] in its state holds object"):
         explain(Extra({"what": object()}), pictures, [0] * 6, "occlusion")
-    with pytest.raises(UnsupportedModelError, match="weight has no values"):
+    with pytest.raises(UnsupportedModelError, match="bias has no values"):
         digest(nn.Linear(2, 2, device="meta"))
 
 
