@@ -99,4 +99,8 @@ def require_no_loss(old: Predicate | None, new: Predicate | None, *, outvoted: b
             Reason.PROTECTED_TAG,
         )
     if outvoted:
-        raise GateRefusal("the version carries a newer signed statement than this one", Reason.SUPERSEDED)
+        raise GateRefusal(
+            "the version carries a newer signed statement than this one, or one against it that this one does not "
+            "outvote: audit again",
+            Reason.SUPERSEDED,
+        )

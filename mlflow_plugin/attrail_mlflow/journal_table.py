@@ -58,7 +58,7 @@ class JournalTable:
             with contextlib.suppress(IntegrityError), self.engine.begin() as connection:
                 connection.execute(insert(HEAD).values(only=1))
         except SQLAlchemyError as error:
-            raise RecordError(f"the journal's tables cannot be made: {error}") from error
+            raise RecordError(f"the journal's tables cannot be made: {getattr(error, 'orig', error)}") from error
 
     @contextlib.contextmanager
     def transaction(self) -> Iterator["TableEnd"]:

@@ -71,7 +71,7 @@ def create_ledger(engine: Engine) -> None:
     try:
         METADATA.create_all(engine)
     except SQLAlchemyError as error:
-        raise RecordError(f"the gate's tables cannot be made: {error}") from error
+        raise RecordError(f"the gate's tables cannot be made: {getattr(error, 'orig', error)}") from error
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from small_audit import digest, signer_of, trusted_of
 from attrail_explainers.errors import EvidenceError
 from attrail_mlflow.baseline import Baseline, InstrumentCheck
 from attrail_mlflow.envelope import sign
+from attrail_mlflow.evidence_tags import Objection
 from attrail_mlflow.gate import Case, Decision, decide, statement_digest
 from attrail_mlflow.gate_policy import GatePolicy
 from attrail_mlflow.predicate import Kind, ModelIdentity
@@ -131,6 +132,18 @@ def test_time_decides_alike_for_every_order(issued: int, expires: int) -> None:
     start, end = NOW + timedelta(days=issued), NOW + timedelta(days=expires)
     found = decide(case(statement=baseline(issued=start, expires=end)), POLICY, NOW)
     assert found.allowed == (start <= NOW < min(end, start + timedelta(days=30)))
+
+
+@given(st.integers(-60, 60), st.integers(-60, 0), st.integers(-60, 0))
+def test_only_an_audit_signed_after_the_objection_was_seen_outvotes_it(clock: int, seen: int, issued: int) -> None:
+    """Whatever the clock said that signed the objection; if the gate saw it after this very statement, nothing does."""
+    objection = Objection(NOW + timedelta(minutes=clock), NOW + timedelta(minutes=seen))
+    asked = case(statement=baseline(issued=NOW + timedelta(minutes=issued)), objections=(objection,))
+    assert decide(asked, POLICY, NOW).allowed == (issued > seen or issued == seen > clock)
+    later = replace(asked, objections=(replace(objection, later=True),))
+    found = decide(later, POLICY, NOW)
+    assert found.reasons == ("superseded",)
+    assert "superseded by one against the version" in found.sentence
 
 
 def test_decisions_are_values() -> None:

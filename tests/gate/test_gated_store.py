@@ -2,7 +2,9 @@
 
 import contextlib
 import sqlite3
+import time
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -287,6 +289,31 @@ def test_the_server_that_was_started_last_has_the_policy_for_all(bench: Bench, m
     again.set_registered_model_alias("m", "champion", champion.version)
     policies = [each.body["policy_digest"] for each in bench.journal(again) if each.event == Event.POLICY]
     assert policies == [bench.policy.digest, other.digest, bench.policy.digest]
+
+
+def test_an_audit_against_a_version_counts_from_when_it_was_seen_and_once(bench: Bench) -> None:
+    """A drift signed by a clock a day behind stops an older pass; shown again after a newer pass it stops nothing."""
+    store, now = bench.store(), datetime.now(UTC).replace(microsecond=0)
+    champion = bench.champion(store)
+    model = bench.version(store)
+
+    def verdict(word: str, ago: timedelta) -> Predicate:
+        return bench.workshop.verdict(model, champion, verdict=word, issued=now - ago)
+
+    drift = verdict("DRIFT", timedelta(days=1))
+    bench.attest(store, verdict("PASS", timedelta(hours=1)))
+    bench.attest(store, drift)
+    error = refused(store.set_registered_model_alias, "m", "champion", model.version)
+    assert error.json_kwargs["attrail"]["reasons"] == ["verdict-drift"]
+    error = refused(bench.attest, store, verdict("PASS", timedelta(hours=1)))
+    assert error.json_kwargs["attrail"]["reasons"] == ["superseded"]
+    assert "audit again" in error.message
+    while datetime.now(UTC) < now + timedelta(seconds=2):
+        time.sleep(0.1)
+    bench.attest(store, bench.workshop.verdict(model, champion))
+    error = refused(bench.attest, store, drift)
+    assert error.json_kwargs["attrail"]["reasons"] == ["superseded"]
+    store.set_registered_model_alias("m", "champion", model.version)
 
 
 def test_a_locked_database_is_said_in_one_sentence(bench: Bench) -> None:
