@@ -6,12 +6,15 @@ from collections.abc import Iterator
 import mlflow
 import numpy as np
 import pytest
+import torch
 from mlflow import MlflowClient
 from torch import nn
 
-from attrail_explainers.errors import RegistryError
+from attrail_explainers.errors import ConfigError, RegistryError
+from attrail_explainers.slice import Preprocessing
 from attrail_mlflow.audit_run import COMPLETE, open_run
 from attrail_mlflow.catalogue import models
+from attrail_mlflow.log_classifier import log_classifier
 from attrail_mlflow.policy_notice import post_policy
 from attrail_mlflow.registry import URI, Registry, without_password
 
@@ -91,3 +94,24 @@ def test_numbers_that_are_aliases_too(registry: Registry, caplog: pytest.LogCapt
     assert "models:/m-1@2" in caplog.text
     with pytest.raises(RegistryError, match=r"no version '30'.*write models:/m-1@30 for the alias"):
         registry.resolve("m-1", "30")
+
+
+@pytest.mark.parametrize(
+    ("example", "said"),
+    [
+        ({"images": np.zeros((2, 3, 8, 8), np.float32)}, "got dict: give the images alone"),
+        (np.zeros((1, 3, 8, 8), np.float32), r"two images or more, got float32 of shape \(1, 3, 8, 8\)"),
+        (torch.zeros(3, 8, 8), r"shape \(3, 8, 8\)"),
+        (np.zeros((2, 3, 8, 8), np.uint8), "got uint8"),
+    ],
+)
+def test_examples_that_no_classifier_can_be_logged_with(example: object, said: str) -> None:
+    with pytest.raises(ConfigError, match=said):
+        log_classifier(nn.Identity(), "m", example, Preprocessing((8, 8), (0.5,) * 3, (0.5,) * 3))
+
+
+def test_a_tensor_is_an_example(registry: Registry) -> None:
+    network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 3))
+    halves = Preprocessing((8, 8), (0.5,) * 3, (0.5,) * 3)
+    version = log_classifier(network, "of-a-tensor", torch.zeros(2, 3, 8, 8, dtype=torch.float64), halves)
+    assert registry.resolve("of-a-tensor", version).input_shape == (3, 8, 8)
