@@ -3,17 +3,18 @@
 ::
 
     mlflow.models.evaluate(
-        "models:/digits/7",
-        table,  # a data frame with a column image_path
+        data=table,  # a data frame with a column image_path
+        model_id="m-...",  # of the logged model
         targets="label",
         model_type="attrail-image",
         evaluators="attrail",
         evaluator_config={"explainers": [{"name": "gradcam"}], "checks": ["random_head"]},
     )
 
-The configuration is described in ``evaluation``. Metrics are written on the run and on the logged model; every finding
-is in a file of the run, below ``attrail/evaluation``. MLflow imports this module for everybody who evaluates anything,
-so it loads no torch.
+A ``model`` in the place of ``model_id`` works too, but MLflow then loads it itself, with the code that comes with it,
+before this evaluator is asked. The configuration is described in ``evaluation``. Metrics are written on the run and on
+the logged model; every finding is in a file of the run, below ``attrail/evaluation``. MLflow imports this module for
+everybody who evaluates anything, so it loads no torch.
 """
 
 import tempfile

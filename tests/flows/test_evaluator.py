@@ -1,6 +1,7 @@
 """MLflow's own ``evaluate`` with attrail's evaluator: numbers on the run and on the logged model, files in the run."""
 
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -82,6 +83,33 @@ def test_a_model_that_looks_at_the_whole_batch_is_refused(workplace, table: pd.D
 def test_what_is_wrong_is_said_in_a_sentence(config: dict[str, Any], said: str, workplace, table) -> None:
     with pytest.raises(MlflowException, match=said):
         evaluate(workplace, table, config)
+
+
+def test_a_model_given_by_its_id_is_loaded_by_attrail_alone(
+    workplace, table: pd.DataFrame, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mlflow.set_tracking_uri(workplace.tracking_uri)
+    source = mlflow.MlflowClient().get_model_version("digits", "7").source
+    more = {"data": table, "targets": "label", "model_type": "attrail-image", "evaluators": "attrail"}
+    mlflow.set_experiment("training")
+    with monkeypatch.context() as refused, mlflow.start_run():
+        refused.setattr(mlflow.pyfunc, "load_model", None)
+        refused.setattr(mlflow.pytorch, "load_model", None)
+        found = mlflow.models.evaluate(model_id=source.removeprefix("models:/"), evaluator_config=CONFIG, **more)
+    assert set(found.metrics) == {"accuracy", "gradcam/random_head"}
+    (tmp_path / "attrail_test_code_beside_a_model.py").write_text("")
+    info = mlflow.pytorch.log_model(
+        torch.nn.Flatten(),
+        name="model",
+        input_example=np.zeros((2, 3, 8, 8), np.float32),
+        code_paths=[str(tmp_path / "attrail_test_code_beside_a_model.py")],
+        pip_requirements=["torch"],
+    )
+    path = list(sys.path)
+    with pytest.raises(MlflowException, match="brings code of its own"), mlflow.start_run():
+        mlflow.models.evaluate(model_id=info.model_id, evaluator_config=CONFIG, **more)
+    assert sys.path == path
+    assert "attrail_test_code_beside_a_model" not in sys.modules
 
 
 def test_a_table_without_images_is_refused(workplace, table: pd.DataFrame) -> None:
