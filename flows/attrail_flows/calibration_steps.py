@@ -119,18 +119,21 @@ def rehearsed(config: AuditConfig, reference: Explained, floor: Sequence[Explain
 
 
 def require_retrains(models: Sequence[ModelFacts], compared: Explained) -> None:
-    """ConfigError when a floor version has the weights of a compared one: no retrain, it would lower the floor.
+    """ConfigError when a floor version has the weights of a compared one, or of another: it would lower the floor.
 
     Models that keep nothing in their state have no weights to compare; they are the same where their programs are.
     """
+    known = [model_facts(compared, "compared")]
     for each in models:
-        same = each.program_digest == compared.program_digest
-        if each.weights_digest == compared.weights_digest and (same or each.weights_digest != NO_WEIGHTS):
-            how = "" if same else ", under another program"
-            raise ConfigError(
-                f"{each.label} in registry.floor has the weights of {compared.version.label}{how}: it is no retrain; "
-                "take it out"
-            )
+        for other in known:
+            same = each.program_digest == other.program_digest
+            if each.weights_digest == other.weights_digest and (same or each.weights_digest != NO_WEIGHTS):
+                how = "" if same else ", under another program"
+                raise ConfigError(
+                    f"{each.label} in registry.floor has the weights of {other.label}{how}: it is no retrain; "
+                    "take it out"
+                )
+        known.append(each)
 
 
 def _facts(document: Mapping[str, Any], run_id: str) -> CalibrationFacts:

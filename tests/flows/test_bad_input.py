@@ -299,6 +299,13 @@ def test_candidate_with_the_weights_of_a_floor_version(attrail: Run, workplace) 
     assert f"digits/3 in registry.floor has the weights of again/{copy}: it is no retrain" in said
 
 
+def test_floor_with_one_retrain_under_two_names(attrail: Run, workplace) -> None:
+    client = mlflow.MlflowClient(workplace.tracking_uri)
+    copy = client.copy_model_version("models:/digits/3", "twin").version
+    said = refused(attrail, workplace, **CHEAP, floor=["2", "3", "4", f"models:/twin/{copy}"])
+    assert f"twin/{copy} in registry.floor has the weights of digits/3: it is no retrain" in said
+
+
 @pytest.fixture
 def in_training(workplace) -> str:
     """A model as a training loop leaves it, logged as it is."""
