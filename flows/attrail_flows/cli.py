@@ -84,10 +84,11 @@ def explain(model_uri: str, config_file: Path, slice_name: str, explainer_name: 
     say(f"explain {model_uri}: looking at the version and the slice first")
     require_writable(out, "the folder", "name another one")
     preflight_version(config.narrowed(explainer_name, slice_name), model_uri)
-    from attrail_flows.another_process import call_apart
     from attrail_flows.explain import explain_to_folder
+    from attrail_mlflow.another_process import call_apart, must_be_apart
 
-    for line in call_apart(config, explain_to_folder, config, model_uri, slice_name, explainer_name, out):
+    apart = must_be_apart(allow_pickle=config.policy.allow_pickle)
+    for line in call_apart(apart, explain_to_folder, config, model_uri, slice_name, explainer_name, out):
         click.echo(line)
 
 
@@ -111,12 +112,13 @@ def check(
     say(f"check {explainer_name} of {model_uri}: looking at the version and the slice first")
     require_writable(out, "the folder", "name another one")
     preflight_version(config.narrowed(explainer_name, slice_name), model_uri)
-    from attrail_flows.another_process import call_apart
     from attrail_flows.check import check_to_folder
     from attrail_flows.check_tables import print_assessment
+    from attrail_mlflow.another_process import call_apart, must_be_apart
 
+    apart = must_be_apart(allow_pickle=config.policy.allow_pickle)
     arguments = (config, model_uri, slice_name, explainer_name, out, checks or None)
-    print_assessment(call_apart(config, check_to_folder, *arguments))
+    print_assessment(call_apart(apart, check_to_folder, *arguments))
     click.echo(
         f"written: {', '.join(str(path) for path in (out / 'checks.json', out / 'curves.png') if path.exists())}"
     )
@@ -195,10 +197,11 @@ def windows(model_uri: str, config_file: Path, first: str, second: str, explaine
     config = read_config(config_file)
     say(f"windows of {model_uri}: looking at the version and the slices first")
     preflight_version(config.narrowed(explainer_name, first, second), model_uri, labelled=False)
-    from attrail_flows.another_process import call_apart
     from attrail_flows.windows import window_lines
+    from attrail_mlflow.another_process import call_apart, must_be_apart
 
-    for line in call_apart(config, window_lines, config, model_uri, (first, second), explainer_name):
+    apart = must_be_apart(allow_pickle=config.policy.allow_pickle)
+    for line in call_apart(apart, window_lines, config, model_uri, (first, second), explainer_name):
         click.echo(line)
 
 

@@ -2,19 +2,18 @@
 
 import contextlib
 from collections.abc import Iterable, Iterator
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import Executor
 from dataclasses import dataclass
 from uuid import uuid4
 
 from attrail_explainers.threads import one_torch_thread
-from attrail_flows.another_process import another_process
 from attrail_flows.configuration import AuditConfig
 from attrail_flows.model_pool import POOL
 from attrail_flows.runners import Load
 from attrail_flows.shard_work import Answer, Question, Work, answer, compute
 from attrail_flows.sharded import Explaining
+from attrail_mlflow.another_process import another_process, must_be_apart
 from attrail_mlflow.attribution_store import Entry
-from attrail_mlflow.keys import signs
 from attrail_mlflow.registry import Registry
 
 
@@ -35,7 +34,7 @@ class InTurn:
 class InAnotherProcess:
     """The same in a process that loads the models, where this one must not."""
 
-    process: ProcessPoolExecutor
+    process: Executor
 
     def ask(self, question: Question) -> Answer:
         """What a model is."""
@@ -51,7 +50,7 @@ class InAnotherProcess:
 def explaining_in_turn(registry: Registry, config: AuditConfig) -> Iterator[Explaining]:
     """What versions are explained with for the time of a block; the same bytes as every flow's."""
     name = str(uuid4())
-    if signs() or config.policy.allow_pickle:
+    if must_be_apart(allow_pickle=config.policy.allow_pickle):
         with another_process() as process:
             yield Explaining(registry, config, InAnotherProcess(process), name)
         return

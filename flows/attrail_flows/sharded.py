@@ -26,8 +26,9 @@ from attrail_flows.roomy import roomy
 from attrail_flows.runners import Load
 from attrail_flows.shard_work import Answer, Question, Work, read_result
 from attrail_flows.shards import LOGITS, Model, Shard, cut, keys, seconds
+from attrail_mlflow.another_process import must_be_apart
 from attrail_mlflow.attribution_store import AttributionStore, Entry
-from attrail_mlflow.keys import key_hidden, signs
+from attrail_mlflow.keys import key_hidden
 from attrail_mlflow.registry import RegisteredVersion, Registry
 from attrail_monitoring.version_maps import Subject, VersionMaps
 
@@ -124,7 +125,7 @@ def explaining(registry: Registry, config: AuditConfig, flow: str, parent: str |
     This process loads no model when it signs, or when the policy lets models be pickled: its workers do, and they are
     not told where the key is.
     """
-    apart = signs() or config.policy.allow_pickle
+    apart = must_be_apart(allow_pickle=config.policy.allow_pickle)
     try:
         with key_hidden(), Engine(config.run, apart=apart) as engine, one_torch_thread():
             yield Explaining(registry, config, engine, flow, parent)

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import mlflow
 import numpy as np
 import pandas as pd
 
@@ -66,7 +65,14 @@ class LoggedModel(RegisteredVersion):
         return f"models:/{self.version}"
 
 
-def read_evaluation(config: Mapping[str, Any], dataset: Any, model_id: str | None) -> Evaluation:
+def evaluate_to_folder(
+    tracking_uri: str, config: Mapping[str, Any], dataset: Any, model_id: str | None, folder: str
+) -> dict[str, float]:
+    """The metrics of the evaluation that MLflow's arguments ask for; see ``read_evaluation`` and ``Evaluation.run``."""
+    return read_evaluation(tracking_uri, config, dataset, model_id).run(folder)
+
+
+def read_evaluation(tracking_uri: str, config: Mapping[str, Any], dataset: Any, model_id: str | None) -> Evaluation:
     """The evaluation that MLflow's arguments ask for.
 
     Raises ConfigError for a wrong configuration, SliceError for a table without images or labels, and what loading
@@ -75,7 +81,7 @@ def read_evaluation(config: Mapping[str, Any], dataset: Any, model_id: str | Non
     _require_known(config)
     if model_id is None:
         raise ConfigError("the model was not logged: give a URI such as models:/NAME/VERSION or models:/m-...")
-    registry = Registry(mlflow.get_tracking_uri())
+    registry = Registry(tracking_uri)
     mlmodel = registry.mlmodel(f"models:/{model_id}")
     name = registry.client.get_logged_model(model_id).name
     said = (mlmodel.classes, mlmodel.input_shape, mlmodel.metadata, mlmodel.input_type)

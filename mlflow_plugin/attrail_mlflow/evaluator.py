@@ -12,8 +12,9 @@
     )
 
 A ``model`` in the place of ``model_id`` works too, but MLflow then loads it itself, with the code that comes with it,
-before this evaluator is asked. The configuration is described in ``evaluation``. Metrics are written on the run and on
-the logged model; every finding is in a file of the run, below ``attrail/evaluation``. MLflow imports this module for
+before this evaluator is asked. So where the process signs (``ATTRAIL_SIGNING_KEY``), it is refused, and another process
+loads the model with the id. The configuration is described in ``evaluation``. Metrics are written on the run and on the
+logged model; every finding is in a file of the run, below ``attrail/evaluation``. MLflow imports this module for
 everybody who evaluates anything, so it loads no torch.
 """
 
@@ -48,13 +49,19 @@ class AttrailEvaluator(ModelEvaluator):
     ) -> EvaluationResult:
         """Explain and check; MlflowException says what is wrong with the table, the model or the configuration."""
         from attrail_explainers.errors import AttrailError  # noqa: PLC0415 - see above
-        from attrail_mlflow.evaluation import Evaluation, read_evaluation  # noqa: PLC0415
+        from attrail_mlflow.another_process import call_apart, must_be_apart  # noqa: PLC0415
+        from attrail_mlflow.evaluation import evaluate_to_folder  # noqa: PLC0415
 
+        if model is not None and must_be_apart():
+            raise MlflowException.invalid_parameter_value(
+                "attrail: MLflow has loaded this model where ATTRAIL_SIGNING_KEY is set, and such a process "
+                "must load none: give model_id in the place of model, or unset the variable"
+            )
         model_id = kwargs.get("model_id") or getattr(model, "model_id", None)
         with tempfile.TemporaryDirectory(prefix="attrail-") as folder:
             try:
-                evaluation: Evaluation = read_evaluation(evaluator_config or {}, dataset, model_id)
-                metrics = evaluation.run(folder)
+                arguments = (mlflow.get_tracking_uri(), evaluator_config or {}, dataset, model_id, folder)
+                metrics = call_apart(must_be_apart(), evaluate_to_folder, *arguments)
             except AttrailError as error:
                 raise MlflowException.invalid_parameter_value(f"attrail: {error}") from error
             mlflow.MlflowClient().log_artifacts(run_id, folder, FOLDER)

@@ -5,7 +5,7 @@ code. What a policy with ``allow_pickle`` adds is the pickled module and its one
 """
 
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from attrail_explainers.errors import EvidenceError, RegistryError
 from attrail_mlflow.folder_digest import WRITTEN_BY_DOWNLOADS, names_below
@@ -58,7 +58,7 @@ def require_members(names: set[str], mlmodel: MLmodel, what: str, *, allow_pickl
             "pt2 format, or set allow_pickle = true in [policy] if you trust whoever logged it"
         )
     model = {PICKLE, PICKLED_BY} if PICKLE in inside else {EXPORT}
-    extra = {name for name in mlmodel.extra_files if name.startswith("extra_files/")}
+    extra = {name for name in names if _was_logged_beside(name, mlmodel)}
     allowed = BESIDE | extra | {f"{mlmodel.data}/{name}" for name in model}
     for name in sorted(names - allowed):
         raise RegistryError(
@@ -66,6 +66,12 @@ def require_members(names: set[str], mlmodel: MLmodel, what: str, *, allow_pickl
         )
     for name in sorted(model - inside):
         raise RegistryError(f"{what} lacks the file {mlmodel.data}/{name}; {LOG_AGAIN}")
+
+
+def _was_logged_beside(name: str, mlmodel: MLmodel) -> bool:
+    """Whether MLmodel names a file, or a folder above it, as an extra file; these are never read."""
+    above = {name, *map(str, PurePosixPath(name).parents)}
+    return name.startswith("extra_files/") and bool((above - {"extra_files"}) & mlmodel.extra_files)
 
 
 def _known_pickler(path: Path, what: str) -> str:

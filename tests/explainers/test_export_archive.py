@@ -4,6 +4,7 @@ import collections
 import io
 import json
 import pickle
+import struct
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -183,6 +184,45 @@ def test_a_cut_archive_is_damaged_and_no_pickle(exported: Path, tmp_path: Path, 
     said = refused(path)
     assert "damaged" in said
     assert "pickle" not in said
+
+
+@pytest.mark.parametrize("where", ["before", "after"])
+def test_bytes_around_an_archive_are_left_behind(exported: Path, tmp_path: Path, where: str) -> None:
+    """Readers of archives differ in what they skip: torch gets the checked members, nothing around them."""
+    more = b"PK\3\4 and more" * 40
+    path = tmp_path / "model.pt2"
+    path.write_bytes(more + exported.read_bytes() if where == "before" else exported.read_bytes() + more)
+    copy_checked(path, tmp_path / "copy.pt2", "digits/1")
+    assert members_of(tmp_path / "copy.pt2") == members_of(exported) | {SAMPLES: b""}
+    assert more not in (tmp_path / "copy.pt2").read_bytes()
+
+
+@pytest.mark.parametrize("size", [2**20, 2**31, 2**32 - 2])
+def test_a_claim_of_more_bytes_than_there_are_is_refused_before_any_is_read(
+    exported: Path, tmp_path: Path, size: int
+) -> None:
+    path = written(tmp_path / "model.pt2", members_of(exported))
+    content = bytearray(path.read_bytes())
+    entry = content.rindex(b"model/data/weights/weight_0") - 46  # in the directory at the end: APPNOTE.TXT 4.3.12
+    content[entry + 20 : entry + 28] = struct.pack("<LL", size, size)
+    path.write_bytes(content)
+    assert "claims more bytes for 'model/data/weights/weight_0'" in refused(path)
+
+
+@pytest.mark.parametrize("name", ["model/", "model/data/", "model/data/weights/", "elsewhere/"])
+def test_entries_for_folders_are_refused(exported: Path, tmp_path: Path, name: str) -> None:
+    path = written(tmp_path / "model.pt2", members_of(exported), lambda archive: archive.writestr(name, b""))
+    refused(path)
+
+
+@pytest.mark.parametrize("member", [PROGRAM, WEIGHTS, "archive_format", SAMPLES])
+@pytest.mark.filterwarnings("ignore:Duplicate name")
+def test_no_member_is_there_twice(exported: Path, tmp_path: Path, member: str) -> None:
+    content = members_of(exported)[member]
+    path = written(
+        tmp_path / "model.pt2", members_of(exported), lambda archive: archive.writestr(f"model/{member}", content)
+    )
+    assert f"{member!r} 2 times" in refused(path)
 
 
 def test_a_changed_byte_is_noticed(exported: Path, tmp_path: Path) -> None:

@@ -1,19 +1,26 @@
 """Models are loaded in processes that are not told where the signing key is, whenever there is one."""
 
+import json
 import os
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from importlib.util import find_spec
 from pathlib import Path
 
+import mlflow
 import pytest
 from prefect import flow, task
 from prefect.task_runners import ProcessPoolTaskRunner
 
-from attrail_flows.another_process import another_process
+from attrail_explainers.errors import ExplanationError
+from attrail_mlflow.another_process import another_process
 from attrail_mlflow.keys import VARIABLES, key_hidden, new_key, signer_from_environment, signs
 from attrail_mlflow.registry import Registry
 
 Run = Callable[..., tuple[int, str, str]]
+OPTIONAL = [name for name in ("ray", "dask") if find_spec(f"prefect_{name}")]
 GRADCAM = '[[explainer]]\nname = "gradcam"\n'
 
 
@@ -31,11 +38,50 @@ def key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     return tmp_path / "keys" / "audit"
 
 
+WITNESS = """
+import os, sys
+def note(event, arguments):
+    if event == "open" and str(arguments[0]).endswith("/model.pt2"):
+        with open("/proc/self/environ", "rb") as told:
+            seen = told.read().decode()
+        with open(os.environ["WITNESS_LOG"], "a") as log:
+            print(os.getpid(), *[name for name in {names} if name in os.environ or name + "=" in seen], file=log)
+sys.addaudithook(note)
+"""
+
+
+@pytest.fixture
+def witness(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Who opens a model, with the key's variables that it was told: a line for each time, of every new process."""
+    (tmp_path / "witness").mkdir()
+    (tmp_path / "witness" / "sitecustomize.py").write_text(WITNESS.format(names=VARIABLES))
+    paths = [str(tmp_path / "witness"), *filter(None, [os.environ.get("PYTHONPATH")])]
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(paths))
+    monkeypatch.setenv("WITNESS_LOG", str(tmp_path / "witness" / "log"))
+    return tmp_path / "witness" / "log"
+
+
 def test_another_process_is_not_told(key: Path) -> None:
     with another_process() as process:
         assert process.submit(seen).result() == set()
         assert signer_from_environment() is not None, "this process still signs"
     assert os.environ["ATTRAIL_SIGNING_KEY"] == str(key)
+
+
+def test_another_process_that_dies_is_told_in_a_sentence() -> None:
+    with pytest.raises(ExplanationError, match="ended before it answered"), another_process() as process:
+        process.submit(os._exit, 1).result()
+
+
+def test_a_script_without_a_guard_is_not_run_again(key: Path, tmp_path: Path) -> None:
+    """As multiprocessing's own processes would: a script that trains would train once more."""
+    (tmp_path / "script.py").write_text(
+        "from attrail_mlflow.another_process import call_apart\n"
+        "from attrail_mlflow.keys import signs\n"
+        "print('run', signs(), call_apart(True, signs))\n"
+    )
+    found = subprocess.run([sys.executable, tmp_path / "script.py"], capture_output=True, text=True, check=True)
+    assert found.stdout == "run True False\n"
 
 
 def test_workers_of_a_flow_are_not_told(key: Path, prefect_server: None) -> None:
@@ -70,7 +116,7 @@ def test_many_threads_lose_nothing(key: Path) -> None:
     assert os.environ["ATTRAIL_SIGNING_PASSPHRASE"] == "open sesame"
 
 
-@pytest.mark.parametrize("command", ["audit", "baseline", "explain", "check", "windows"])
+@pytest.mark.parametrize("command", ["baseline", "explain", "check", "windows"])
 def test_the_process_that_signs_loads_no_model(
     attrail: Run, workplace, key: Path, monkeypatch: pytest.MonkeyPatch, command: str
 ) -> None:
@@ -79,7 +125,6 @@ def test_the_process_that_signs_loads_no_model(
     config = workplace.config(explainers=GRADCAM, floor=[], policy="margins = {}", **windows)
     one = ("--slice", "validation", "--explainer", "gradcam", "--out", workplace.folder / "out")
     arguments = {
-        "audit": ("--runner", "threads"),
         "baseline": ("models:/digits/1",),
         "explain": ("models:/digits/1", *one),
         "check": ("models:/digits/1", *one, "--check", "random_head"),
@@ -89,3 +134,23 @@ def test_the_process_that_signs_loads_no_model(
     status, out, err = attrail(command, *arguments, "--config", config)
     assert status in (0, 3), err
     assert out
+
+
+@pytest.mark.parametrize("runner", ["threads", *OPTIONAL])
+def test_what_opens_a_model_is_not_told_where_the_key_is(
+    attrail: Run, workplace, key: Path, witness: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, runner: str
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))  # Ray writes a token there
+    monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
+    monkeypatch.setattr(Registry, "load", None)
+    config = workplace.config(explainers=GRADCAM, floor=[], policy="margins = {}", slice="limit = 8")
+    status, _, err = attrail("audit", "--config", config, "--runner", runner, "--workers", "1", "--fresh")
+    assert status in (0, 1, 3), err
+    opened = {tuple(line.split()) for line in witness.read_text().splitlines()}
+    assert {len(line) for line in opened} == {1}, "a process number and no variable"
+    assert str(os.getpid()) not in {line[0] for line in opened}
+    run = workplace.runs()[0]
+    path = mlflow.artifacts.download_artifacts(
+        run_id=run.info.run_id, artifact_path="attrail/statement.json", tracking_uri=workplace.tracking_uri
+    )
+    assert json.loads(Path(path).read_text())["signatures"]

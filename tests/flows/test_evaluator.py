@@ -1,6 +1,7 @@
 """MLflow's own ``evaluate`` with attrail's evaluator: numbers on the run and on the logged model, files in the run."""
 
 import json
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,9 @@ from mlflow.models import list_evaluators
 from torch import nn
 
 from attrail_explainers.slice import Preprocessing
+from attrail_mlflow.keys import new_key
 from attrail_mlflow.log_classifier import log_classifier
+from attrail_mlflow.registry import Registry
 
 CONFIG = {"explainers": [{"name": "gradcam"}], "checks": ["random_head"]}
 
@@ -110,6 +113,26 @@ def test_a_model_given_by_its_id_is_loaded_by_attrail_alone(
         mlflow.models.evaluate(model_id=info.model_id, evaluator_config=CONFIG, **more)
     assert sys.path == path
     assert "attrail_test_code_beside_a_model" not in sys.modules
+
+
+def test_where_the_process_signs_another_one_loads_the_model(
+    workplace, table: pd.DataFrame, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = evaluate(workplace, table, CONFIG).metrics
+    source = mlflow.MlflowClient().get_model_version("digits", "7").source
+    more = {"data": table, "targets": "label", "model_type": "attrail-image", "evaluators": "attrail"}
+    new_key(tmp_path / "key")
+    monkeypatch.setenv("ATTRAIL_SIGNING_KEY", str(tmp_path / "key"))
+    with monkeypatch.context() as here, mlflow.start_run():
+        here.setattr(Registry, "load", None)
+        found = mlflow.models.evaluate(model_id=source.removeprefix("models:/"), evaluator_config=CONFIG, **more)
+    assert found.metrics == expected
+    assert os.environ["ATTRAIL_SIGNING_KEY"] == str(tmp_path / "key")
+    config = CONFIG | {"checks": ["luck"]}
+    with pytest.raises(MlflowException, match="unknown check 'luck'"), mlflow.start_run():
+        mlflow.models.evaluate(model_id=source.removeprefix("models:/"), evaluator_config=config, **more)
+    with pytest.raises(MlflowException, match="give model_id in the place of model"):
+        evaluate(workplace, table, CONFIG)
 
 
 def test_a_table_without_images_is_refused(workplace, table: pd.DataFrame) -> None:

@@ -101,6 +101,25 @@ def test_what_mlflow_logs_is_loaded(store: Store, name: str, arguments: dict[str
     assert (version.classes, version.input_shape) == (3, (3, 8, 8))
 
 
+def test_every_usual_way_of_logging_is_loaded(store: Store, name: str, tmp_path: Path) -> None:
+    (tmp_path / "requirements.txt").write_text("torch\n")
+    (tmp_path / "notes").mkdir()
+    (tmp_path / "notes" / "a.txt").write_text("a")
+    ways: list[dict[str, Any]] = [
+        {"pip_requirements": str(tmp_path / "requirements.txt")},
+        {"pip_requirements": ["torch", f"-c {tmp_path / 'requirements.txt'}"]},
+        {"pip_requirements": None, "extra_pip_requirements": ["timm"]},
+        {"tags": {"team": "imaging"}, "params": {"seed": 0}, "step": 3, "model_type": "classifier"},
+        {"requirements_file": str(tmp_path / "requirements.txt")},
+        {"extra_files": [str(tmp_path / "notes")]},
+    ]
+    for number, arguments in enumerate(ways, start=1):
+        store.log(name, **arguments)
+        version = store.registry.resolve(name, str(number))
+        store.registry.require_loadable(version)
+        assert store.registry.load(version).label == f"{name}/{number}", arguments
+
+
 def test_files_that_were_logged_beside_it_are_left_alone(store: Store, name: str, tmp_path: Path) -> None:
     (tmp_path / "classes.txt").write_text("a\nb\nc\n")
     folder = store.log(name, extra_files=[str(tmp_path / "classes.txt")])
