@@ -17,8 +17,11 @@ from torch import nn
 
 from attrail_explainers import load_attributions
 from attrail_explainers.slice import Preprocessing
+from attrail_flows.configuration import read_config
+from attrail_flows.preflight import preflight_audit
 from attrail_mlflow.log_classifier import log_classifier
 from attrail_mlflow.manifest import UNLISTED
+from attrail_mlflow.promotion import Candidate
 from attrail_mlflow.registry import Registry
 from attrail_monitoring.statistic import make_statistic, statistic_names
 from attrail_monitoring.stratum import BOTH_RIGHT, OUTCOMES
@@ -370,3 +373,14 @@ def test_lists_name_every_explainer_and_statistic(attrail: Run) -> None:
     _, statistics, _ = attrail("list", "statistics")
     assert all(name in explainers for name in ("gradcam", "lime", "shap"))
     assert all(name in statistics for name in ("coherent_shift", "rank_distance", "top_distance"))
+
+
+def test_versions_may_be_named_by_the_ids_of_their_logged_models(workplace) -> None:
+    """MLflow 3 prints models:/m-... everywhere."""
+    registry = Registry(workplace.tracking_uri)
+    first, *floor, seventh = (registry.resolve("digits", str(number)).source for number in range(1, 8))
+    assert all(each.startswith("models:/m-") for each in (first, *floor, seventh))
+    config = workplace.config(registry=f'reference = "{first}"', floor=floor, candidate=seventh)
+    _, found = preflight_audit(read_config(config))
+    assert [each.label for each in found.every] == [f"digits/{number}" for number in (1, 7, 2, 3, 4, 5, 6)]
+    assert Candidate.find(registry, seventh).label == "digits/7"
