@@ -7,9 +7,9 @@ from prefect.artifacts import create_markdown_artifact, create_table_artifact
 from prefect.events import emit_event
 
 from attrail_flows.artifact_key import artifact_key
+from attrail_flows.terminal import lines_beside
 from attrail_mlflow.audit_run import ROOT
 from attrail_monitoring.audit_record import AuditRecord
-from attrail_monitoring.stratum import HEADLINES
 from attrail_monitoring.verdict import Verdict
 
 
@@ -47,7 +47,11 @@ def announce(kept: AuditRecord) -> None:
             related=[
                 {"prefect.resource.id": f"mlflow.run.{kept.run['run_id']}", "prefect.resource.role": "mlflow-run"}
             ],
-            payload={"reason": kept.report.reason, "run_id": kept.run["run_id"]},
+            payload={
+                "reason": kept.report.reason,
+                "next_step": kept.report.next_step,
+                "run_id": kept.run["run_id"],
+            },
         )
 
 
@@ -57,20 +61,17 @@ def _markdown(document: Mapping[str, Any]) -> str:
         "",
         document["reason"],
         "",
+        *([f"Next: {document['next_step']}", ""] if document["next_step"] else []),
+        *(f"- {line}" for line in lines_beside(document)),
+        "",
         f"MLflow run `{document['run_id']}`, artifacts under `{ROOT}/`.",
         "",
-        "| slice | images | explainer | statistic | value | interval | limit | verdict |",
-        "|---|---|---|---|---|---|---|---|",
+        "| slice | explainer | evidence | distance | limit | verdict | decides |",
+        "|---|---|---|---|---|---|---|",
     ]
-    shown = [row for row in document["measurements"] if row["stratum"] in HEADLINES or row["verdict"] == "DRIFT"]
-    return "\n".join([*lines, *(_markdown_row(row) for row in shown)])
+    return "\n".join([*lines, *(_markdown_row(row) for row in document["judged"])])
 
 
 def _markdown_row(row: Mapping[str, Any]) -> str:
-    cells = [row["slice"], row["stratum"], row["explainer"], row["statistic"], _shown(row["value"])]
-    cells += [f"{_shown(row['lower'])} to {_shown(row['upper'])}", _shown(row["limit"]), row["verdict"]]
-    return "| " + " | ".join(cells) + " |"
-
-
-def _shown(number: float | None) -> str:
-    return "-" if number is None else f"{number:.3f}"
+    cells = [row[name] for name in ("slice", "explainer", "what", "distance", "limit", "verdict")]
+    return "| " + " | ".join([*(each.replace("|", "\\|") for each in cells), "yes" if row["decides"] else ""]) + " |"

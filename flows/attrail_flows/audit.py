@@ -14,7 +14,7 @@ from attrail_flows.audit_facts import audit_record
 from attrail_flows.audit_tasks import compare, explain, flow_run, judge, load, open_audit, record, validate
 from attrail_flows.calibrate import floor_of
 from attrail_flows.configuration import AuditConfig
-from attrail_flows.judging import continue_sequence, hold_rules
+from attrail_flows.judging import continue_sequence, hold_rules, rules_held
 from attrail_flows.sharded import Explaining, explaining
 from attrail_flows.slices import Tables
 from attrail_flows.versions import ComparedVersions
@@ -63,18 +63,19 @@ def gather(how: Explaining, versions: ComparedVersions, slices: Sequence[Slice],
     candidate = explain(how, versions.candidate, slices, reference)
     calibration_steps.require_retrains(calibrated.facts.models, candidate)
     measurements, displacements, validation = compare(reference, candidate, calibrated, policy)
-    report = judge(measurements, displacements, policy, calibrated)
+    report = judge(measurements, displacements, config, calibrated, reference)
     sequence = continue_sequence(registry, config, report, reference, candidate)
     if sequence is not None:
         report = with_alarm(report, sequence, policy.alpha)
+    report, rules = hold_rules(config, report)
     found = (calibrated.calibration, calibrated.facts)
     facts = audit_record(config, report, (reference, candidate), found, slices, tables)
     return Evidence(
-        record=replace(facts, sequence=sequence.document() if sequence else None),
+        record=replace(facts, sequence=sequence.document() if sequence else None, rules=rules_held(rules)),
         slices=slices,
         tables=tables.tables,
         maps={"reference": reference.maps, "candidate": candidate.maps},
-        validations=(*tables.validations, validation, *hold_rules(config, report)),
+        validations=(*tables.validations, validation, *rules),
         config=_shown_config(config, registry),
         settings=policy.settings,
         calibration=calibrated.calibration,

@@ -64,6 +64,7 @@ def audit_record(
             for each, table, said in zip(slices, tables.tables, tables.cautions, strict=True)
         ),
         explainers=tuple(explainer_facts(reference)),
+        classes=reference.version.class_names,
         report=report,
         policy=asdict(config.policy.value()) | {"allow_pickle": config.policy.allow_pickle},
         maps={

@@ -115,11 +115,15 @@ def compare(
 def judge(
     measurements: Sequence[Measurement],
     displacements: Sequence[Displacement],
-    policy: Policy,
+    config: AuditConfig,
     calibrated: Calibrated,
+    reference: Explained,
 ) -> DriftReport:
     """Hold the measurements against the policy."""
-    return comparison.judge(measurements, policy, calibrated.calibration.instruments, displacements)
+    instruments, change = calibrated.calibration.instruments, config.registry.change
+    return comparison.judge(
+        measurements, config.policy.value(), instruments, displacements, change, reference.version.class_names
+    )
 
 
 @task(name="open", cache_policy=NO_CACHE, retries=RETRIES, retry_delay_seconds=DELAYS, retry_condition_fn=may_help)

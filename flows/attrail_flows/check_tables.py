@@ -2,38 +2,36 @@
 
 import math
 
-from rich.console import Console
-from rich.table import Table
+from rich.markup import escape
 
 from attrail_explainers.assessment import Assessment, Outcome
 from attrail_explainers.check import check_class, check_names
+from attrail_flows.terminal import console, table_of
 
 
 def print_assessment(found: Assessment) -> None:
     """One row per check: mean and interval over images, chance where it is known, and what good looks like."""
     maps = found.maps
     count, undefined = len(maps.sample_ids), len(maps.undefined)
-    console = Console(width=None if Console().is_terminal else 140, highlight=False)
-    table = Table(title=f"{found.explainer} on {maps.model}, slice {maps.slice_name}: {count} images")
-    for column in ("check", "mean", "95 % interval", "chance", "images", "what good looks like"):
-        table.add_column(column, justify="right" if column in ("mean", "chance", "images") else "left")
+    out, numbers = console(), ("mean", "95 % interval", "chance", "images")
+    title = f"{found.explainer} on {maps.model}, slice {maps.slice_name}: {count} images"
+    table = table_of(title, "check", *numbers, "what good looks like", numbers=numbers)
     for name, outcome in found.outcomes.items():
         table.add_row(name, *_numbers(outcome), str(count - outcome.undefined), outcome.check.good)
-    console.print(table)
+    out.print(table)
     if undefined:
         sample, reason = next(iter(maps.undefined.items()))
-        console.print(f"{undefined} of {count} images have no map and do not count, e.g. {sample}: {reason}")
+        said = f"{undefined} of {count} images have no map and do not count, e.g. {sample}: {reason}"
+        out.print(escape(said), soft_wrap=True)
 
 
 def print_checks() -> None:
     """Every check with what good looks like."""
-    table = Table(box=None)
-    for column in ("check", "better", "what good looks like"):
-        table.add_column(column)
+    table = table_of("", "check", "better", "what good looks like", numbers=("check", "better"))
     for name in check_names():
         kind = check_class(name)
         table.add_row(name, kind.better.value, kind.good)
-    Console().print(table)
+    console().print(table)
 
 
 def _numbers(outcome: Outcome) -> list[str]:

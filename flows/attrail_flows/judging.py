@@ -1,6 +1,7 @@
 """Measuring and judging two explained versions, beside the verdict itself: sequences and the user's own rules."""
 
-from dataclasses import replace
+from dataclasses import asdict, replace
+from typing import Any
 
 import pandas as pd
 
@@ -14,7 +15,7 @@ from attrail_monitoring.expectations import Validation, validate_attributions
 from attrail_monitoring.measurement import Measurement, measure
 from attrail_monitoring.moved import Displacement
 from attrail_monitoring.policy import Policy
-from attrail_monitoring.rule_table import rules_of, validate_measurements
+from attrail_monitoring.rule_table import rules_of, validate_measurements, with_rules
 from attrail_monitoring.sequence import STATISTIC as SEQUENTIAL
 from attrail_monitoring.sequence import Sequence, advance
 from attrail_monitoring.verdict import DriftReport
@@ -47,12 +48,18 @@ def continue_sequence(
     return replace(after, previous=found[0] if found else None)
 
 
-def hold_rules(config: AuditConfig, report: DriftReport) -> list[Validation]:
-    """What the configuration's own rules say of the measurements; nothing without rules."""
+def hold_rules(config: AuditConfig, report: DriftReport) -> tuple[DriftReport, list[Validation]]:
+    """The report, no PASS where one of the configuration's own rules is not met, and what the rules say."""
     if not config.rules:
-        return []
+        return report, []
     rows = pd.DataFrame([finding.row() for finding in report.findings])
-    return [validate_measurements(rows, rules_of(config.rules))]
+    held = validate_measurements(rows, rules_of(config.rules))
+    return with_rules(report, held), [held]
+
+
+def rules_held(validations: list[Validation]) -> tuple[dict[str, Any], ...]:
+    """Every rule for the record: what was expected, what was observed, met or not."""
+    return tuple(asdict(check) for validation in validations for check in validation.checks)
 
 
 def _counted(measured: Measurement, slice_name: str, explainer: str) -> bool:

@@ -42,7 +42,7 @@ def read_tables(config: AuditConfig, reference: RegisteredVersion, *, labelled: 
     """Read every slice's table and hold it against Great Expectations, before any model is loaded."""
     from attrail_monitoring.expectations import validate_slice_table  # noqa: PLC0415 - Great Expectations is slow to come
 
-    names, count = reference.facts.get("classes") or (), reference.classes
+    names, count = reference.class_names, reference.classes
     tables, labels = zip(*(read_table(each, reference, labelled=labelled) for each in config.slices), strict=True)
     pairs = zip(tables, labels, strict=True)
     validations = tuple(validate_slice_table(table, found, count) for table, found in pairs)
@@ -60,7 +60,7 @@ def read_table(
     table = read_slice_table(section.name, section.source, section.where, section.limit, labelled=labelled)
     if not labelled:
         return table, pd.Series(0, index=table.rows.index, dtype="int64")
-    return table, label_indices(table, reference.facts.get("classes") or (), reference.classes)
+    return table, label_indices(table, reference.class_names, reference.classes)
 
 
 def read_slices(config: AuditConfig, version: RegisteredVersion, *, labelled: bool = True) -> tuple[Slice, ...]:

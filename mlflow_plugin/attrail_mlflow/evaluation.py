@@ -120,7 +120,7 @@ def _images(config: Mapping[str, Any], dataset: Any, logged: LoggedModel) -> Sli
     preprocessing = _preprocessing(config, logged)
     name = str(config.get("slice", "evaluation"))
     table = slice_table_of(name, Path("the data"), pd.DataFrame({"image": rows[IMAGE], "label": dataset.labels_data}))
-    labels = label_indices(table, logged.facts.get("classes") or (), logged.classes)
+    labels = label_indices(table, logged.class_names, logged.classes)
     validate_slice_table(table, labels, logged.classes)
     pixels = decode(table.pictures, preprocessing)
     return Slice(name, pixels, labels.to_numpy(dtype=np.int64), tuple(table.rows["image"]), preprocessing)

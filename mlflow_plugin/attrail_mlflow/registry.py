@@ -80,6 +80,12 @@ class RegisteredVersion:
         found = self.metadata.get("attrail")
         return found if isinstance(found, Mapping) else {}
 
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Names of the classes in the order of the outputs, none where the model was logged without them."""
+        found = self.facts.get("classes")
+        return tuple(str(each) for each in found) if isinstance(found, list | tuple) else ()
+
 
 class Registry:
     """MLflow's registry and tracking store at one address. It becomes MLflow's address for the whole process.

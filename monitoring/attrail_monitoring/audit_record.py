@@ -7,8 +7,10 @@ from typing import Any
 from attrail_monitoring.clusters import Clusters
 from attrail_monitoring.effect import Effect, effect_of
 from attrail_monitoring.instrument import Instrument
+from attrail_monitoring.judged import JudgedRow, judged_rows
 from attrail_monitoring.most_moved import MovedImage
 from attrail_monitoring.settings import Settings
+from attrail_monitoring.stratum import named
 from attrail_monitoring.verdict import DriftReport, Finding
 
 FORMAT = "attrail.audit/2"
@@ -104,7 +106,8 @@ class AuditRecord:
     """All facts of an audit; ``document`` is what audit.json holds.
 
     ``instruments`` are those of the calibration with their slice and explainer, ``moved`` the images that moved most,
-    ``clusters`` the strategies that all versions show together.
+    ``clusters`` the strategies that all versions show together, ``classes`` the names of the model's classes where it
+    was logged with them, ``rules`` the configuration's own (``Check`` as plain values), met or not.
     ``made_in`` says for maps, as slice/explainer/label, how many shards of them each MLflow run holds; a shard that
     another audit computed is in that audit's run.
     """
@@ -125,6 +128,8 @@ class AuditRecord:
     moved: tuple[MovedImage, ...] = ()
     clusters: tuple[Clusters, ...] = ()
     sequence: Mapping[str, Any] | None = None
+    classes: tuple[str, ...] = ()
+    rules: tuple[Mapping[str, Any], ...] = ()
     made_in: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     run: Mapping[str, str] = field(default_factory=dict)
     not_claimed: tuple[str, ...] = NOT_CLAIMED
@@ -148,9 +153,15 @@ class AuditRecord:
         instrument = self.instrument(measured.slice, measured.explainer)
         return effect_of(finding, instrument, self.report.level, self.settings.confidence)
 
+    @property
+    def judged(self) -> tuple[JudgedRow, ...]:
+        """Everything that the verdict can rest on, one row each."""
+        return judged_rows(self.report, self.policy, self.classes)
+
     def _row(self, finding: Finding) -> dict[str, Any]:
+        names = {"stratum_name": named(finding.measurement.stratum, self.classes)}
         models = {"floor_models": list(finding.measurement.floor.models)}
-        return finding.row() | models | asdict(self.effect(finding))
+        return finding.row() | names | models | asdict(self.effect(finding))
 
     def document(self) -> dict[str, Any]:
         """The record as JSON-able values: the verdict first, one row per measurement."""
@@ -160,8 +171,10 @@ class AuditRecord:
             "format": FORMAT,
             "verdict": self.report.verdict.value,
             "reason": self.report.reason,
+            "next_step": self.report.next_step,
             "run_id": self.run.get("run_id"),
             **facts,
+            "judged": [each.row() for each in self.judged],
             "measurements": [self._row(finding) for finding in self.report.findings],
             "agreements": [each.row() for each in self.report.agreements],
             "moved_images": [each.row() for each in self.report.moved],

@@ -8,6 +8,7 @@ from attrail_monitoring.floor import Source
 from attrail_monitoring.instrument import Instrument
 from attrail_monitoring.measurement import Measurement, measure
 from attrail_monitoring.moved import Displacement
+from attrail_monitoring.next_step import next_step
 from attrail_monitoring.policy import Policy
 from attrail_monitoring.settings import Settings
 from attrail_monitoring.verdict import DriftReport
@@ -58,12 +59,19 @@ def judge(
     policy: Policy,
     instruments: Mapping[Subject, Instrument] | None = None,
     displacements: Sequence[Displacement] = (),
+    change: str = "retrain",
+    names: Sequence[str] = (),
 ) -> DriftReport:
-    """The verdict of a policy on measurements."""
+    """The verdict of a policy on measurements.
+
+    ``change`` is the declared one, which says what a missing floor could be; ``names`` are those of the classes.
+    """
     findings = policy.judge(measurements, instruments, bool(displacements))
     agreements = policy.agree(findings)
     moved = policy.move(findings, displacements)
-    verdict, reason = combine(findings, agreements, moved)
+    verdict, reason = combine(findings, agreements, moved, names)
     hypotheses = sum(finding.measurement.primary and not finding.unfit for finding in findings)
     level = policy.level(hypotheses, bool(agreements), bool(displacements))
-    return DriftReport(verdict, reason, findings, policy.digest, level, hypotheses, agreements, moved)
+    hidden = any(each.hides for group in (findings, agreements, moved) for each in group)
+    step = next_step(verdict, findings, change, hidden)
+    return DriftReport(verdict, reason, findings, policy.digest, level, hypotheses, agreements, moved, step)

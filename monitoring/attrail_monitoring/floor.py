@@ -19,6 +19,7 @@ TIERS = {
 SMALLEST = 1e-9
 LARGEST_LOG = 700.0  # keeps the bound finite at any level
 FEWEST = 4
+MOST_MORE = 60  # models that anybody would still train to narrow a bound
 
 
 @dataclass(frozen=True)
@@ -44,6 +45,13 @@ class NoiseFloor:
         if count < FEWEST:
             return "0"
         return {"history": "C", "surrogates": "D"}.get(self.source, "A" if count >= 19 else "B")
+
+    @property
+    def lacking(self) -> str:
+        """What is not known where there is no floor: to be said beside every verdict by margins alone."""
+        count = len(self.distances)
+        given = f"{count} of the {FEWEST} models that make a floor were given" if count else "no floor was given"
+        return f"{given}, so nothing says how far honest models move anyway"
 
     @property
     def mean(self) -> float | None:
@@ -73,6 +81,21 @@ class NoiseFloor:
         tail = float(stats.t.sf((np.log(max(value, SMALLEST)) - mean) / spread, freedom))
         reached = sum(distance >= value for distance in self.distances)
         return max(tail, (1 + reached) / (1 + len(self.distances))) if reached else tail
+
+    def more_needed(self, target: float, alpha: float) -> int | None:
+        """How many more models, spread like these, bring the bound below ``target``; None where 60 would not.
+
+        The bound of few models is wide because their spread is hardly known: t with K - 1 degrees of freedom.
+        """
+        if self.tier == "0" or max(self.distances) >= target:
+            return None
+        logs = np.log(np.maximum(self.distances, SMALLEST))
+        for more in range(1, MOST_MORE + 1):
+            count = len(logs) + more
+            spread = max(float(logs.std(ddof=1)) * (1 + 1 / count) ** 0.5, SMALLEST)
+            if logs.mean() + stats.t.isf(alpha, count - 1) * spread < np.log(max(target, SMALLEST)):
+                return more
+        return None
 
     def _log_moments(self) -> tuple[float, float, float]:
         """Mean of the log distances, prediction spread s sqrt(1 + 1/K), degrees of freedom."""

@@ -14,12 +14,16 @@ from attrail_monitoring.instrument import Instrument
 from attrail_monitoring.measurement import Measurement
 from attrail_monitoring.moved import Displacement, MovedImages, moved_on_slices
 from attrail_monitoring.multiplicity import e_benjamini_hochberg, e_values_of, holm
+from attrail_monitoring.open_question import Open, fewer_unexplained, more_images, more_models, on_the_limit
 from attrail_monitoring.settings import Settings
 from attrail_monitoring.statistic import make_statistic, statistic_names
 from attrail_monitoring.verdict import Finding, Verdict
 from attrail_monitoring.version_maps import Subject
 
 FEW = 200  # hypotheses up to which Holm asks for less than e-BH, whose e-values come from p-values
+
+
+Judged = tuple[Verdict, str, str]  # with the reason and the next step
 
 
 @dataclass(frozen=True)
@@ -145,8 +149,8 @@ class Policy:
     def _adjusted(
         self,
         measurements: Sequence[Measurement],
-        unfit: Sequence[str | None],
-        missing: Sequence[str | None],
+        unfit: Sequence[Open | None],
+        missing: Sequence[Open | None],
         apart: float,
     ) -> dict[int, float]:
         """Adjusted p-values, times what makes them comparable with alpha, of primary and of class hypotheses.
@@ -171,64 +175,76 @@ class Policy:
         return found
 
     def _finding(
-        self, measured: Measurement, unfit: str | None, missing: str | None, level: float, adjusted: float | None
+        self, measured: Measurement, unfit: Open | None, missing: Open | None, level: float, adjusted: float | None
     ) -> Finding:
         margin = self.margins.get(measured.statistic)
         bound = measured.floor.bound(self.alpha * self.class_share if measured.localised else level)
         limit = max((number for number in (margin, bound) if number is not None), default=None)
         p_value = None if math.isnan(measured.value) else measured.floor.p_value(measured.value)
         why = unfit or missing
-        verdict, reason = (Verdict.INCONCLUSIVE, why) if why else self._verdict(measured, limit, adjusted)
+        judged = (Verdict.INCONCLUSIVE, *why) if why else self._verdict(measured, limit, adjusted, level)
+        verdict, reason, step = judged
         strict = verdict is Verdict.DRIFT and adjusted is not None and adjusted <= self.strict * self.alpha
-        return Finding(measured, bound, margin, limit, p_value, adjusted, verdict, strict, reason, unfit is not None)
+        left_out = unfit is not None
+        return Finding(measured, bound, margin, limit, p_value, adjusted, verdict, strict, reason, left_out, step=step)
 
-    def _verdict(self, measured: Measurement, limit: float | None, adjusted: float | None) -> tuple[Verdict, str]:
+    def _verdict(self, measured: Measurement, limit: float | None, adjusted: float | None, level: float) -> Judged:
         if limit is None:
             models = len(measured.floor.distances)
             reason = f"no margin is set and {models} reference retrains are no floor"
-            return Verdict.INCONCLUSIVE, f"{reason}: give {FEWEST} or more, or a margin"
+            return Verdict.INCONCLUSIVE, f"{reason}: give {FEWEST} or more, or a margin", ""
         if limit >= measured.ceiling:
-            return Verdict.INCONCLUSIVE, "the limit is so wide that no move could exceed it"
+            return (
+                Verdict.INCONCLUSIVE,
+                "the limit is so wide that no move could exceed it",
+                more_models(measured, measured.ceiling, level),
+            )
         margin = self.margins.get(measured.statistic, 0.0)
         if adjusted is None:
             beyond_floor = measured.lower > limit
         else:
             beyond_floor = adjusted <= self.alpha and measured.lower > max(measured.floor.distances)
         if measured.lower > margin and beyond_floor:
-            return Verdict.DRIFT, _beyond(measured, limit)
-        return _within(measured, limit)
+            return Verdict.DRIFT, _beyond(measured, limit), ""
+        return _within(measured, limit, level)
 
-    def _missing(self, measured: Measurement, headline: Measurement) -> str | None:
+    def _missing(self, measured: Measurement, headline: Measurement) -> Open | None:
         """Why there is too little evidence for any verdict, None when there is enough."""
         images = measured.n + measured.undefined
         if measured.n < max(1, self.fewest_images):
-            return f"only {measured.n} images with maps in both versions; {self.fewest_images} needed"
+            reason = f"only {measured.n} images with maps in both versions; {self.fewest_images} needed"
+            return Open(reason, more_images(measured, max(1, self.fewest_images)))
         if measured.undefined > self.undefined_limit * images:
-            return f"{measured.undefined} of {images} images have no map in one of the versions"
+            reason = f"{measured.undefined} of {images} images have no map in one of the versions"
+            return Open(reason, fewer_unexplained(measured))
         if measured.lost_p <= self.alpha:
-            return (
+            return Open(
                 f"the candidate loses the maps of more images than the reference (McNemar's exact p = "
-                f"{measured.lost_p:.2g})"
+                f"{measured.lost_p:.2g})",
+                fewer_unexplained(measured),
             )
         if measured.floor.tier == "0" and headline.floor.tier != "0":
             models = len(measured.floor.distances)
-            return f"only {models} of the floor's models have enough such images: no floor for {measured.stratum}"
+            reason = f"only {models} of the floor's models have enough such images: no floor for {measured.stratum}"
+            return Open(reason, "")
         return None
 
-    def _unfit(self, measured: Measurement, instrument: Instrument | None) -> str | None:
+    def _unfit(self, measured: Measurement, instrument: Instrument | None) -> Open | None:
         """Why this explainer cannot measure this statistic on this slice, None when it can or was not inspected."""
         if instrument is None or measured.floor.mean is None:
             return None
         noise, forgot = (each.get(measured.statistic) for each in (instrument.repeat, instrument.random_head))
         if noise is not None and noise > self.repeat_limit * measured.floor.mean:
-            return (
+            return Open(
                 f"the explainer's own draws change the distance by {noise:.2g}, more than {self.repeat_limit:.0%} of "
-                f"the floor ({measured.floor.mean:.2g}): give it more evaluations"
+                f"the floor ({measured.floor.mean:.2g}): give it more evaluations",
+                f"give {measured.explainer} more evaluations, or use another explainer",
             )
         if forgot is not None and forgot <= max(measured.floor.distances):
-            return (
+            return Open(
                 f"on this slice the explainer does not notice a random head (distance {forgot:.2g}, retrains reach "
-                f"{max(measured.floor.distances):.2g}): it is left out"
+                f"{max(measured.floor.distances):.2g}): it is left out",
+                f"use another explainer beside {measured.explainer}: attrail list explainers",
             )
         return None
 
@@ -238,8 +254,8 @@ def _fit(finding: Finding) -> bool:
 
 
 def _at(
-    values: Sequence[str | None], measurements: Sequence[Measurement], chosen: Sequence[Measurement]
-) -> list[str | None]:
+    values: Sequence[Open | None], measurements: Sequence[Measurement], chosen: Sequence[Measurement]
+) -> list[Open | None]:
     """The values that belong to chosen measurements."""
     places = {id(each): place for place, each in enumerate(measurements)}
     return [values[places[id(each)]] for each in chosen]
@@ -274,29 +290,27 @@ def _chance(measured: Measurement) -> float | None:
 
 def _beyond(measured: Measurement, limit: float) -> str:
     """Holm's method may flag within the limit shown, which is Bonferroni's, once other hypotheses are flagged."""
+    if measured.floor.tier == "0":
+        return f"moved further than the policy's margin {limit:g}, its whole interval; {measured.floor.lacking}"
     if measured.lower > limit:
         return "moved further than the limit, its whole interval"
     return "moved further than the floor, its whole interval, at the level that the other flags leave (Holm)"
 
 
-def _within(measured: Measurement, limit: float) -> tuple[Verdict, str]:
+def _within(measured: Measurement, limit: float, level: float) -> Judged:
     """Whether the whole interval lies within the limit."""
     if measured.worst < limit:
-        return Verdict.PASS, "stayed within the limit, its whole interval"
+        if measured.floor.tier == "0":
+            within = f"stayed within the policy's margin {limit:g}, its whole interval; {measured.floor.lacking}"
+            return Verdict.PASS, within, ""
+        return Verdict.PASS, "stayed within the limit, its whole interval", ""
     if measured.upper < limit:
-        return Verdict.INCONCLUSIVE, f"the {measured.undefined} images without a map could have moved beyond the limit"
+        reason = f"the {measured.undefined} images without a map could have moved beyond the limit"
+        return Verdict.INCONCLUSIVE, reason, fewer_unexplained(measured)
     if measured.lower > limit:
-        return Verdict.INCONCLUSIVE, "moved beyond the limit, but not clearly enough among this many hypotheses"
-    return Verdict.INCONCLUSIVE, f"the interval contains the limit: {_needed(measured, limit)}"
-
-
-def _needed(measured: Measurement, limit: float) -> str:
-    """How many images would bring the interval off the limit: its width shrinks with the root of their number."""
-    gap = abs(measured.value - limit)
-    reach = measured.upper - measured.value if measured.value < limit else measured.value - measured.lower
-    if gap <= 0.05 * reach:
-        return "the distance lies on it, more images alone will not decide"
-    return f"about {math.ceil(measured.n * (reach / gap) ** 2)} images would decide"
+        reason = "moved beyond the limit, but not clearly enough among this many hypotheses"
+        return Verdict.INCONCLUSIVE, reason, more_models(measured, measured.lower, level)
+    return Verdict.INCONCLUSIVE, *on_the_limit(measured, limit, level)
 
 
 def _require_margin(statistic: str, margin: object) -> None:

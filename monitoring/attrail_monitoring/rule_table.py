@@ -1,6 +1,7 @@
 """Rules as plain tables, the ``[[rule]]`` of a configuration file, and the suite that they make."""
 
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import great_expectations as gx
@@ -13,7 +14,9 @@ from attrail_explainers.errors import ConfigError, UnknownNameError
 from attrail_monitoring.measurement_expectation import SUBJECT, MeasurementExpectation
 from attrail_monitoring.rules import rule_kinds
 from attrail_monitoring.validation import Validation, validate
+from attrail_monitoring.verdict import DriftReport, Verdict
 
+BLOCKING = "critical"  # Great Expectations' severity of a rule that says nothing else
 NOTES = "Rules of this configuration over the measurements of the audit."
 
 
@@ -39,6 +42,21 @@ def validate_measurements(rows: pd.DataFrame, rules: Sequence[Expectation], name
         raise ConfigError(f"suite {name} has no rule: nothing that is not asked for can hold")
     index = [each for each in SUBJECT if each in rows]
     return validate(name, rows, rules, index=index, error=ConfigError, notes=NOTES)
+
+
+def with_rules(report: DriftReport, validation: Validation) -> DriftReport:
+    """The report, no PASS while a rule of severity critical is not met: INCONCLUSIVE, and why.
+
+    A rule demands what the policy does not, so that breaking it is no DRIFT; but nobody may promote on such an audit.
+    Rules of severity warning and info are only shown.
+    """
+    failed = [each.observed for each in validation.checks if not each.success and each.severity == BLOCKING]
+    if not failed or report.verdict is not Verdict.PASS:
+        return report
+    more = f", and {len(failed) - 1} more" if len(failed) > 1 else ""
+    reason = f"a [[rule]] was not met: {failed[0]}{more}; without rules it would be PASS: {report.reason}"
+    step = "meet the rule, or correct it: expectations.html in the run's artifacts has every rule"
+    return replace(report, verdict=Verdict.INCONCLUSIVE, reason=reason, next_step=step)
 
 
 def read_suite(document: Mapping[str, Any]) -> gx.ExpectationSuite:

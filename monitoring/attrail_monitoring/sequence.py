@@ -94,7 +94,8 @@ def with_alarm(report: DriftReport, sequence: Sequence, alpha: float) -> DriftRe
         f"over the audits of sequence {sequence.name!r} the evidence against a mean within the limit reached "
         f"e = {sequence.process.peak:.3g}, an alarm at 1 / alpha = {1 / alpha:g}; this audit alone: {report.reason}"
     )
-    return replace(report, verdict=Verdict.DRIFT, reason=reason)
+    step = report.next_step if report.verdict is Verdict.PASS else ""  # what would decide it is no longer asked
+    return replace(report, verdict=Verdict.DRIFT, reason=reason, next_step=step)
 
 
 def _process(before: Sequence | None, limit: float, restart: str | None) -> EProcess:

@@ -1,6 +1,6 @@
 """Strata: images grouped by how both versions decided, and by class."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Literal
 
 import numpy as np
@@ -50,3 +50,17 @@ def class_name(index: int) -> Stratum:
 def is_class(stratum: Stratum) -> bool:
     """Whether a stratum is one class's."""
     return stratum.startswith(class_name(0)[:-1])
+
+
+def named(stratum: Stratum, names: Sequence[str]) -> str:
+    """A stratum for people: ``class 3 (cat)`` where the model's class ``names`` are known."""
+    if not is_class(stratum):
+        return stratum
+    start = class_name(0)[:-1]
+    return f"{start}{with_name(int(stratum.removeprefix(start)), names)}"
+
+
+def with_name(index: int, names: Sequence[str]) -> str:
+    """A class for people: ``3 (cat)``, the number alone where there is no name or the name is that number."""
+    known = index < len(names) and names[index] != str(index)
+    return f"{index} ({names[index]})" if known else str(index)

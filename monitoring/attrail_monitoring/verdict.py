@@ -26,7 +26,8 @@ class Finding:
     larger of the two. ``p_value`` is the chance that one more model of the floor moves as far; ``adjusted`` the same at
     the lower end of the interval, adjusted for all hypotheses: a flag needs it to be at most alpha. ``strict`` says
     that the flag holds at the strict level too, ``unfit`` that the explainer cannot measure here, so that the finding
-    does not count, ``hides`` that a class would be flagged if the maps that the candidate lost had moved.
+    does not count, ``hides`` that a class would be flagged if the maps that the candidate lost had moved. ``step`` says
+    what would decide an open finding, "" where that is not known.
     """
 
     measurement: Measurement
@@ -40,6 +41,7 @@ class Finding:
     reason: str
     unfit: bool = False
     hides: bool = False
+    step: str = ""
 
     @property
     def times_floor(self) -> float | None:
@@ -84,7 +86,8 @@ class DriftReport:
     """The verdict on one candidate, why, and every finding behind it; ``policy_digest`` names the judging policy.
 
     ``level`` is the share of the policy's alpha for each of the primary ``hypotheses``: each floor bound's own chance.
-    ``agreements`` are what the explainers see together, ``moved`` the single images that moved.
+    ``agreements`` are what the explainers see together, ``moved`` the single images that moved. ``next_step`` says what
+    to do about a verdict that is open or has no floor under it, "" where there is nothing to add.
     """
 
     verdict: Verdict
@@ -95,6 +98,7 @@ class DriftReport:
     hypotheses: int
     agreements: tuple[Agreement, ...] = ()
     moved: tuple[MovedImages, ...] = ()
+    next_step: str = ""
 
 
 def _number(value: float) -> float | None:

@@ -19,6 +19,7 @@ from attrail_explainers import load_attributions
 from attrail_explainers.slice import Preprocessing
 from attrail_flows.configuration import read_config
 from attrail_flows.preflight import preflight_audit
+from attrail_flows.terminal import DECIDES
 from attrail_mlflow.log_classifier import log_classifier
 from attrail_mlflow.manifest import UNLISTED
 from attrail_mlflow.promotion import Candidate
@@ -97,18 +98,21 @@ def test_a_cheat_is_drift_though_its_accuracy_is_higher(audited: Callable[[str],
 
 
 def test_the_terminal_shows_what_decides_and_counts_the_rest(audited: Callable[[str], Audit]) -> None:
-    """Every primary statistic has a row, and so has a class that is flagged; supporting ones are in the report."""
+    """Everything that a verdict can rest on has a row, the same in the record; supporting statistics are counted."""
     _, document, out, _ = audited("8")
-    lines = [line for line in out.splitlines() if line.startswith("│")]
+    (slice_,) = document["slices"]
+    table = out.partition(f"slice {slice_['name']}, ")[2].partition("accuracy: ")[0].splitlines()[3:]
+    assert [line.split()[0] for line in table] == [row["explainer"] for row in document["judged"]]
+    for line, row in zip(table, document["judged"], strict=True):
+        assert all(row[key] in line for key in ("what", "distance", "limit", "verdict"))
+        assert (DECIDES in line) is row["decides"]
+    assert {row["explainer"] for row in document["judged"]} == {"gradcam", "shap", "lime", "together"}
+    assert any(row["what"] == "single images" for row in document["judged"])
+    assert any(row["decides"] for row in document["judged"])
+    assert max(map(len, table)) <= 80
     headline = [row for row in document["measurements"] if row["stratum"] == BOTH_RIGHT]
-    classes = [row for row in document["measurements"] if "class" in row["stratum"] and row["verdict"] == "DRIFT"]
-    primary = [row for row in headline if row["primary"]]
-    assert len(lines) == len(primary) + len(classes)
-    for line, row in zip(lines, primary, strict=False):
-        cells = [cell.strip() for cell in line.strip("│").split("│")]
-        assert cells[:3] == [row["slice"], row["explainer"], row["statistic"]]
-        assert (float(cells[3]), cells[-1]) == (round(row["value"], 3), row["verdict"])
-    assert f"{len(headline) - len(primary)} supporting statistics, which take no part in the verdict" in out
+    supporting = sum(not row["primary"] for row in headline)
+    assert f"{supporting} supporting statistics, which take no part in the verdict" in out
 
 
 def test_the_record_says_which_images_carry_the_verdict_and_where_everything_came_from(
@@ -225,8 +229,10 @@ def test_prefect_keeps_the_run_its_artifacts_and_the_event(audited: Callable[[st
     table = places(json.loads(mine["table"].data), *keys)
     assert table == places(document["measurements"], *keys)
     assert len(set(table)) == len(table) == 3 * len(MEASURED)
-    shown = [row for row in document["measurements"] if row["stratum"] == "both right" or row["verdict"] == "DRIFT"]
-    assert mine["markdown"].data.count("| validation |") == len(shown)
+    for row in document["judged"]:
+        cells = [row[key] for key in ("slice", "explainer", "what", "distance", "limit", "verdict")]
+        assert f"| {' | '.join(cells)} | {'yes' if row['decides'] else ''} |" in mine["markdown"].data
+    assert mine["markdown"].data.count("| validation |") == len(document["judged"])
     names = {re.sub("-[0-9a-f]{3}$", "", each.name) for each in tasks if each.flow_run_id == run.id}
     steps = {"load", "validate", "open", "calibrate", "compare", "judge", "record"}
     assert steps | {"explain-digits/1", "explain-digits/8"} <= names
@@ -250,6 +256,40 @@ def test_drift_emits_an_event_and_a_pass_does_not(audited: Callable[[str], Audit
     mine = next(event for event in found if event["payload"]["run_id"] == flagged["run_id"])
     assert mine["resource"]["attrail.model"] == "digits/8"
     assert mine["resource"]["attrail.severity"] == "high"
+
+
+def test_a_rule_that_is_not_met_is_in_terminal_record_and_exit_status(attrail: Run, workplace) -> None:
+    """Nobody may promote on it: what would be PASS is INCONCLUSIVE, status 3; a warning is shown only."""
+    rule = """
+[[rule]]
+expect = "attribution_drift_to_stay_below_margin"
+slice = "validation"
+explainer = "gradcam"
+statistic = "rank_distance"
+margin = 0.001
+"""
+    for more, status, verdict in (("", 3, "INCONCLUSIVE"), ('severity = "warning"\n', 0, "PASS")):
+        found, document, out, run = run_ruled(attrail, workplace, rule + more)
+        assert (found, document["verdict"]) == (status, verdict), document["reason"]
+        (held,) = document["rules"]
+        assert not held["success"]
+        assert f"rule not met{' (warning, shown only)' if more else ''}: {held['observed']}" in out
+        assert "0 of 1 rules met" in out
+        assert ("a [[rule]] was not met" in document["reason"]) is not bool(more)
+        assert held["expected"].split(":")[0] in (artifacts(run) / "report.html").read_text()
+
+
+def run_ruled(attrail: Run, workplace, rule: str) -> Audit:
+    """The audit of the honest retrain by one explainer, with a rule of one's own, against a wide margin."""
+    gradcam = '[[explainer]]\nname = "gradcam"\n'
+    config = workplace.config(
+        floor=[], policy="margins = {rank_distance = 1.9, coherent_shift = 0.9}", explainers=gradcam
+    )
+    config.write_text(config.read_text() + rule)
+    result = workplace.folder / "ruled.json"
+    status, out, err = attrail("audit", "--config", config, "--candidate", "7", "--json", result)
+    document = json.loads(result.read_text()) if result.exists() else {"verdict": err}
+    return status, document, out, mlflow.MlflowClient(workplace.tracking_uri).get_run(document["run_id"])
 
 
 def test_without_floor_and_margin_nothing_is_concluded(attrail: Run, workplace) -> None:

@@ -1,18 +1,21 @@
 """``[[rule]]`` tables: what they make, and which key is wrong."""
 
 import tomllib
+from dataclasses import replace
 
 import pandas as pd
 import pytest
 
 from attrail_explainers.errors import ConfigError, UnknownNameError
-from attrail_monitoring.rule_table import rules_of, validate_measurements
+from attrail_monitoring.rule_table import rules_of, validate_measurements, with_rules
 from attrail_monitoring.rules import (
     ExpectAttributionDriftToStayBelowMargin,
     ExpectEveryPrimaryVerdictToBe,
     ExpectUndefinedMapsToStayBelow,
     rule_kinds,
 )
+from attrail_monitoring.validation import Check, Validation
+from attrail_monitoring.verdict import DriftReport, Verdict
 
 BELOW = {"expect": "attribution_drift_to_stay_below_margin", "statistic": "coherent_shift", "margin": 0.1}
 KNOWN = {"slice": ["validation"], "explainer": ("shap", "lime"), "statistic": {"coherent_shift": 1}}
@@ -102,3 +105,34 @@ def test_an_unknown_name_lists_the_known(change, words):
 def test_no_rules_are_no_evidence():
     with pytest.raises(ConfigError, match="suite rules has no rule"):
         validate_measurements(pd.DataFrame({"slice": ["validation"]}), [])
+
+
+def held(*checks):
+    """What Great Expectations found: each check's outcome and severity."""
+    found = tuple(
+        Check("expected", f"observed {number}", success, severity, name="")
+        for number, (success, severity) in enumerate(checks, start=1)
+    )
+    return Validation("rules", {}, (), {}, found)
+
+
+REPORT = DriftReport(Verdict.PASS, "all stayed", (), "sha256:0", 0.05, 1)
+
+
+def test_a_rule_that_is_not_met_is_no_pass_and_says_which():
+    report = with_rules(REPORT, held((True, "critical"), (False, "critical"), (False, "critical")))
+    assert report.verdict is Verdict.INCONCLUSIVE
+    assert report.reason == "a [[rule]] was not met: observed 2, and 1 more; without rules it would be PASS: all stayed"
+    assert report.next_step.startswith("meet the rule, or correct it")
+
+
+@pytest.mark.parametrize("severity", ["warning", "info"])
+def test_a_rule_that_only_warns_changes_no_verdict(severity):
+    assert with_rules(REPORT, held((False, severity))) == REPORT
+
+
+@pytest.mark.parametrize("verdict", [Verdict.DRIFT, Verdict.INCONCLUSIVE])
+def test_a_rule_makes_no_verdict_milder(verdict):
+    """DRIFT stays DRIFT, and an open verdict keeps its own reason; the rule is shown beside it."""
+    report = replace(REPORT, verdict=verdict)
+    assert with_rules(report, held((False, "critical"))) == report

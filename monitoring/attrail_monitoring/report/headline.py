@@ -17,7 +17,7 @@ class Headline:
     ``undefined`` of the used ones have no map for some explainer; ``left_out`` are the primary findings that do not
     count because their explainer cannot measure. ``sequence`` names the scheduled audits that raised the alarm together
     where this one alone did not. ``floor`` is the weakest under a primary finding, ``bounded`` says
-    that each has a bound.
+    that each has a bound. ``rules`` are those not met that alone keep the audit from PASS.
     """
 
     images: int
@@ -29,6 +29,7 @@ class Headline:
     change: DeclaredChange
     floor: NoiseFloor
     bounded: bool
+    rules: tuple[str, ...]
 
 
 def headline_of(record: AuditRecord) -> Headline:
@@ -48,11 +49,23 @@ def headline_of(record: AuditRecord) -> Headline:
         change=declared_change(record.change, floor),
         floor=floor,
         bounded=bool(primary) and all(finding.bound is not None for finding in primary),
+        rules=_blocking(record),
     )
 
 
 def _alarm(record: AuditRecord) -> str | None:
     if record.sequence is None or record.report.verdict is not Verdict.DRIFT:
         return None
-    alone, _ = combine(record.report.findings, record.report.agreements, record.report.moved)
-    return None if alone is Verdict.DRIFT else str(record.sequence["name"])
+    return None if _alone(record) is Verdict.DRIFT else str(record.sequence["name"])
+
+
+def _blocking(record: AuditRecord) -> tuple[str, ...]:
+    failed = tuple(str(each["observed"]) for each in record.rules if not each["success"])
+    open_ = record.report.verdict is Verdict.INCONCLUSIVE
+    return failed if failed and open_ and _alone(record) is Verdict.PASS else ()
+
+
+def _alone(record: AuditRecord) -> Verdict:
+    """What the measurements of this audit say, without its sequence and its rules."""
+    verdict, _ = combine(record.report.findings, record.report.agreements, record.report.moved)
+    return verdict

@@ -1,8 +1,9 @@
 """Render the report of an audit: one page for a reader who has nothing but a browser.
 
 Every file of ``sections/`` is one section; the number in front of its name is its place on the page. A section sees
-``record`` (AuditRecord), ``headline`` (Headline), ``exhibits`` (one Exhibit per slice and explainer), and ``strata``,
-``classes``, ``strategies`` and ``checks``, lists of what their modules make; it may use the macros of ``macros.html``.
+``record`` (AuditRecord), ``headline`` (Headline), ``decided`` (the JudgedRows that the verdict rests on), ``exhibits``
+(one Exhibit per slice and explainer), and ``strata``, ``classes``, ``strategies`` and ``checks``, lists of what their
+modules make; it may use the macros of ``macros.html``.
 Model, class and file names come from strangers: everything a section prints is escaped, and characters that do not
 print are shown by their codes.
 """
@@ -27,6 +28,7 @@ from attrail_monitoring.report.exhibit import exhibits_of
 from attrail_monitoring.report.headline import headline_of
 from attrail_monitoring.report.strata import strata_of
 from attrail_monitoring.report.strategies import strategies_of
+from attrail_monitoring.stratum import named, with_name
 
 FOLDER = Path(__file__).parent
 
@@ -49,6 +51,7 @@ def render_report(
         classes=classes_of(findings, record.policy.get("fewest_images", Policy.fewest_images)),
         strategies=strategies_of(record, maps, slices),
         checks=checks_of(record),
+        decided=[row for row in record.judged if row.decides],
         tiers=TIERS,
         sections=section_names(FOLDER),
         format=FORMAT,
@@ -82,6 +85,9 @@ def _environment(folder: Path) -> Environment:
         "moment": wording.moment,
         "flat": wording.flat,
         "looked_up": wording.looked_up,
+        "named": named,
+        "lane_name": wording.lane_name,
+        "with_name": with_name,
     }
     return environment
 

@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 NOTHING = "\N{EN DASH}"
+LANE = 10  # letters beside a lane
 
 
 def number(value: float | None) -> str:
@@ -44,6 +45,12 @@ def chance(value: float | None) -> str:
 def spoken(name: str) -> str:
     """A file's name as words: ``coherent_shift`` is a coherent shift."""
     return name.replace("_", " ")
+
+
+def lane_name(stratum: str) -> str:
+    """A class where there is room for ten letters: its name if it has one, else its number."""
+    text = stratum.partition(" (")[2].removesuffix(")") or stratum
+    return text if len(text) <= LANE else f"{text[: LANE - 1]}\N{HORIZONTAL ELLIPSIS}"
 
 
 def sentence(text: str) -> str:
