@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from attrail_explainers.errors import UnsupportedModelError
+from attrail_explainers.excerpt import excerpt
 from attrail_explainers.export_program import require_plain_program
 
 PROGRAM = "models/model.json"
@@ -102,7 +103,7 @@ class _Archive:
                 raise self._refused(f"lacks the member {name!r}")
         for name, content in FIXED.items():
             if self._read(name) != content:
-                raise self._refused(f"says {self._read(name)[:40]!r} in {name}, expected {content!r}")
+                raise self._refused(f"says {excerpt(self._read(name))} in {name}, expected {content!r}")
 
     def _require_plain(self, info: zipfile.ZipInfo) -> None:
         if not info.filename.startswith(self._root):

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from attrail_explainers.errors import UnsupportedModelError
+from attrail_explainers.excerpt import excerpt
 from attrail_explainers.size_expression import SYMBOL, is_size
 
 OPERATOR = re.compile(
@@ -57,25 +58,25 @@ def _require_plain(key: str, value: Any, label: str) -> None:
 
 def _require_name(name: str, label: str) -> None:
     if not isinstance(name, str) or (name and not name.isidentifier()):
-        raise UnsupportedModelError(f"model {label}: {str(name)[:80]!r} in its program is no name; log the model again")
+        raise UnsupportedModelError(f"model {label}: {excerpt(name)!r} in its program is no name; log the model again")
 
 
 def _require_path(path: str, label: str) -> None:
     if not PATH.fullmatch(path):
-        raise UnsupportedModelError(f"model {label}: {path[:80]!r} is no name of a submodule; log the model again")
+        raise UnsupportedModelError(f"model {label}: {excerpt(path)!r} is no name of a submodule; log the model again")
 
 
 def _require_operator(target: str, label: str) -> None:
     if not OPERATOR.fullmatch(target) or WITH_FILES.fullmatch(target):
         raise UnsupportedModelError(
-            f"model {label} uses the operator {target[:80]!r}, which is not among those of torch and torchvision that "
-            "attrail lets a model use; log a model without it"
+            f"model {label} uses the operator {excerpt(target)!r}, which is not among those of torch and "
+            "torchvision that attrail lets a model use; log a model without it"
         )
 
 
 def _require_size(text: str, label: str) -> None:
     if not is_size(text):
-        raise UnsupportedModelError(f"model {label}: {text[:80]!r} in its program is no size; log the model again")
+        raise UnsupportedModelError(f"model {label}: {excerpt(text)!r} in its program is no size; log the model again")
 
 
 def _require_input(text: str, label: str) -> None:
@@ -96,7 +97,7 @@ def _contexts(text: str, verb: str, label: str) -> list[list[Any]]:
         kind, context = node.get("type"), _parsed(node.get("context"), label)
         if kind not in CONTAINERS:
             raise UnsupportedModelError(
-                f"model {label} {verb} {str(kind)[:80]!r}, which is not registered here: log one that takes an image "
+                f"model {label} {verb} {excerpt(kind)!r}, which is not registered here: log one that takes an image "
                 "tensor (N,C,H,W) and returns its logits (N,classes) as a tensor"
             )
         if context is not None and not (isinstance(context, list) and all(isinstance(x, str | int) for x in context)):

@@ -10,6 +10,7 @@ import torch
 from attrail_explainers.classifier import Classifier
 from attrail_explainers.digest import digest_of_file
 from attrail_explainers.errors import UnsupportedModelError
+from attrail_explainers.excerpt import excerpt
 from attrail_explainers.export_archive import LOG_AGAIN, copy_checked
 from attrail_explainers.pickle_digest import pickle_digest
 from attrail_explainers.program_digest import program_digest
@@ -44,7 +45,7 @@ def classifier_from_export(archive: Path, name: str, version: str) -> Classifier
 
 def _unreadable(label: str, exported_by: str, error: Exception) -> str:
     """Why torch cannot read an archive whose members are what they should be."""
-    reason = (str(error).strip() or type(error).__name__).splitlines()[-1][:200]
+    reason = excerpt((str(error).strip() or type(error).__name__).splitlines()[-1])
     if exported_by != torch.__version__:
         return f"model {label} was exported by torch {exported_by}, this is {torch.__version__} ({reason}); {LOG_AGAIN}"
     return f"model {label} cannot be read by torch {torch.__version__} ({reason}); {LOG_AGAIN}"
@@ -60,7 +61,7 @@ def classifier_from_pickle(path: Path, pickle_module: Any, name: str, version: s
     except MemoryError:
         raise
     except Exception as error:  # a pickle raises whatever its code does
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
+        reason = excerpt((str(error).strip() or type(error).__name__).splitlines()[0])
         raise UnsupportedModelError(
             f"model {name}/{version} is pickled and cannot be loaded here: {reason}; install the code that it "
             "needs, or log the model as pt2"

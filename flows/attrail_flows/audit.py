@@ -15,6 +15,7 @@ from attrail_flows.audit_tasks import compare, explain, flow_run, judge, load, o
 from attrail_flows.calibrate import floor_of
 from attrail_flows.configuration import AuditConfig
 from attrail_flows.judging import continue_sequence, hold_rules, rules_held
+from attrail_flows.remarks import wide_limits
 from attrail_flows.sharded import Explaining, explaining
 from attrail_flows.slices import Tables
 from attrail_flows.versions import ComparedVersions
@@ -22,6 +23,8 @@ from attrail_mlflow.audit_run import finishing
 from attrail_mlflow.evidence import Evidence
 from attrail_mlflow.registry import Registry
 from attrail_monitoring.sequence import with_alarm
+
+logger = logging.getLogger("attrail.audit")
 
 
 def run_name() -> str:
@@ -69,6 +72,8 @@ def gather(how: Explaining, versions: ComparedVersions, slices: Sequence[Slice],
         report = with_alarm(report, sequence, policy.alpha)
     report, rules = hold_rules(config, report)
     found = (calibrated.calibration, calibrated.facts)
+    for each in wide_limits(report):
+        logger.warning(each)
     facts = audit_record(config, report, (reference, candidate), found, slices, tables)
     return Evidence(
         record=replace(facts, sequence=sequence.document() if sequence else None, rules=rules_held(rules)),

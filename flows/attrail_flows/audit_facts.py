@@ -12,6 +12,7 @@ import numpy as np
 from attrail_explainers.slice import Slice
 from attrail_flows.configuration import AuditConfig
 from attrail_flows.explained import Explained, explainer_facts, model_facts
+from attrail_flows.remarks import remarks_of
 from attrail_flows.slices import Tables
 from attrail_mlflow.floor_maps import floor_maps
 from attrail_monitoring.audit_record import AuditRecord, CalibrationFacts, SliceFacts
@@ -49,10 +50,11 @@ def audit_record(
     """All facts of the audit as one value; its run is added once MLflow has given it an id."""
     reference, candidate = compared
     calibration, facts = calibrated
+    models = (model_facts(reference, "reference"), model_facts(candidate, "candidate"))
     return AuditRecord(
         change=config.registry.change,
-        reference=model_facts(reference, "reference"),
-        candidate=model_facts(candidate, "candidate"),
+        reference=models[0],
+        candidate=models[1],
         floor=facts.models,
         calibration=facts,
         instruments=tuple(
@@ -72,6 +74,7 @@ def audit_record(
         },
         environment=environment(),
         made_in={name: made for each in compared for name, made in each.made_in.items()},
+        remarks=tuple(remarks_of((*models, *facts.models), len(facts.models), report)),
         moved=most_moved(reference.version_maps, candidate.version_maps, config.policy.value().settings),
         clusters=clusters_of(
             reference.version_maps,

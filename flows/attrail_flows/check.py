@@ -11,6 +11,7 @@ from attrail_explainers.assessment import Assessment, assess_slice, chosen_check
 from attrail_explainers.classifier import Classifier
 from attrail_explainers.slice import Slice
 from attrail_flows.configuration import AuditConfig
+from attrail_flows.explained import warn_of_batch_size
 from attrail_flows.progress import progress_of
 from attrail_flows.slices import read_slices
 from attrail_mlflow.registry import Registry
@@ -38,6 +39,7 @@ def check_to_folder(
     version = registry.resolve(config.registry.model, model_uri)
     (slice_,) = read_slices(chosen, version)
     classifier = registry.load(version, allow_pickle=config.policy.allow_pickle)
+    warn_of_batch_size(version.label, classifier.batch_size)
     targets = _targets(config, classifier, slice_)
     with progress_of(f"check {explainer_name} of {version.label}", len(slice_) * (1 + len(checks))) as advance:
         found = assess_slice(classifier, slice_, explainer, checks, targets, config.policy.seed, advance)

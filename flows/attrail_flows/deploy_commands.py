@@ -9,7 +9,14 @@ FILE = click.Path(dir_okay=False, path_type=Path)
 
 
 @click.command()
-@click.option("--config", "config_file", type=FILE, required=True, help="The attrail.toml that the flows are given.")
+@click.option(
+    "--config",
+    "config_file",
+    type=FILE,
+    default=Path("attrail.toml"),
+    show_default=True,
+    help="The attrail.toml that the flows are given.",
+)
 @click.option("--file", "file", type=FILE, help="Another prefect.yaml than the one that is installed with attrail.")
 @click.option("--only", multiple=True, help="Name of a deployment of the file; may be given again. All when left out.")
 @click.option("--pool", help="Work pool; instead of the file's. It is made when there is none.")

@@ -1,5 +1,6 @@
 """What a version was explained with, and what came of it."""
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -12,11 +13,14 @@ from attrail_explainers.errors import SliceError
 from attrail_explainers.explainer import Explainer, make_explainer
 from attrail_explainers.explanation import explain_slice
 from attrail_explainers.slice import Slice
+from attrail_flows import remarks
 from attrail_flows.configuration import AuditConfig
 from attrail_flows.versions import require_same_classes
 from attrail_mlflow.registry import RegisteredVersion, Registry
 from attrail_monitoring.audit_record import ModelFacts
 from attrail_monitoring.version_maps import VersionMaps
+
+logger = logging.getLogger("attrail.audit")
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,6 +30,7 @@ class Explained:
     ``made_in`` says for maps, as slice/explainer/label, how many shards of them each MLflow run holds; ``pickled`` that
     the version was loaded from a pickle; ``outputs`` what the model returns. ``program_digest`` says what it
     computes with its weights, and ``machine`` on which kind of machine it was run.
+    ``batch_size`` is the only one that it takes, None where it takes any.
     """
 
     version: RegisteredVersion
@@ -41,6 +46,7 @@ class Explained:
     outputs: str = "logits"
     program_digest: str | None = None
     machine: str = ""
+    batch_size: int | None = None
 
     @property
     def accuracy(self) -> dict[str, float]:
@@ -61,6 +67,7 @@ def explain_version(
 ) -> Explained:
     """Load one version, predict and explain every slice. With ``reference``, its targets and layers are used."""
     classifier = registry.load(version_, allow_pickle=config.policy.allow_pickle)
+    warn_of_batch_size(version_.label, classifier.batch_size)
     explainers = explainers_for(config, reference)
     maps: list[Attributions] = []
     predictions, targets, right, classes = {}, {}, {}, 0
@@ -86,6 +93,7 @@ def explain_version(
         pickled=registry.loaded(version_).pickled,
         outputs=str(classifier.working_copy(slices[0].images).scale),
         program_digest=classifier.program_digest,
+        batch_size=classifier.batch_size,
     )
 
 
@@ -97,6 +105,12 @@ def require_fitting(
         _require_labels(each, classes, version_.label)
     if reference is not None:
         require_same_classes(reference.version.label, reference.classes, version_.label, classes)
+
+
+def warn_of_batch_size(label: str, batch_size: int | None) -> None:
+    """Say it when a model takes batches of one size alone."""
+    if batch_size is not None:
+        logger.warning(remarks.batch_size(label, batch_size))
 
 
 def explainers_for(config: AuditConfig, reference: Explained | None) -> list[Explainer]:
@@ -124,7 +138,7 @@ def model_facts(explained: Explained, role: str) -> ModelFacts:
     found = explained.version
     digest = explained.weights_digest
     facts = (found.label, found.uri, digest, role, found.version, found.source, found.run_id)
-    return ModelFacts(*facts, explained.pickled, explained.outputs, explained.program_digest)
+    return ModelFacts(*facts, explained.pickled, explained.outputs, explained.program_digest, explained.batch_size)
 
 
 def _require_labels(slice_: Slice, classes: int, label: str) -> None:

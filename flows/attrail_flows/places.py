@@ -18,7 +18,7 @@ def require_folders(*outputs: Path) -> None:
 
 
 def require_server() -> None:
-    """ConfigError when nothing answers at the address of Prefect's API; what it answers does not matter here.
+    """ConfigError when nothing answers at the address of Prefect's API, or a web page does, as where one signs in.
 
     Without an address Prefect starts a server of its own, in its home.
     """
@@ -30,11 +30,14 @@ def require_server() -> None:
         return
     remedy = "start it, correct PREFECT_API_URL, or unset it for a server of this process's own"
     try:
-        httpx.get(f"{address.rstrip('/')}/health", timeout=WAIT)
+        answer = httpx.get(f"{address.rstrip('/')}/health", timeout=WAIT)
     except (httpx.HTTPError, httpx.InvalidURL) as error:
         if "SSL" not in str(error):  # Prefect has certificates of its own
             reason = str(error) or type(error).__name__
             raise ConfigError(f"Prefect's server at {address} does not answer ({reason}): {remedy}") from error
+    else:
+        if "html" in answer.headers.get("content-type", ""):
+            raise ConfigError(f"a web page answers at {address}, not Prefect's server: sign in anew there, or {remedy}")
 
 
 def require_temporary() -> None:

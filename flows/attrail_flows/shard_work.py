@@ -62,11 +62,15 @@ class Question:
 
 @dataclass(frozen=True)
 class Answer:
-    """A model as its worker sees it, the explainers with the layers they found, and the files it was loaded from."""
+    """A model as its worker sees it, the explainers with the layers they found, and the files it was loaded from.
+
+    ``batch_size`` is the only one that the model takes, None where it takes any.
+    """
 
     model: Model
     explainers: tuple[Explainer, ...]
     files: LoadedFiles
+    batch_size: int | None = None
 
 
 def answer(question: Question) -> Answer:
@@ -80,7 +84,7 @@ def answer(question: Question) -> Answer:
     with POOL.borrowed(key, registry, part.images) as classifier, one_torch_thread():
         classifier.logits(part.images[:1], part.sample_ids[:1])
         explainers = tuple(settled(each, classifier, part.images) for each in question.explainers)
-        return Answer(described(classifier, part), explainers, registry.loaded(key.version))
+        return Answer(described(classifier, part), explainers, registry.loaded(key.version), classifier.batch_size)
 
 
 def described(classifier: Classifier, slice_: Slice) -> Model:

@@ -19,7 +19,7 @@ from attrail_explainers.slice import Slice
 from attrail_explainers.threads import one_torch_thread
 from attrail_flows.configuration import AuditConfig
 from attrail_flows.engine import Engine
-from attrail_flows.explained import Explained, explainers_for, require_fitting
+from attrail_flows.explained import Explained, explainers_for, require_fitting, warn_of_batch_size
 from attrail_flows.joining import JoinedMaps
 from attrail_flows.model_pool import POOL, ModelKey
 from attrail_flows.roomy import roomy
@@ -86,6 +86,7 @@ class Explaining:
         key = self._key(version)
         found = self._asked(key, slices[0], tuple(explainers_for(self.config, reference)))
         require_fitting(version, found.model.classes, slices, reference)
+        warn_of_batch_size(version.label, found.batch_size)
         version_ = _Version(self, key, found, reference, self.config.policy.seed)
         return version_.explained(slices, found.explainers, progress)
 
@@ -281,6 +282,7 @@ class _Version:
             outputs=self.model.outputs,
             program_digest=self.model.program_digest,
             machine=self.model.machine,
+            batch_size=self.asked.batch_size,
         )
 
     def _maps(

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from attrail_explainers.errors import ConfigError, IncomparableError
+from attrail_flows import remarks
 from attrail_flows.configuration import AuditConfig
 from attrail_mlflow.registry import RegisteredVersion
 from attrail_monitoring.floor import FEWEST
@@ -83,8 +84,7 @@ def resolve_floor(find: Find, config: AuditConfig) -> Versions:
 def warn_of_few(versions: Versions) -> None:
     """Say it when there are models for a floor, but too few to be one."""
     if 0 < len(versions.floor) < FEWEST:
-        told = "registry.floor names %d of the %d models that a floor needs at least: only the margins are held"
-        logger.warning(told, len(versions.floor), FEWEST)
+        logger.warning(remarks.few_models(len(versions.floor)))
 
 
 def require_same_classes(first: str, known: int | None, second: str, other: int | None) -> None:

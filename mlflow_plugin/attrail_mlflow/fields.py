@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from typing import Any, TypeVar
 
 from attrail_explainers.errors import EvidenceError
+from attrail_explainers.excerpt import excerpt
 
 T = TypeVar("T")
 Reader = Callable[[Any, str], T]
@@ -109,4 +110,4 @@ def plain(value: Any) -> Any:
 
 def wrong(where: str, expected: str, value: Any) -> EvidenceError:
     """The error for a value of another kind than expected."""
-    return EvidenceError(f"{where}: expected {expected}, got {str(value)[:80]!r}")
+    return EvidenceError(f"{where}: expected {expected}, got {excerpt(value)!r}")

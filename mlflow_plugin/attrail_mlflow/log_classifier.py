@@ -11,13 +11,14 @@ from numpy.typing import NDArray
 
 from attrail_explainers.errors import ConfigError
 from attrail_explainers.slice import Preprocessing
+from attrail_mlflow.stated_preprocessing import preprocessing_from
 
 
 def log_classifier(
     module: Any,
     registered_name: str,
     example: Any,
-    preprocessing: Preprocessing,
+    preprocessing: Preprocessing | Mapping[str, Any],
     classes: Sequence[str] = (),
     timm_model: str | None = None,
     metrics: Mapping[str, float] | None = None,
@@ -26,12 +27,14 @@ def log_classifier(
 
     ``example`` is an array or a tensor (N,C,H,W) of floats with N of at least 2, ConfigError otherwise: MLflow exports
     a model logged with one image for one image only. The module is put in evaluation mode on the CPU first, because
-    MLflow exports whatever mode it finds. ``preprocessing``, ``classes`` and ``timm_model`` go into the logged model's
-    metadata under ``attrail``::
+    MLflow exports whatever mode it finds. ``preprocessing`` (a dict with its keys will do), ``classes`` and
+    ``timm_model`` go into the logged model's metadata under ``attrail``::
 
         log_classifier(model, "digits", torch.zeros(2, 3, 64, 64), Preprocessing((64, 64), (0.5,) * 3, (0.5,) * 3))
     """
     example = _images(example)
+    if not isinstance(preprocessing, Preprocessing):
+        preprocessing = preprocessing_from(preprocessing, "preprocessing", "give a Preprocessing, or a dict like it")
     module.eval().cpu()
     facts = {"preprocessing": asdict(preprocessing), "classes": list(classes), "timm_model": timm_model}
     with mlflow.start_run(run_name=f"log {registered_name}"):

@@ -9,6 +9,7 @@ from typing import Any
 import yaml
 
 from attrail_explainers.errors import RegistryError
+from attrail_explainers.excerpt import excerpt
 
 FILE = "MLmodel"
 LARGEST = 1024 * 1024  # bytes; MLflow writes some 2,000, most of them the signature
@@ -87,8 +88,7 @@ def _mapping(path: Path, what: str) -> Mapping[Any, Any]:
     try:
         found = _plain_yaml(path.read_bytes())
     except (yaml.YAMLError, ValueError, RecursionError) as error:
-        reason = " ".join(str(error).split())[:200]
-        raise RegistryError(f"{what}: its MLmodel file is no plain YAML ({reason}); {LOG_AGAIN}") from error
+        raise RegistryError(f"{what}: its MLmodel file is no plain YAML ({excerpt(error)}); {LOG_AGAIN}") from error
     if not isinstance(found, dict):
         raise RegistryError(f"{what}: its MLmodel file holds {type(found).__name__}, expected a mapping; {LOG_AGAIN}")
     return found
@@ -142,7 +142,7 @@ def _require_own_loader(pyfunc: Mapping[str, Any] | None, data: str, what: str) 
         raise RegistryError(f"{what} wants to be loaded by the module {module!r}, expected mlflow.pytorch; {LOG_AGAIN}")
     config = pyfunc.get("config") or {}
     if not isinstance(config, dict) or set(config) - {"device"}:
-        raise RegistryError(f"{what}: python_function.config may hold device alone, it holds {config!r:.200}")
+        raise RegistryError(f"{what}: python_function.config may hold device alone, it holds {excerpt(repr(config))}")
     if pyfunc.get("data") != data:
         raise RegistryError(f"{what}: its two flavors name different files, {pyfunc.get('data')!r} in python_function")
 
@@ -161,7 +161,7 @@ def _extra_files(flavor: Mapping[str, Any], what: str) -> Iterator[str]:
     for each in [*listed, *filter(None, [flavor.get("requirements_file")])] if isinstance(listed, list) else [listed]:
         path = each.get("path") if isinstance(each, dict) else None
         if not isinstance(path, str):
-            raise RegistryError(f"{what}: extra_files must be a list of paths, got {each!r:.200}; {LOG_AGAIN}")
+            raise RegistryError(f"{what}: extra_files must be a list of paths, got {excerpt(repr(each))}; {LOG_AGAIN}")
         yield path
 
 

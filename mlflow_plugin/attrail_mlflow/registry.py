@@ -7,6 +7,7 @@ import re
 import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit, urlunsplit
@@ -152,10 +153,10 @@ class Registry:
         with self._translated(f"the aliases of {name} cannot be looked up"):
             other = self.client.get_registered_model(name).aliases.get(number)
         if other is not None and int(other) != int(number):
-            told = (
-                "%r is taken for version %s of %s; it is an alias of version %s as well: write models:/%s@%s for that"
+            _warn_once(
+                f"{number!r} is taken for version {number} of {name}; it is an alias of version {other} as well: write "
+                f"models:/{name}@{number} for that"
             )
-            logger.warning(told, number, number, name, other, name, number)
 
     def require_loadable(self, version: RegisteredVersion, *, allow_pickle: bool = False) -> None:
         """Nothing, when the version's files have names that ``load`` takes; its MLmodel file is all that is fetched.
@@ -267,6 +268,12 @@ class Registry:
     def failure(self, what: str, error: MlflowException) -> RegistryError:
         """What went wrong, in one sentence that says which server said what; transient when it may pass."""
         return RegistryError(f"{what} (MLflow at {self.shown} says: {reason(error)})", transient=may_pass(error))
+
+
+@cache
+def _warn_once(told: str) -> None:
+    """A version is looked up before a flow starts and in it; its ambiguity is said the first time."""
+    logger.warning(told)
 
 
 def without_password(uri: str) -> str:

@@ -36,7 +36,8 @@ class ModelFacts:
     ``source`` is where the registry says its files are, ``run_id`` the MLflow run that logged it, where there is one;
     ``pickled`` says that it was loaded from a pickle, which can run any code, as the policy allowed; ``outputs`` what
     it returns, and how its logits, on which versions are compared, follow from that. ``program_digest`` says what is
-    computed with the weights: versions with the same weights may be different models.
+    computed with the weights: versions with the same weights may be different models. ``batch_size`` is the only
+    one it takes, None where it takes any.
     """
 
     label: str
@@ -49,6 +50,7 @@ class ModelFacts:
     pickled: bool = False
     outputs: str = "logits"
     program_digest: str | None = None
+    batch_size: int | None = None
 
 
 @dataclass(frozen=True)
@@ -108,6 +110,7 @@ class AuditRecord:
     ``instruments`` are those of the calibration with their slice and explainer, ``moved`` the images that moved most,
     ``clusters`` the strategies that all versions show together, ``classes`` the names of the model's classes where it
     was logged with them, ``rules`` the configuration's own (``Check`` as plain values), met or not.
+    ``remarks`` are sentences: what was taken as it is, but can mislead.
     ``made_in`` says for maps, as slice/explainer/label, how many shards of them each MLflow run holds; a shard that
     another audit computed is in that audit's run.
     """
@@ -130,6 +133,7 @@ class AuditRecord:
     sequence: Mapping[str, Any] | None = None
     classes: tuple[str, ...] = ()
     rules: tuple[Mapping[str, Any], ...] = ()
+    remarks: tuple[str, ...] = ()
     made_in: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     run: Mapping[str, str] = field(default_factory=dict)
     not_claimed: tuple[str, ...] = NOT_CLAIMED

@@ -63,6 +63,14 @@ def last(result: Result) -> str:
     return result.output.splitlines()[-1]
 
 
+def test_beside_its_configuration_the_command_needs_no_option(
+    client: SyncPrefectClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(POLICY.parent)
+    found = CliRunner().invoke(deploy, ["--only", "weekly", "--dry-run"], catch_exceptions=False)
+    assert (found.exit_code, last(found)) == (0, "new       attrail-calibrate/weekly")
+
+
 def test_what_is_new_is_registered_and_twice_is_as_once(run: Deploy, client: SyncPrefectClient, name: str) -> None:
     assert last(run()) == f"new       attrail-calibrate/{name}"
     found = client.read_deployment_by_name(f"attrail-calibrate/{name}")

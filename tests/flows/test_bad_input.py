@@ -246,6 +246,38 @@ def logged(workplace, trained_registry) -> Callable[[nn.Module], str]:
     return log
 
 
+def test_what_is_taken_as_it_is_is_said_on_the_terminal_and_in_the_record(
+    attrail: Run, workplace, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A floor of three models, and a candidate that MLflow exported for one image."""
+    mlflow.set_tracking_uri(workplace.tracking_uri)
+    mlflow.set_experiment("training")
+    more = {"registered_model_name": "of-one-image", "pip_requirements": ["torch"]}
+    more["input_example"] = np.zeros((1, 3, 64, 64), np.float32)
+    logged_ = mlflow.pytorch.log_model(Flat().eval(), name="model", **more)
+    config = workplace.config(
+        floor=["2", "3", "4"],
+        slice="limit = 4",
+        explainers='[[explainer]]\nname = "lime"\nevaluations = 20',
+        preprocessing=HALF_TABLE,
+    )
+    candidate = f"models:/of-one-image/{logged_.registered_model_version}"
+    result = workplace.folder / "audit.json"
+    status, _, err = attrail("audit", "--config", config, "--candidate", candidate, "--json", result)
+    assert status == 3, err
+    document = json.loads(result.read_text())
+    assert document["candidate"]["batch_size"] == 1
+    assert document["reference"]["batch_size"] is None
+    few, one = document["remarks"]
+    assert few == "registry.floor names 3 of the 4 models that a floor needs at least: only the margins are held"
+    assert one.startswith("of-one-image/1 was exported for one image at a time")
+    assert one.endswith("log it again with two or more example images")
+    report = Path(document["report_location"]).read_text()
+    for remark in (few, one):
+        assert caplog.text.count(remark) == 1
+        assert remark in report
+
+
 class Flat(nn.Module):
     """No layer with a grid."""
 
@@ -345,19 +377,14 @@ def test_pickled_model_only_if_the_policy_says_so(
     attrail: Run, workplace, logged, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     mlflow.set_tracking_uri(workplace.tracking_uri)
-    with mlflow.start_run():
-        info = mlflow.pytorch.log_model(
-            Flat(),
-            name="model",
-            registered_model_name="pickled",
-            serialization_format="pickle",
-            pip_requirements=["torch"],
-        )
-    uri = f"models:/pickled/{info.registered_model_version}"
+    more = {"serialization_format": "pickle", "pip_requirements": ["torch"], "registered_model_name": "pickled"}
+    logged_twice = [mlflow.pytorch.log_model(Flat(), name="model", **more) for _ in range(2)]
+    other, uri = (f"models:/pickled/{each.registered_model_version}" for each in logged_twice)
     changes = {"explainers": '[[explainer]]\nname = "lime"\nevaluations = 20', "floor": [], "slice": "limit = 20"}
     one = "[preprocessing]\nsize = [64, 64]\nmean = [0.5, 0.5, 0.5]\nstd = [0.5, 0.5, 0.5]"
-    arguments = ["--reference", uri, "--candidate", uri]
-    assert "allow_pickle = true" in refused(attrail, workplace, *arguments, preprocessing=one, **changes)
+    arguments = ["--reference", other, "--candidate", uri]
+    status, _, err = attrail("audit", "--config", workplace.config(preprocessing=one, **changes), *arguments)
+    assert (status, err.count("allow_pickle = true")) == (2, 2), err
     config = workplace.config(preprocessing=one, policy="allow_pickle = true", **changes)
     with monkeypatch.context() as elsewhere:
         elsewhere.setattr(Registry, "load", None)  # in this process: workers load pickles
@@ -369,7 +396,8 @@ def test_pickled_model_only_if_the_policy_says_so(
     assert document["policy"]["allow_pickle"]
     report = Path(document["report_location"]).read_text()
     assert (
-        f"Loaded from pickles, which can run any code, as the policy allowed: {uri.removeprefix('models:/')}" in report
+        f"Loaded from pickles, which can run any code, as the policy allowed: {other.removeprefix('models:/')}, "
+        f"{uri.removeprefix('models:/')}" in report
     )
 
 

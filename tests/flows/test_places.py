@@ -1,11 +1,13 @@
 """What a flow needs around it is tried first; what cannot be used is named in one sentence."""
 
+import http.server
 import json
 import os
 import socket
 import subprocess
 import sys
 import tempfile
+import threading
 from pathlib import Path
 
 import pytest
@@ -49,6 +51,32 @@ def test_a_server_that_does_not_answer() -> None:
             pytest.raises(ConfigError, match=f"{address} does not answer .*refused.*correct PREFECT_API_URL"),
         ):
             require_server()
+
+
+class SignInPage(http.server.BaseHTTPRequestHandler):
+    def do_GET(self) -> None:
+        self.send_response(200)
+        self.send_header("content-type", "text/html; charset=utf-8")
+        self.end_headers()
+        self.wfile.write(b"<!doctype html><title>Sign in</title>")
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+def test_a_page_to_sign_in_is_no_server() -> None:
+    from prefect.settings import PREFECT_API_URL, temporary_settings
+
+    with http.server.HTTPServer(("127.0.0.1", 0), SignInPage) as page:
+        answering = threading.Thread(target=page.handle_request)
+        answering.start()
+        address = f"http://127.0.0.1:{page.server_port}/api"
+        with (
+            temporary_settings({PREFECT_API_URL: address}),
+            pytest.raises(ConfigError, match=f"a web page answers at {address}, .* sign in anew there, or start it"),
+        ):
+            require_server()
+        answering.join()
 
 
 @pytest.mark.parametrize("variable", ["NO_PROXY", "no_proxy", "unset"])

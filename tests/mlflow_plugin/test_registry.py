@@ -17,6 +17,7 @@ from attrail_mlflow.catalogue import models
 from attrail_mlflow.log_classifier import log_classifier
 from attrail_mlflow.policy_notice import post_policy
 from attrail_mlflow.registry import URI, Registry, without_password
+from attrail_mlflow.stated_preprocessing import stated_preprocessing
 
 
 @pytest.mark.parametrize(
@@ -91,7 +92,8 @@ def test_the_last_audit_of_a_model_is_found_by_its_name(registry: Registry, name
 def test_numbers_that_are_aliases_too(registry: Registry, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING):
         assert registry.resolve("m-1", "2").version == "2"
-    assert "models:/m-1@2" in caplog.text
+        assert Registry(registry.tracking_uri).resolve("m-1", "2").version == "2"  # as a flow does after its command
+    assert caplog.text.count("write models:/m-1@2") == 1
     with pytest.raises(RegistryError, match=r"no version '30'.*write models:/m-1@30 for the alias"):
         registry.resolve("m-1", "30")
 
@@ -115,3 +117,19 @@ def test_a_tensor_is_an_example(registry: Registry) -> None:
     halves = Preprocessing((8, 8), (0.5,) * 3, (0.5,) * 3)
     version = log_classifier(network, "of-a-tensor", torch.zeros(2, 3, 8, 8, dtype=torch.float64), halves)
     assert registry.resolve("of-a-tensor", version).input_shape == (3, 8, 8)
+    said = {"size": [8, 8], "mean": [0.5] * 3, "std": [0.5] * 3}
+    version = log_classifier(network, "of-a-tensor", torch.zeros(2, 3, 8, 8), said)
+    assert stated_preprocessing(registry.resolve("of-a-tensor", version)) == halves
+
+
+@pytest.mark.parametrize(
+    ("preprocessing", "said"),
+    [
+        ({"size": [8, 8], "means": 0.5}, "unknown key 'means', preprocessing takes size, mean, std"),
+        ({"size": [8, 8]}, "preprocessing lacks the key 'mean'; give a Preprocessing, or a dict like it"),
+        ([8, 8], "preprocessing is list, expected a table of size, mean and std"),
+    ],
+)
+def test_preprocessing_that_no_classifier_can_be_logged_with(preprocessing: object, said: str) -> None:
+    with pytest.raises(ConfigError, match=said):
+        log_classifier(nn.Identity(), "m", np.zeros((2, 3, 8, 8), np.float32), preprocessing)
