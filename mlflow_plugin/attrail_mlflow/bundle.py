@@ -19,6 +19,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from attrail_explainers.errors import ConfigError, EvidenceError
+from attrail_explainers.plain_file import read_plain
 from attrail_mlflow.baseline import Baseline
 from attrail_mlflow.chain import JournalRecord
 from attrail_mlflow.container import pack
@@ -76,7 +77,7 @@ def attested_in(run_folder: Path) -> Attested:
     path = run_folder / STATEMENT
     if not path.is_file():
         raise EvidenceError(f"{STATEMENT} is missing: the run was not audited by a version of attrail that signs")
-    statement = statement_from(read_envelope(path.read_bytes()).payload)
+    statement = statement_from(read_envelope(read_plain(path)).payload)
     if not isinstance(statement, VerdictStatement | Baseline):
         raise EvidenceError(f"{STATEMENT} is a {statement.KIND} statement, a verdict or a baseline was expected")
     return statement

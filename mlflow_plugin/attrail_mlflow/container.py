@@ -12,6 +12,7 @@ from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 
 from attrail_explainers.errors import EvidenceError
+from attrail_explainers.plain_file import open_plain
 
 EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest time a zip file can hold
 UNIX = 3
@@ -37,7 +38,7 @@ def unpack(path: Path, folder: Path) -> dict[str, Path]:
     anything that ``pack`` would not have written.
     """
     try:
-        with zipfile.ZipFile(path) as archive:
+        with open_plain(path) as opened, zipfile.ZipFile(opened) as archive:
             _require_plain(archive, path)
             files = {info.filename: _extracted(archive, info, folder) for info in archive.infolist()}
     except (zipfile.BadZipFile, OSError, NotImplementedError, ValueError, EOFError, RuntimeError) as error:
@@ -71,7 +72,7 @@ def _extracted(archive: zipfile.ZipFile, info: zipfile.ZipInfo, folder: Path) ->
 
 def _require_same_spelling(path: Path, files: Mapping[str, Path]) -> None:
     """Nothing, when packing the files again gives the same bytes: headers and gaps hold nothing else."""
-    with tempfile.TemporaryFile() as again, path.open("rb") as file:
+    with tempfile.TemporaryFile() as again, open_plain(path) as file:
         pack(files, again)
         again.seek(0)
         for number, (one, other) in enumerate(zip(_pieces(file), _pieces(again), strict=False)):

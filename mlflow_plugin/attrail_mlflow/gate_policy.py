@@ -18,7 +18,6 @@ change takes a restart and is journaled.
 """
 
 import os
-import tomllib
 import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -31,6 +30,7 @@ from securesystemslib.signer import CryptoSigner
 
 from attrail_explainers.digest import digest_of
 from attrail_explainers.errors import ConfigError, EvidenceError, UnknownNameError
+from attrail_explainers.plain_file import read_toml
 from attrail_mlflow.fields import digest, listed, number, text
 from attrail_mlflow.keys import passphrase_from_environment, read_signer
 from attrail_mlflow.trusted_keys import TrustedKey, TrustedKeys
@@ -93,9 +93,8 @@ def read_gate_policy(path: Path, environment: Mapping[str, str] = os.environ, *,
     no trusted key at all.
     """
     try:
-        tables = tomllib.loads(path.read_text(encoding="utf-8"))
-        return _policy(tables, path.resolve().parent, environment if serving else None)
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, EvidenceError, ConfigError) as error:
+        return _policy(read_toml(path), path.resolve().parent, environment if serving else None)
+    except (OSError, ValueError, EvidenceError, ConfigError) as error:
         raise ConfigError(f"gate policy {path}: {error}") from error
 
 

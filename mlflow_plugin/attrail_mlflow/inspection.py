@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from attrail_explainers.digest import digest_of
-from attrail_explainers.errors import AttrailError, EvidenceError, GateRefusal
+from attrail_explainers.errors import AttrailError, ConfigError, EvidenceError, GateRefusal
+from attrail_explainers.plain_file import open_plain, read_plain
 from attrail_mlflow.bundle import JOURNAL, KEYS, RUN, SEAL, Attested, attested_in, sealed_files
 from attrail_mlflow.chain import Event, JournalRecord, checked
 from attrail_mlflow.container import unpack
@@ -34,6 +35,7 @@ from attrail_mlflow.verification import open_statement
 
 AUDIT = "audit.json"
 POLICY = "policy.json"
+LONGEST = 1024**3  # bytes of one file that is read as a whole
 
 
 @dataclass(frozen=True)
@@ -52,15 +54,16 @@ class Inspection:
 def inspect(path: Path, trusted: TrustedKeys | None) -> Inspection:
     """Inspect a file, whatever it is: a bundle or a journal; or a folder with a run's files.
 
-    ``trusted`` None means the keys that the evidence itself carries. Raises EvidenceError for anything else.
+    ``trusted`` None means the keys that the evidence itself carries. Raises EvidenceError for any other file, and
+    ConfigError for what is no file or cannot be read.
     """
     if path.is_dir():
         return inspect_run(path, trusted)
     try:
-        with path.open("rb") as file:
+        with open_plain(path) as file:
             start = file.read(2)
     except OSError as error:
-        raise EvidenceError(f"{path} cannot be read: {error}") from error
+        raise ConfigError(f"{path} cannot be read: {error}") from error
     if start == b"PK":
         return inspect_bundle(path, trusted)
     if start[:1] == b"{":
@@ -230,7 +233,7 @@ def _embedded(folder: Path, names: list[str]) -> Iterator[TrustedKey]:
     for name in names:
         if (folder / name).is_file():
             try:
-                yield embedded((folder / name).read_bytes(), name)
+                yield embedded(_bytes(folder, name), name)
             except AttrailError as error:
                 raise EvidenceError(str(error)) from error
 
@@ -246,6 +249,8 @@ def _text(folder: Path, name: str) -> str:
 
 def _bytes(folder: Path, name: str) -> bytes:
     try:
-        return (folder / name).read_bytes()
+        return read_plain(folder / name, LONGEST)
+    except FileNotFoundError as error:
+        raise EvidenceError(f"{name} is missing") from error
     except OSError as error:
-        raise EvidenceError(f"{name} is missing: {error}") from error
+        raise EvidenceError(f"{name} cannot be read: {error}") from error

@@ -21,6 +21,7 @@ from typing import Any, BinaryIO
 from filelock import FileLock
 
 from attrail_explainers.errors import EvidenceError, RecordError
+from attrail_explainers.plain_file import MOST, open_plain, read_plain, require_plain
 from attrail_mlflow.chain import Event, JournalRecord
 
 BLOCK = 64 * 1024  # bytes read at a time, from the end
@@ -45,6 +46,7 @@ class JournalFile:
         lock = FileLock(self.path.with_name(self.path.name + ".lock"), thread_local=False)
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
+            require_plain(self.path)
             with lock, open(self.path, "a+b") as file:
                 yield FileEnd(file, self.path, self.head_path)
         except OSError as error:
@@ -53,8 +55,8 @@ class JournalFile:
     def lines(self) -> Iterator[bytes]:
         """Every line; EvidenceError for a file that cannot be read, or a last line that is not whole."""
         try:
-            with self.path.open("rb") as file:
-                for row, line in enumerate(file, start=1):
+            with open_plain(self.path) as file:
+                for row, line in enumerate(iter(lambda: file.readline(MOST), b""), start=1):
                     if not line.endswith(b"\n"):
                         raise EvidenceError(
                             f"journal, line {row} is torn: a crash, or somebody, cut it after {len(line)} bytes; the "
@@ -163,7 +165,7 @@ def _facts(torn: bytes, name: str) -> dict[str, Any]:
 
 def _content(path: Path) -> bytes | None:
     try:
-        return path.read_bytes()
+        return read_plain(path)
     except FileNotFoundError:
         return None
 

@@ -58,7 +58,7 @@ class JournalTable:
             with contextlib.suppress(IntegrityError), self.engine.begin() as connection:
                 connection.execute(insert(HEAD).values(only=1))
         except SQLAlchemyError as error:
-            raise RecordError(f"the journal's tables cannot be made: {getattr(error, 'orig', error)}") from error
+            raise RecordError(f"the journal's tables cannot be made: {_short(error)}") from error
 
     @contextlib.contextmanager
     def transaction(self) -> Iterator["TableEnd"]:
@@ -69,7 +69,7 @@ class JournalTable:
                     raise RecordError("the journal's head row is gone: the journal was damaged; begin a new one")
                 yield TableEnd(connection)
         except SQLAlchemyError as error:
-            raise RecordError(f"the journal's table cannot be written: {error}") from error
+            raise RecordError(f"the journal's table cannot be written: {_short(error)}") from error
 
     def lines(self) -> Iterator[bytes]:
         try:
@@ -77,14 +77,14 @@ class JournalTable:
                 for (line,) in connection.execute(select(LINES.c.line).order_by(LINES.c.record)):
                     yield line.encode()
         except SQLAlchemyError as error:
-            raise EvidenceError(f"the journal's table cannot be read: {error}") from error
+            raise EvidenceError(f"the journal's table cannot be read: {_short(error)}") from error
 
     def head(self) -> bytes | None:
         try:
             with self.engine.connect() as connection:
                 return TableEnd(connection).head()
         except SQLAlchemyError as error:
-            raise EvidenceError(f"the journal's head cannot be read: {error}") from error
+            raise EvidenceError(f"the journal's head cannot be read: {_short(error)}") from error
 
 
 @dataclass(frozen=True)
@@ -117,3 +117,8 @@ class TableEnd:
     def _text(self, query: Any) -> bytes | None:
         found = self.connection.execute(query).scalar()
         return None if found is None else str(found).encode()
+
+
+def _short(error: SQLAlchemyError) -> str:
+    """What the database said, without the statement that it said it of."""
+    return str(getattr(error, "orig", None) or error).strip().partition("\n")[0]

@@ -25,6 +25,7 @@ from cryptography.hazmat.primitives.serialization import (
 from securesystemslib.signer import CryptoSigner, SSlibKey
 
 from attrail_explainers.errors import ConfigError
+from attrail_explainers.plain_file import read_plain
 
 KEY_VARIABLE = "ATTRAIL_SIGNING_KEY"
 PASSPHRASE_VARIABLE = "ATTRAIL_SIGNING_PASSPHRASE"  # noqa: S105 - the variable's name, no secret
@@ -43,6 +44,8 @@ def new_key(path: Path, passphrase: bytes | None = None) -> str:
     Their folder is made if it is missing, for nobody else to look into. Raises ConfigError when one of the files
     exists: a key is never overwritten.
     """
+    if not path.name:
+        raise ConfigError(f"{str(path)!r} names no file: give the key a name, such as keys/audit")
     private = Ed25519PrivateKey.generate()
     public = path.with_name(path.name + ".pub")
     if public.exists():
@@ -62,7 +65,7 @@ def read_signer(path: Path, passphrase: bytes | None = None) -> CryptoSigner:
     try:
         if path.stat().st_mode & 0o007:
             raise ConfigError(f"signing key {path} can be read by everybody on this machine: chmod 600 it")
-        private = load_pem_private_key(path.read_bytes(), passphrase)
+        private = load_pem_private_key(read_plain(path), passphrase)
     except (OSError, TypeError, ValueError, UnsupportedAlgorithm) as error:
         raise ConfigError(f"signing key {path} cannot be read: {error}") from error
     if not isinstance(private, Ed25519PrivateKey):
@@ -116,7 +119,7 @@ def passphrase_from_environment(environment: Mapping[str, str] = os.environ) -> 
     """
     if path := environment.get(PASSPHRASE_FILE_VARIABLE):
         try:
-            return Path(path).read_bytes().splitlines()[0]
+            return read_plain(Path(path)).splitlines()[0]
         except (OSError, IndexError) as error:
             raise ConfigError(f"{PASSPHRASE_FILE_VARIABLE}={path}: no passphrase can be read there") from error
     return environment.get(PASSPHRASE_VARIABLE, "").encode() or None

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from attrail_explainers.errors import EvidenceError
+from attrail_explainers.plain_file import read_plain
 from attrail_mlflow.folder_digest import file_digest
 
 MANIFEST = "manifest.json"
@@ -52,12 +53,17 @@ def _listed(folder: Path) -> Iterable[str]:
         name = path.relative_to(folder).as_posix()
         if path.is_symlink():
             raise EvidenceError(f"the file {name!r} is a symbolic link: evidence is plain files")
-        if path.is_file() and name not in UNLISTED:
-            yield name
+        if path.is_file():
+            if name not in UNLISTED:
+                yield name
+        elif not path.is_dir():
+            raise EvidenceError(f"{name!r} is a pipe or a device: evidence is plain files")
 
 
 def _text(folder: Path) -> bytes:
     try:
-        return (folder / MANIFEST).read_bytes()
+        return read_plain(folder / MANIFEST)
+    except FileNotFoundError as error:
+        raise EvidenceError(f"{MANIFEST} is missing") from error
     except OSError as error:
-        raise EvidenceError(f"{MANIFEST} is missing: {error}") from error
+        raise EvidenceError(f"{MANIFEST} cannot be read: {error}") from error

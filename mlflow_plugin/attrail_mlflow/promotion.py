@@ -47,7 +47,7 @@ class Candidate:
 
     def identity(self) -> ModelIdentity:
         """The version bound to its files as they are now; they are fetched to be hashed."""
-        return _identity(self.version, self._files_digest(self.version))
+        return _identity(self.version, "").listing(self._files(self.version))
 
     def decision(self, alias: str, policy: GatePolicy) -> Decision:
         """What the gate would say, as far as a client can see.

@@ -9,7 +9,6 @@
     owner = "nightly audits"
 """
 
-import tomllib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,6 +17,7 @@ from typing import Any
 from securesystemslib.signer import SSlibKey
 
 from attrail_explainers.errors import ConfigError, EvidenceError, UnknownNameError
+from attrail_explainers.plain_file import read_plain, read_toml
 from attrail_mlflow.fields import Reader, digest, listed, text, with_fields
 from attrail_mlflow.keys import key_id, read_public, verifier_of
 from attrail_mlflow.predicate import Kind
@@ -73,8 +73,8 @@ class TrustedKeys:
 def read_trusted_keys(path: Path) -> TrustedKeys:
     """The trusted keys of a policy file's ``[[key]]`` tables; its other tables are not looked at."""
     try:
-        tables = tomllib.loads(path.read_text(encoding="utf-8")).get("key", [])
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        tables = read_toml(path).get("key", [])
+    except (OSError, ValueError) as error:
         raise ConfigError(f"trusted keys {path} cannot be read: {error}") from error
     try:
         return TrustedKeys.from_tables(tables, path.resolve().parent)
@@ -90,7 +90,7 @@ def embedded(pem: bytes, where: str) -> TrustedKey:
 def _trusted(entry: Mapping[str, Any], folder: Path) -> TrustedKey:
     path = folder / entry["file"]
     try:
-        pem = path.read_bytes()
+        pem = read_plain(path)
     except OSError as error:
         raise ConfigError(f"key {entry['owner']!r}: {path} cannot be read: {error}") from error
     found = key_id(read_public(pem, str(path)))
