@@ -42,14 +42,18 @@ def deploy(
 
     The work pool is made, or given the limit of --at-once, and an automation that ends runs whose process is gone.
 
-    The same again changes nothing. A schedule that somebody paused stays paused; a deployment that the file does not
+    What needs a file beside attrail.toml that is not there, such as watch.toml, is left out unless --only or --file
+    names it. The same again changes nothing. A schedule that somebody paused stays paused; a deployment that the file does not
     name is left alone. Workers must find attrail and the images under the same paths as this command.
     """
     from attrail_flows.deployments import read_deployments, register, server
     from attrail_flows.silent_runs import settle_automation
     from attrail_flows.work_pool import settle_pool
 
-    wanted = [each.value(config_file) for each in read_deployments(file, only, pool, timezone)]
+    known = read_deployments(file, only, pool, timezone)
+    optional = file is None and not only  # who names a deployment means it
+    missing = [each for each in known if optional and each.config and not config_file.with_name(each.config).exists()]
+    wanted = [each.value(config_file) for each in known if each not in missing]
     pools = sorted({str(each.work_pool_name) for each in wanted})
     with server() as client:
         for name in pools:
@@ -57,6 +61,7 @@ def deploy(
         _say(settle_automation(client, dry_run=dry_run))
         for each in wanted:
             _say(register(each, client, dry_run=dry_run))
+    _say(f"left out  {each.name}: there is no {each.config} beside {config_file}" for each in missing)
 
 
 def _say(lines: Iterable[str]) -> None:

@@ -69,23 +69,25 @@ def gate(model_uri: str, alias: str, policy: Path | None, dry_run: bool, trackin
 @click.option("--reason", required=True, help="Why the version must be promoted without a passing verdict.")
 @click.option("--hours", type=click.IntRange(1, 24 * 30), default=24, show_default=True, help="How long it is good.")
 @click.option("--by", "granted_by", help="Who answers for it; default user@machine.")
+@POLICY
 @TRACKING
-def waive(
+def waive(  # noqa: PLR0913, PLR0917 - one option each
     model_uri: str,
     alias: str,
     stage: str | None,
     reason: str,
     hours: int,
     granted_by: str | None,
+    policy: Path | None,
     tracking_uri: str | None,
 ) -> None:
     """Grant a waiver: let these very files take an alias once, without a verdict.
 
-    It is signed with the key that ATTRAIL_SIGNING_KEY names, and the version carries it as a tag.
+    It is signed with the key that ATTRAIL_SIGNING_KEY names, which must be one that the gate trusts for waivers; it is
+    in the journal of ATTRAIL_JOURNAL, if there is one, before the version carries it as a tag.
     """
     from attrail_mlflow.chain import Event
     from attrail_mlflow.evidence_tags import WAIVER
-    from attrail_mlflow.gate_policy import STAGE
     from attrail_mlflow.journal import this_actor
     from attrail_mlflow.promotion import Candidate
     from attrail_mlflow.registry import Registry
@@ -95,13 +97,14 @@ def waive(
     trail = Trail.from_environment()
     if trail.signer is None:
         raise ConfigError("a waiver must be signed: set ATTRAIL_SIGNING_KEY to a key that the gate trusts for waivers")
+    role = _waivable(policy, str(trail.signer.public_key.keyid), alias, stage)
     candidate = Candidate.find(Registry(tracking_uri), model_uri)
     now = datetime.now(UTC).replace(microsecond=0)
-    role = f"{STAGE}{stage}" if stage else alias
     expires = now + timedelta(hours=hours)
     waiver = Waiver(now, expires, candidate.identity(), role, granted_by or this_actor(), reason)
-    candidate.carry(WAIVER, trail.signed(waiver))
+    envelope = trail.carried(waiver)
     trail.note(Event.WAIVER, {"waiver": waiver.document()})
+    candidate.carry(WAIVER, envelope)
     click.echo(f"waived    {candidate.label} may become {role} once, until {expires:%Y-%m-%d %H:%M:%S} UTC")
 
 
@@ -187,6 +190,24 @@ def _policy(path: Path) -> "GatePolicy":
     from attrail_mlflow.gate_policy import read_gate_policy
 
     return read_gate_policy(path, serving=False)
+
+
+def _waivable(policy: Path | None, key: str, alias: str, stage: str | None) -> str:
+    """The role that a waiver is for; ConfigError when the policy at hand does not protect it, or trust the key for it."""
+    from attrail_mlflow.gate_policy import STAGE
+    from attrail_mlflow.predicate import Kind
+
+    if policy is None:
+        click.echo("caution   no gate policy is at hand, so nobody looked whether the gate trusts this key: give --policy")
+        return f"{STAGE}{stage}" if stage else alias
+    rules = _policy(policy)
+    role = rules.role_of_stage(stage) if stage else rules.role_of_alias(alias)
+    if role is None:
+        protected = ", ".join(rules.stages if stage else rules.aliases) or "none"
+        what = f"the stage {stage!r}" if stage else f"the alias {alias!r}"
+        raise ConfigError(f"gate policy {policy} does not protect {what}, so it needs no waiver: it protects {protected}")
+    rules.trusted.require(key, Kind.WAIVER)
+    return role
 
 
 def _refused(sentence: str, reasons: Any) -> None:

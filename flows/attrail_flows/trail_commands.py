@@ -73,19 +73,23 @@ def show(path: Path, owner: str, may: tuple[str, ...]) -> None:
 def export(run_id: str, out: Path, journal: str | None, trust: Path | None, tracking_uri: str | None) -> None:
     """Write one audit's evidence to one file that `attrail verify` checks without a server.
 
-    The bundle is sealed with the key that ATTRAIL_SIGNING_KEY names.
+    The bundle is sealed with the key that ATTRAIL_SIGNING_KEY names; where keys are trusted by name (--trust), it must
+    be one that may sign bundles.
     """
     from attrail_mlflow.bundle import write_bundle
     from attrail_mlflow.inspection import inspect_run
     from attrail_mlflow.journal import read_journal
     from attrail_mlflow.journal_place import store_at
     from attrail_mlflow.kept_run import fetch_run
+    from attrail_mlflow.predicate import Kind
     from attrail_mlflow.registry import Registry
     from attrail_mlflow.trail import Trail
     from attrail_mlflow.trusted_keys import TrustedKeys, read_trusted_keys
 
     trusted = read_trusted_keys(trust) if trust else None
     trail = Trail.from_environment()
+    if trusted is not None and trail.signer is not None:
+        trusted.require(str(trail.signer.public_key.keyid), Kind.BUNDLE)
     with _judged(), tempfile.TemporaryDirectory(prefix="attrail-") as scratch:
         folder = fetch_run(Registry(tracking_uri), _run_id(run_id), Path(scratch))
         inspect_run(folder, trusted)
@@ -176,10 +180,11 @@ def _run_id(text: str) -> str:
 
 
 def _show(path: Path, owner: str, may: tuple[str, ...]) -> None:
+    from attrail_explainers.plain_file import read_plain
     from attrail_mlflow.keys import key_id, read_public
 
     try:
-        public = read_public(path.read_bytes(), str(path))
+        public = read_public(read_plain(path), str(path))
     except OSError as error:
         raise ConfigError(f"public key {path} cannot be read: {error}") from error
     facts = {"id": key_id(public), "file": path.as_posix(), "may": list(may), "owner": owner}

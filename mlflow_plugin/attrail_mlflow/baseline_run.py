@@ -59,7 +59,7 @@ def keep_baseline(
 ) -> Baseline:
     """Keep a baseline's files in a run, signed if this process has a key; the version carries the statement as a tag.
 
-    Raises RecordError when a file did not arrive or the version was not loaded here, ConfigError when the key or the
+    Raises RecordError when a file did not arrive or the version was not loaded here or its statement is too long for a tag, ConfigError when the key or the
     journal is of no use.
     """
     client, trail = run.registry.client, Trail.from_environment()
@@ -80,7 +80,7 @@ def keep_baseline(
         run_id=run.run_id,
         manifest_digest=manifest_digest(folder),
     )
-    envelope = trail.signed(statement)
+    envelope = trail.carried(statement)
     (folder / STATEMENT).write_bytes(envelope)
     run.send(folder, set(manifest) | UNLISTED)
     body = {"run_id": run.run_id, "model": {"name": model.name, "version": model.version}}

@@ -20,6 +20,7 @@ PREFIX = "attrail."
 STATEMENT = "attrail.statement"
 WAIVER = "attrail.waiver"
 ENVELOPES = (STATEMENT, WAIVER)
+LONGEST = 100_000  # characters: MLflow keeps no longer tag of a version (mlflow.utils.validation)
 
 
 @dataclass(frozen=True)

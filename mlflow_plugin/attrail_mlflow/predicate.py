@@ -10,7 +10,7 @@ from attrail_explainers.errors import EvidenceError
 from attrail_mlflow.fields import Reader, digest, mapped, optional, plain, text, with_fields
 from attrail_mlflow.folder_digest import digest_of_files
 
-MOST_FILES = 100  # of a model that a statement lists: it must fit into a tag
+LONGEST_LIST = 8000  # characters of a model's listed files: a statement lists them three times and must fit into a tag
 
 
 class Kind(StrEnum):
@@ -74,9 +74,8 @@ class ModelIdentity:
 
     def listing(self, files: Mapping[str, str]) -> "ModelIdentity":
         """The same with these files' digests, and without a list of them where it would be too long for a statement."""
-        return replace(
-            self, artifact_digest=digest_of_files(files), files=files if len(files) <= MOST_FILES else None
-        )
+        short = sum(len(name) + len(found) for name, found in files.items()) <= LONGEST_LIST
+        return replace(self, artifact_digest=digest_of_files(files), files=files if short else None)
 
     @property
     def label(self) -> str:

@@ -20,14 +20,15 @@ from typing import Any
 
 from securesystemslib.signer import CryptoSigner
 
-from attrail_explainers.errors import ConfigError, EvidenceError
+from attrail_explainers.errors import ConfigError, EvidenceError, RecordError
 from attrail_mlflow.chain import Event
 from attrail_mlflow.envelope import read_envelope, sign
+from attrail_mlflow.evidence_tags import LONGEST
 from attrail_mlflow.journal import Journal, this_actor
 from attrail_mlflow.journal_place import store_at
 from attrail_mlflow.keys import environment_with_key, signer_from_environment, signer_pem
 from attrail_mlflow.manifest import STATEMENT, manifest_digest, write_manifest
-from attrail_mlflow.predicate import ModelIdentity, Predicate
+from attrail_mlflow.predicate import Kind, ModelIdentity, Predicate
 from attrail_mlflow.statement import payload_of, statement_from
 from attrail_mlflow.trusted_keys import TrustedKeys, read_trusted_keys
 from attrail_mlflow.verdict_statement import Binding, VerdictStatement, statement_of
@@ -58,6 +59,17 @@ class Trail:
         """The statement in an envelope, unsigned when there is no key."""
         return sign(payload_of(statement), [self.signer] if self.signer else [])
 
+    def carried(self, statement: Predicate) -> bytes:
+        """The same, for a version to carry as a tag; RecordError, before anything is journaled, when it is too long."""
+        envelope = self.signed(statement)
+        if len(envelope) > LONGEST:
+            raise RecordError(
+                f"the signed {statement.KIND} has {len(envelope)} characters and MLflow keeps no tag longer than "
+                f"{LONGEST}: "
+                + ("give a shorter reason" if statement.KIND is Kind.WAIVER else "judge fewer slices or explainers at once")
+            )
+        return envelope
+
     def attest(
         self,
         folder: Path,
@@ -69,14 +81,14 @@ class Trail:
         """Write signer.pem, manifest.json and statement.json beside an audit's files: the manifest and the envelope.
 
         ``document`` is what audit.json holds. Raises RecordError when it is about other weights than ``model`` or
-        ``reference``.
+        ``reference``, or when its statement is too long for a tag.
         """
         if self.signer is not None:
             (folder / SIGNER).write_bytes(signer_pem(self.signer))
         manifest = write_manifest(folder)
         now = datetime.now(UTC)
         binding = Binding(model, reference, reference_aliases, manifest_digest(folder), now, now + self.valid_for)
-        envelope = self.signed(statement_of(document, binding))
+        envelope = self.carried(statement_of(document, binding))
         (folder / STATEMENT).write_bytes(envelope)
         return manifest, envelope
 

@@ -69,6 +69,16 @@ class TrustedKeys:
     def get(self, id_: str) -> TrustedKey | None:
         return self.keys.get(id_)
 
+    def require(self, id_: str, kind: Kind) -> None:
+        """Nothing, when a key is trusted to sign this kind; ConfigError, saying what to do, otherwise."""
+        key = self.get(id_)
+        if key is None or kind not in key.may:
+            found = "does not trust it" if key is None else f"trusts it for {', '.join(sorted(key.may))} alone"
+            raise ConfigError(
+                f"the signing key {id_} may not sign a {kind}: the policy {found}; set ATTRAIL_SIGNING_KEY to a key that "
+                f"may, or give the policy the entry that attrail keys show KEY.pub --may {kind} prints"
+            )
+
 
 def read_trusted_keys(path: Path) -> TrustedKeys:
     """The trusted keys of a policy file's ``[[key]]`` tables; its other tables are not looked at."""
