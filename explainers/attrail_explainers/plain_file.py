@@ -21,7 +21,7 @@ OTHERS = {
 
 
 def open_plain(path: Path) -> BinaryIO:
-    """The file, opened for reading; OSError at once when it is a folder, a pipe or a device, as when it is not there."""
+    """The file, opened for reading; OSError at once when it is not there, or no plain file."""
     descriptor = os.open(path, os.O_RDONLY | WITHOUT_WAITING)
     kind = stat.S_IFMT(os.fstat(descriptor).st_mode)
     if kind != stat.S_IFREG:

@@ -43,8 +43,8 @@ def deploy(
     The work pool is made, or given the limit of --at-once, and an automation that ends runs whose process is gone.
 
     What needs a file beside attrail.toml that is not there, such as watch.toml, is left out unless --only or --file
-    names it. The same again changes nothing. A schedule that somebody paused stays paused; a deployment that the file does not
-    name is left alone. Workers must find attrail and the images under the same paths as this command.
+    names it. The same again changes nothing. A schedule that somebody paused stays paused; a deployment that the
+    file does not name is left alone. Workers must find attrail and the images under the same paths as this command.
     """
     from attrail_flows.deployments import read_deployments, register, server
     from attrail_flows.silent_runs import settle_automation

@@ -193,19 +193,23 @@ def _policy(path: Path) -> "GatePolicy":
 
 
 def _waivable(policy: Path | None, key: str, alias: str, stage: str | None) -> str:
-    """The role that a waiver is for; ConfigError when the policy at hand does not protect it, or trust the key for it."""
+    """The role that a waiver is for; ConfigError when the policy at hand does not protect it or trust the key."""
     from attrail_mlflow.gate_policy import STAGE
     from attrail_mlflow.predicate import Kind
 
     if policy is None:
-        click.echo("caution   no gate policy is at hand, so nobody looked whether the gate trusts this key: give --policy")
+        click.echo(
+            "caution   no gate policy is at hand, so nobody looked whether the gate trusts this key: give --policy"
+        )
         return f"{STAGE}{stage}" if stage else alias
     rules = _policy(policy)
     role = rules.role_of_stage(stage) if stage else rules.role_of_alias(alias)
     if role is None:
         protected = ", ".join(rules.stages if stage else rules.aliases) or "none"
         what = f"the stage {stage!r}" if stage else f"the alias {alias!r}"
-        raise ConfigError(f"gate policy {policy} does not protect {what}, so it needs no waiver: it protects {protected}")
+        raise ConfigError(
+            f"gate policy {policy} does not protect {what}, so it needs no waiver: it protects {protected}"
+        )
     rules.trusted.require(key, Kind.WAIVER)
     return role
 

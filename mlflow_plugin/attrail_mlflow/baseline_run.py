@@ -59,8 +59,8 @@ def keep_baseline(
 ) -> Baseline:
     """Keep a baseline's files in a run, signed if this process has a key; the version carries the statement as a tag.
 
-    Raises RecordError when a file did not arrive or the version was not loaded here or its statement is too long for a tag, ConfigError when the key or the
-    journal is of no use.
+    Raises RecordError when a file did not arrive, the version was not loaded here or its statement is too long for a
+    tag, ConfigError when the key or the journal is of no use.
     """
     client, trail = run.registry.client, Trail.from_environment()
     model = run.registry.identity(version, weights_digest)

@@ -108,7 +108,10 @@ class Candidate:
             return _identity(holder, UNREADABLE)
 
     def _files(self, version: ModelVersion) -> dict[str, str]:
-        """The SHA-256 of each of a version's files by name; EvidenceError when MLflow has none of them, RegistryError when it fails."""
+        """The SHA-256 of each of a version's files by name.
+
+        Raises EvidenceError when MLflow has none of them, RegistryError when it fails.
+        """
         uri = f"models:/{version.name}/{version.version}"
         with tempfile.TemporaryDirectory(prefix="attrail-") as scratch:
             try:

@@ -66,7 +66,11 @@ class Trail:
             raise RecordError(
                 f"the signed {statement.KIND} has {len(envelope)} characters and MLflow keeps no tag longer than "
                 f"{LONGEST}: "
-                + ("give a shorter reason" if statement.KIND is Kind.WAIVER else "judge fewer slices or explainers at once")
+                + (
+                    "give a shorter reason"
+                    if statement.KIND is Kind.WAIVER
+                    else "judge fewer slices or explainers at once"
+                )
             )
         return envelope
 

@@ -75,8 +75,8 @@ class TrustedKeys:
         if key is None or kind not in key.may:
             found = "does not trust it" if key is None else f"trusts it for {', '.join(sorted(key.may))} alone"
             raise ConfigError(
-                f"the signing key {id_} may not sign a {kind}: the policy {found}; set ATTRAIL_SIGNING_KEY to a key that "
-                f"may, or give the policy the entry that attrail keys show KEY.pub --may {kind} prints"
+                f"the signing key {id_} may not sign a {kind}: the policy {found}; set ATTRAIL_SIGNING_KEY to a key "
+                f"that may, or give the policy the entry that attrail keys show KEY.pub --may {kind} prints"
             )
 
 

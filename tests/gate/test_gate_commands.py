@@ -3,6 +3,7 @@
 import shutil
 from collections.abc import Callable, Iterator
 from functools import partial
+from pathlib import Path
 
 import mlflow
 import pytest
@@ -180,3 +181,44 @@ def test_a_revoked_key_is_reported(run: Run, workshop: Workshop) -> None:
     policy.trusted.keys.pop(revoked[0])  # type: ignore[attr-defined]
     found = {each.model.label: each.reasons for each in held_roles(Registry(workshop.address), policy)}
     assert found[champion.label] == ("untrusted-key",)
+
+
+def test_a_waiver_that_cannot_be_journaled_is_not_valid(run: Run, workshop: Workshop) -> None:
+    model = workshop.version(workshop.champion().name)
+    own = {
+        "ATTRAIL_SIGNING_KEY": str(workshop.keys.folder / "manager"),
+        "ATTRAIL_JOURNAL": str(workshop.keys.folder),
+        "ATTRAIL_TRUSTED_KEYS": str(workshop.place.policy),
+    }
+    assert run(waive, f"models:/{model.label}", "--reason", "x", **own).exception is not None
+    assert "attrail.waiver" not in workshop.tags(model)
+
+
+@pytest.mark.parametrize(
+    ("key", "more", "said"),
+    [
+        ("auditor", (), "may not sign a waiver: the policy trusts it for baseline, verdict alone"),
+        ("stranger", (), "may not sign a waiver: the policy does not trust it"),
+        ("manager", ("--alias", "challenger"), "does not protect the alias 'challenger'"),
+    ],
+)
+def test_a_waiver_that_the_gate_would_refuse_is_not_granted(
+    key: str, more: tuple[str, ...], said: str, run: Run, workshop: Workshop
+) -> None:
+    model = workshop.champion()
+    own = {"ATTRAIL_SIGNING_KEY": str(workshop.keys.folder / key)}
+    assert said in str(run(waive, f"models:/{model.label}", "--reason", "x", *more, **own).exception)
+    assert "attrail.waiver" not in workshop.tags(model)
+
+
+def test_a_waiver_too_long_for_a_tag_is_refused_before_it_is_journaled(
+    run: Run, workshop: Workshop, tmp_path: Path
+) -> None:
+    model = workshop.champion()
+    own = {
+        "ATTRAIL_SIGNING_KEY": str(workshop.keys.folder / "manager"),
+        "ATTRAIL_JOURNAL": str(tmp_path / "journal.jsonl"),
+    }
+    done = run(waive, f"models:/{model.label}", "--reason", "x" * 80_000, **own)
+    assert "MLflow keeps no tag longer than 100000: give a shorter reason" in str(done.exception)
+    assert not (tmp_path / "journal.jsonl").exists()
