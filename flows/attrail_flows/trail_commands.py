@@ -79,7 +79,7 @@ def export(run_id: str, out: Path, journal: str | None, trust: Path | None, trac
     from attrail_mlflow.bundle import write_bundle
     from attrail_mlflow.inspection import inspect_run
     from attrail_mlflow.journal import read_journal
-    from attrail_mlflow.journal_place import store_at
+    from attrail_mlflow.journal_place import kept_store_at
     from attrail_mlflow.kept_run import fetch_run
     from attrail_mlflow.predicate import Kind
     from attrail_mlflow.registry import Registry
@@ -93,7 +93,7 @@ def export(run_id: str, out: Path, journal: str | None, trust: Path | None, trac
     with _judged(), tempfile.TemporaryDirectory(prefix="attrail-") as scratch:
         folder = fetch_run(Registry(tracking_uri), _run_id(run_id), Path(scratch))
         inspect_run(folder, trusted)
-        records = read_journal(store_at(journal), trusted) if journal else ()
+        records = read_journal(kept_store_at(journal), trusted) if journal else ()
         write_bundle(folder, out, trail, trusted or TrustedKeys(), records)
     click.echo(f"written: {out}" + ("" if trail.signer else " (not sealed: ATTRAIL_SIGNING_KEY names no key)"))
 
@@ -110,13 +110,13 @@ def verify(what: str, allow_unsigned: bool, trust: Path | None, tracking_uri: st
     status: 0 right, 1 wrong, 2 usage.
     """
     from attrail_mlflow.inspection import inspect, inspect_store
-    from attrail_mlflow.journal_place import is_database, store_at
+    from attrail_mlflow.journal_place import is_database, kept_store_at
     from attrail_mlflow.trusted_keys import read_trusted_keys
 
     trusted = read_trusted_keys(trust) if trust else None
     with _judged(), tempfile.TemporaryDirectory(prefix="attrail-") as scratch:
         if is_database(what):
-            found = inspect_store(store_at(what), trusted)
+            found = inspect_store(kept_store_at(what), trusted)
         else:
             found = inspect(_evidence(what, tracking_uri, Path(scratch)), trusted)
         for line in found.facts:

@@ -81,11 +81,8 @@ def mapped(reader: Reader[T]) -> Reader[dict[str, T]]:
     return read
 
 
-def with_fields(
-    readers: Mapping[str, Reader[Any]], make: Callable[..., T], also: Mapping[str, Reader[Any]] | None = None
-) -> Reader[T]:
-    """An object with exactly these keys, and any of those that may stand there ``also``, given to ``make`` by name."""
-    known = {**readers, **(also or {})}
+def with_fields(readers: Mapping[str, Reader[Any]], make: Callable[..., T]) -> Reader[T]:
+    """An object with exactly these keys, given to ``make`` as keyword arguments."""
 
     def read(value: Any, where: str) -> T:
         found = mapped(anything)(value, where)
@@ -93,9 +90,9 @@ def with_fields(
             if key not in found:
                 raise EvidenceError(f"{where}: the key {key!r} is missing")
         for key in found:
-            if key not in known:
+            if key not in readers:
                 raise EvidenceError(f"{where}: the key {key!r} is unknown")
-        return make(**{key: known[key](value, f"{where}.{key}") for key, value in found.items()})
+        return make(**{key: reader(found[key], f"{where}.{key}") for key, reader in readers.items()})
 
     return read
 

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from sqlalchemy import Engine, create_engine
+from sqlalchemy import URL, create_engine
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, NoSuchModuleError
 
@@ -19,19 +19,27 @@ def is_database(place: str) -> bool:
 
 
 def store_at(place: str) -> Store:
-    """The store of the journal at a place.
-
-    Raises ConfigError when it names no kind of database that is installed, or an SQLite file that is not there:
-    opening it would make an empty one.
-    """
+    """The store of the journal at a place; ConfigError when it names no kind of database that is installed."""
     if not is_database(place):
         return JournalFile(Path(place))
     try:
-        engine = create_engine(place)
-        _require_file(engine)
-        return JournalTable(engine)
-    except (ArgumentError, NoSuchModuleError, ImportError, ValueError, OSError) as error:
+        return JournalTable(create_engine(place))
+    except (ArgumentError, NoSuchModuleError, ImportError, ValueError) as error:
         raise ConfigError(f"journal {shown(place)}: {error}") from error
+
+
+def kept_store_at(place: str) -> Store:
+    """The store of a journal that is only read.
+
+    Raises ConfigError as ``store_at``, and when an SQLite database is no file that exists: opening it would make an
+    empty one.
+    """
+    if is_database(place):
+        try:
+            _require_file(make_url(place))
+        except (ArgumentError, NoSuchModuleError, ValueError, OSError) as error:
+            raise ConfigError(f"journal {shown(place)}: {error}") from error
+    return store_at(place)
 
 
 def shown(place: str) -> str:
@@ -42,8 +50,8 @@ def shown(place: str) -> str:
         return "at an address that cannot be read"
 
 
-def _require_file(engine: Engine) -> None:
+def _require_file(url: URL) -> None:
     """Nothing, when an SQLite database is a plain file, in memory, or spelt as SQLite's own URI; OSError otherwise."""
-    file = engine.url.database if engine.dialect.name == "sqlite" else None
+    file = url.database if url.get_backend_name() == "sqlite" else None
     if file and file != ":memory:" and not file.startswith("file:"):
         open_plain(Path(file)).close()

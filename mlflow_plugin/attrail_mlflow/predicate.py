@@ -1,16 +1,12 @@
 """Predicate: what every kind of signed statement has in common."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass
 from datetime import datetime
 from enum import StrEnum
 from typing import Any, ClassVar
 
-from attrail_explainers.errors import EvidenceError
-from attrail_mlflow.fields import Reader, digest, mapped, optional, plain, text, with_fields
-from attrail_mlflow.folder_digest import digest_of_files
-
-LONGEST_LIST = 8000  # characters of a model's listed files: a statement lists them three times and must fit into a tag
+from attrail_mlflow.fields import Reader, digest, optional, plain, text, with_fields
 
 
 class Kind(StrEnum):
@@ -44,11 +40,8 @@ class Predicate:
         raise NotImplementedError
 
     def document(self) -> dict[str, Any]:
-        """The predicate as JSON values; a model's files only where they are known."""
+        """The predicate as JSON values."""
         found: dict[str, Any] = plain(asdict(self))
-        for model in found.values():
-            if isinstance(model, dict) and model.get("files", ...) is None:
-                del model["files"]
         return found
 
 
@@ -57,8 +50,7 @@ class ModelIdentity:
     """A model version bound to its bytes: by name and version alone it could be deleted and registered anew.
 
     ``source`` is the registry's, immutable; ``artifact_digest`` is ``folder_digest.digest_folder`` of the model's
-    files; ``weights_digest`` that of the loaded weights, None where nobody loaded them. ``files`` are the SHA-256 of
-    each file by its name, which ``artifact_digest`` sums up; None where they are not listed.
+    files; ``weights_digest`` that of the loaded weights, None where nobody loaded them.
     """
 
     name: str
@@ -66,32 +58,21 @@ class ModelIdentity:
     source: str
     artifact_digest: str
     weights_digest: str | None = None
-    files: Mapping[str, str] | None = field(default=None, compare=False, repr=False)
-
-    def __post_init__(self) -> None:
-        if self.files is not None and digest_of_files(self.files) != self.artifact_digest:
-            raise EvidenceError(f"the files listed for {self.label} are not those of its digest {self.artifact_digest}")
-
-    def listing(self, files: Mapping[str, str]) -> "ModelIdentity":
-        """The same with these files' digests, and without a list of them where it would be too long for a statement."""
-        short = sum(len(name) + len(found) for name, found in files.items()) <= LONGEST_LIST
-        return replace(self, artifact_digest=digest_of_files(files), files=files if short else None)
 
     @property
     def label(self) -> str:
         return f"{self.name}/{self.version}"
 
     def subject(self) -> dict[str, dict[str, str]]:
-        """The version as subjects of an in-toto statement.
+        """The version as a subject of an in-toto statement, by the SHA-256 of the list of its files.
 
-        Where its files are listed, that is each of them, as ``sha256sum`` prints it, so that any verifier can hold a
-        file against the statement; and the version itself, by the SHA-256 of their list (``digest_of_files``). Else,
-        as in older statements, the version under names of algorithms that only attrail knows.
+        ``artifact_digest`` is that of a text that anybody can write again (``folder_digest.digest_of_files``), so
+        verifiers that know in-toto and not attrail can match it.
         """
-        if self.files is not None:
-            named = {f"models:/{self.label}": self.artifact_digest}
-            named |= {f"models:/{self.label}/{name}": found for name, found in self.files.items()}
-            return {name: {"sha256": bare(found)} for name, found in named.items()}
+        return {f"models:/{self.label}": {"sha256": bare(self.artifact_digest)}}
+
+    def former_subject(self) -> dict[str, dict[str, str]]:
+        """The same as statements had it at first, under names of algorithms that only attrail knows."""
         digests = {"attrailFiles": self.artifact_digest, "attrailWeights": self.weights_digest}
         return {f"models:/{self.label}": {key: bare(value) for key, value in digests.items() if value}}
 
@@ -102,12 +83,9 @@ def bare(digest_: str) -> str:
 
 
 loaded_model: Reader[ModelIdentity] = with_fields(
-    {"name": text, "version": text, "source": text, "artifact_digest": digest, "weights_digest": digest},
-    ModelIdentity,
-    also={"files": mapped(digest)},
+    {"name": text, "version": text, "source": text, "artifact_digest": digest, "weights_digest": digest}, ModelIdentity
 )
 registered_model: Reader[ModelIdentity] = with_fields(
     {"name": text, "version": text, "source": text, "artifact_digest": digest, "weights_digest": optional(digest)},
     ModelIdentity,
-    also={"files": mapped(digest)},
 )

@@ -16,7 +16,7 @@ from mlflow.exceptions import MlflowException
 from attrail_explainers.errors import ConfigError, EvidenceError, GateRefusal
 from attrail_mlflow.evidence_tags import STATEMENT, WAIVER
 from attrail_mlflow.fetching import fetch_model
-from attrail_mlflow.folder_digest import digest_files, digest_of_files
+from attrail_mlflow.folder_digest import digest_folder
 from attrail_mlflow.gate import Case, Decision, decide
 from attrail_mlflow.gate_policy import GatePolicy
 from attrail_mlflow.mlflow_errors import registry_error
@@ -47,7 +47,7 @@ class Candidate:
 
     def identity(self) -> ModelIdentity:
         """The version bound to its files as they are now; they are fetched to be hashed."""
-        return _identity(self.version, "").listing(self._files(self.version))
+        return _identity(self.version, self._files_digest(self.version))
 
     def decision(self, alias: str, policy: GatePolicy) -> Decision:
         """What the gate would say, as far as a client can see.
@@ -64,7 +64,7 @@ class Candidate:
         case = Case(
             version=_identity(self.version, ""),
             role=role,
-            hash_files=lambda: digest_of_files(self._files(self.version)),
+            hash_files=lambda: self._files_digest(self.version),
             statement=tags.get(STATEMENT, "").encode(),
             waiver=tags.get(WAIVER, "").encode(),
             champion=None if holder is None else self._as_served(holder),
@@ -103,19 +103,16 @@ class Candidate:
     def _as_served(self, holder: ModelVersion) -> ModelIdentity:
         """Who holds the alias with the files it has now, or with unreadable ones, which nothing was compared with."""
         try:
-            return _identity(holder, digest_of_files(self._files(holder)))
+            return _identity(holder, self._files_digest(holder))
         except EvidenceError:
             return _identity(holder, UNREADABLE)
 
-    def _files(self, version: ModelVersion) -> dict[str, str]:
-        """The SHA-256 of each of a version's files by name.
-
-        Raises EvidenceError when MLflow has none of them, RegistryError when it fails.
-        """
+    def _files_digest(self, version: ModelVersion) -> str:
+        """The digest of a version's files; EvidenceError when MLflow has none of them, RegistryError when it fails."""
         uri = f"models:/{version.name}/{version.version}"
         with tempfile.TemporaryDirectory(prefix="attrail-") as scratch:
             try:
-                return digest_files(fetch_model(uri, Path(scratch)))
+                return digest_folder(fetch_model(uri, Path(scratch)))
             except MlflowException as error:
                 failed = self.registry.failure(f"the files of {uri} cannot be fetched", error)
                 raise (EvidenceError(str(failed)) if error.error_code in PERMANENT else failed) from error

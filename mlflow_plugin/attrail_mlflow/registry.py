@@ -20,7 +20,7 @@ from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE, RESOURCE_DOES_
 
 from attrail_explainers.errors import EvidenceError, RecordError, RegistryError
 from attrail_mlflow.fetching import fetch_mlmodel, fetch_model, listed
-from attrail_mlflow.folder_digest import digest_files, digest_of_files
+from attrail_mlflow.folder_digest import digest_folder
 from attrail_mlflow.mlflow_errors import may_pass, reason, registry_error
 from attrail_mlflow.mlmodel_file import MLmodel, read_mlmodel
 from attrail_mlflow.model_folder import ModelFolder, checked_folder, require_members
@@ -43,15 +43,10 @@ logger = logging.getLogger("attrail.registry")
 
 @dataclass(frozen=True)
 class LoadedFiles:
-    """The files that a version was loaded from: their SHA-256 by name, and whether they were a pickle."""
+    """The files that a version was loaded from: their digest (``folder_digest``), and whether they were a pickle."""
 
-    digests: Mapping[str, str]
+    digest: str
     pickled: bool
-
-    @property
-    def digest(self) -> str:
-        """The digest of all of them (``folder_digest``)."""
-        return digest_of_files(self.digests)
 
 
 @dataclass(frozen=True)
@@ -182,9 +177,9 @@ class Registry:
             what = f"model {version.uri}"
             with self._translated(what):
                 local = fetch_model(version.uri, Path(folder))
-                digests = digest_files(local)
+                digest = digest_folder(local)
             checked = checked_folder(local, what, allow_pickle=allow_pickle)
-            self.remember(version, LoadedFiles(digests, checked.pickled_by is not None))
+            self.remember(version, LoadedFiles(digest, checked.pickled_by is not None))
             return _classifier(checked, version)
 
     def mlmodel(self, uri: str) -> MLmodel:
@@ -199,8 +194,8 @@ class Registry:
 
         Raises RecordError when it was not loaded.
         """
-        found = ModelIdentity(version.name, version.version, version.source, "", weights_digest)
-        return found.listing(self.loaded(version).digests)
+        digest = self.loaded(version).digest
+        return ModelIdentity(version.name, version.version, version.source, digest, weights_digest)
 
     def loaded(self, version: RegisteredVersion) -> LoadedFiles:
         """The files that ``load`` read, here or in a process that told; RecordError when it did not."""

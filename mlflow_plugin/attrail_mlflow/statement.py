@@ -28,16 +28,7 @@ _OUTER: Reader[dict[str, Any]] = with_fields(
 
 def payload_of(statement: Predicate) -> bytes:
     """The statement's canonical text, which is what is signed; EvidenceError when JSON cannot hold a value of it."""
-    document = {
-        "_type": STATEMENT_TYPE,
-        "subject": [{"name": name, "digest": dict(digests)} for name, digests in statement.subjects().items()],
-        "predicateType": statement.KIND.predicate_type,
-        "predicate": statement.document(),
-    }
-    try:
-        return encode(document)
-    except ValueError as error:
-        raise EvidenceError(f"the {statement.KIND} statement cannot be written as JSON: {error}") from error
+    return _payload(statement, statement.subjects())
 
 
 def statement_from(payload: bytes) -> Predicate:
@@ -53,9 +44,28 @@ def statement_from(payload: bytes) -> Predicate:
     if document["_type"] != STATEMENT_TYPE:
         raise wrong("statement._type", STATEMENT_TYPE, document["_type"])
     found = _read(document)
-    if payload_of(found) != payload:
+    if payload not in {payload_of(found), _payload(found, _former_subjects(found))}:
         raise EvidenceError("statement.subject: expected what the predicate is about, got something else")
     return found
+
+
+def _payload(statement: Predicate, subjects: Mapping[str, Mapping[str, str]]) -> bytes:
+    document = {
+        "_type": STATEMENT_TYPE,
+        "subject": [{"name": name, "digest": dict(digests)} for name, digests in subjects.items()],
+        "predicateType": statement.KIND.predicate_type,
+        "predicate": statement.document(),
+    }
+    try:
+        return encode(document)
+    except ValueError as error:
+        raise EvidenceError(f"the {statement.KIND} statement cannot be written as JSON: {error}") from error
+
+
+def _former_subjects(statement: Predicate) -> dict[str, Mapping[str, str]]:
+    """The subjects as first released, with the model's under attrail's own algorithms; such statements stay valid."""
+    model = getattr(statement, "model", None)  # a seal is about no model
+    return dict(statement.subjects()) | (model.former_subject() if model else {})
 
 
 def _read(document: Mapping[str, Any]) -> Predicate:

@@ -1,15 +1,18 @@
 """DSSE envelopes, held against the specification's own test vector and against an encoding written here."""
 
 import base64
+import hashlib
 import json
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ec import ECDSA, SECP256R1, EllipticCurvePublicNumbers
 from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
 from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_public_key
 from hypothesis import given
 from hypothesis import strategies as st
 from securesystemslib.dsse import Envelope
+from securesystemslib.signer import SSlibKey
 from small_audit import signer_of, trusted_of
 
 from attrail_explainers.errors import EvidenceError, GateRefusal
@@ -52,6 +55,15 @@ def test_our_signature_is_over_that_encoding(body: bytes) -> None:
 def test_in_totos_library_accepts_our_envelope() -> None:
     signer = signer_of("auditor")
     Envelope.from_dict(json.loads(sign(b"{}", [signer]))).verify([signer.public_key], 1)
+
+
+def test_it_accepts_it_with_a_key_file_alone_under_the_id_that_openssl_gives() -> None:
+    signer = signer_of("auditor")
+    public = load_pem_public_key(signer_pem(signer))
+    spki = public.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+    key = SSlibKey.from_crypto(public, keyid="sha256:" + hashlib.sha256(spki).hexdigest())
+    envelope = json.loads(sign(b"{}", [signer]))
+    assert Envelope.from_dict(envelope).verify([key], 1) == {key.keyid: key}
 
 
 def test_every_signature_must_be_trusted() -> None:

@@ -23,7 +23,7 @@ from attrail_mlflow.chain import BEGINNING, Event, JournalRecord, checked, recor
 from attrail_mlflow.inspection import inspect_journal, inspect_store
 from attrail_mlflow.journal import Journal, Store, read_journal, require_head
 from attrail_mlflow.journal_file import JournalFile
-from attrail_mlflow.journal_place import shown, store_at
+from attrail_mlflow.journal_place import kept_store_at, shown, store_at
 from attrail_mlflow.journal_table import JournalTable
 from attrail_mlflow.predicate import Kind
 
@@ -355,5 +355,16 @@ def test_a_place_is_a_file_or_a_database(table: JournalTable, file: JournalFile)
     assert inspect_store(store_at(address), TRUSTED).signed
     assert shown("postgresql://me:secret@host/mlflow") == "postgresql://me:***@host/mlflow"
     for place in ("nothing://host/mlflow", "postgresql://host:port/mlflow"):
-        with pytest.raises(ConfigError, match="journal"):
-            store_at(place)
+        for opened in (store_at, kept_store_at):
+            with pytest.raises(ConfigError, match="journal"):
+                opened(place)
+
+
+def test_who_reads_a_journal_makes_no_database(tmp_path: Path) -> None:
+    place = f"sqlite:///{tmp_path}/journal.db"
+    with pytest.raises(ConfigError, match=r"journal\.db: .*No such file"):
+        kept_store_at(place)
+    assert not (tmp_path / "journal.db").exists()
+    JournalTable(create_engine(place)).create()
+    filled(kept_store_at(place))
+    assert inspect_store(kept_store_at(place), TRUSTED).signed

@@ -1,25 +1,34 @@
 """Statements: in-toto's form, read back exactly, and refused by the name of what is wrong."""
 
+import hashlib
 import json
+import re
+import subprocess
+import sys
 from dataclasses import replace
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import in_toto_attestation.v1.statement_pb2 as spb
 import pytest
 from google.protobuf import json_format
 from in_toto_attestation.v1.statement import STATEMENT_TYPE_URI, Statement
-from small_audit import NOW, RUN_ID, digest, document, model
+from small_audit import NOW, RUN_ID, digest, document, model, signer_of
 
 from attrail_explainers.errors import EvidenceError, RecordError
 from attrail_mlflow.baseline import Baseline, InstrumentCheck
 from attrail_mlflow.canonical_json import encode
+from attrail_mlflow.envelope import sign
+from attrail_mlflow.folder_digest import digest_folder
+from attrail_mlflow.keys import signer_pem
 from attrail_mlflow.predicate import Predicate
 from attrail_mlflow.seal import Seal
 from attrail_mlflow.statement import CLASSES, payload_of, statement_from
 from attrail_mlflow.verdict_statement import Binding, statement_of
 from attrail_mlflow.waiver import Waiver
 
+PAGE = Path(__file__).resolve().parents[2] / "mlflow_plugin" / "VERIFY.md"
 BINDING = Binding(model("7"), model("1"), ("champion",), digest("manifest"), NOW, NOW + timedelta(days=30))
 CHECK = InstrumentCheck("validation", "gradcam", "random_head", True, {"distance": 0.9})
 STATEMENTS: list[Predicate] = [
@@ -58,6 +67,46 @@ def test_it_is_an_in_toto_statement(statement: Predicate) -> None:
     assert message.predicate_type == f"https://attrail.dev/{statement.KIND}/v1"
     names = {each.name: dict(each.digest) for each in message.subject}
     assert names == statement.subjects()
+
+
+@ids
+def test_its_subjects_have_digests_that_generic_verifiers_know(statement: Predicate) -> None:
+    for each in json.loads(payload_of(statement))["subject"]:
+        assert set(each["digest"]) == {"sha256"}
+        assert len(bytes.fromhex(each["digest"]["sha256"])) == 32
+
+
+def test_the_page_about_verifying_without_attrail_is_right(tmp_path: Path) -> None:
+    blocks = re.findall(r"```python\n# (\w+\.py)\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
+    for name, text in blocks:
+        (tmp_path / name).write_text(text)
+    files = {"MLmodel": b"flavors: {}", "data/model.pt2": b"weights", "registered_model_meta": b"written by MLflow"}
+    for name, content in files.items():
+        (tmp_path / "model" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "model" / name).write_bytes(content)
+    signer, bound = signer_of("auditor"), model("7", artifact_digest=digest_folder(tmp_path / "model"))
+    (tmp_path / "audit.pub").write_bytes(signer_pem(signer))
+    statement = statement_of(document(), replace(BINDING, model=bound))
+    (tmp_path / "statement.json").write_bytes(sign(payload_of(statement), [signer]))
+    listed = hashlib.sha256(run("files.py", "model", folder=tmp_path)).hexdigest()
+    said = run("verify.py", folder=tmp_path).decode().splitlines()
+    assert said[:2] == [f"signed by {signer.public_key.keyid}", f"{listed} models:/digits/7"]
+    assert said[2].endswith(" attrail/manifest.json")
+
+
+def run(*command: str, folder: Path) -> bytes:
+    return subprocess.run([sys.executable, "-I", *command], cwd=folder, check=True, stdout=subprocess.PIPE).stdout
+
+
+@ids
+def test_statements_with_the_first_releases_subjects_are_read(statement: Any) -> None:
+    document = json.loads(payload_of(statement))
+    for each in document["subject"]:
+        if each["name"].startswith("models:/"):
+            about = statement.model
+            own = {"attrailFiles": about.artifact_digest, "attrailWeights": about.weights_digest}
+            each["digest"] = {name: found.removeprefix("sha256:") for name, found in own.items() if found}
+    assert statement_from(encode(document)) == statement
 
 
 @ids
