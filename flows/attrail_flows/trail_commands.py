@@ -144,10 +144,8 @@ def restart(path: Path, reason: str) -> None:
     from attrail_mlflow.keys import signer_from_environment
 
     signer, store = signer_from_environment(), JournalFile(path)
-    retired = store.retire()
-    if retired is None:
-        raise ConfigError(f"there is no journal {path} to begin anew")
-    Journal(store, signer).append(Event.RESTART, this_actor(), {**retired, "reason": reason})
+    with store.begun_anew() as (fresh, retired):
+        Journal(fresh, signer).append(Event.RESTART, this_actor(), {**retired, "reason": reason})
     click.echo(f"{retired['file']} is kept; {path} begins anew")
 
 

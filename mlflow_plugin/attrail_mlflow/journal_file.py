@@ -13,6 +13,7 @@ import contextlib
 import hashlib
 import itertools
 import os
+import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +21,8 @@ from typing import Any, BinaryIO
 
 from filelock import FileLock
 
-from attrail_explainers.errors import EvidenceError, RecordError
+from attrail_explainers.digest import digest_of_file
+from attrail_explainers.errors import ConfigError, EvidenceError, RecordError
 from attrail_explainers.plain_file import MOST, open_plain, read_plain, require_plain
 from attrail_mlflow.chain import Event, JournalRecord
 
@@ -77,26 +79,35 @@ class JournalFile:
         if content is None or _facts(content, "")["sha256"] != record.body.get("sha256"):
             raise EvidenceError(f"record {record.index} set aside {record.body.get('file')}, which is gone or altered")
 
-    def retire(self) -> dict[str, Any] | None:
-        """Move a damaged journal and its head aside, so that a new one can begin: the old one's name and digest.
+    @contextlib.contextmanager
+    def begun_anew(self) -> Iterator[tuple["JournalFile", dict[str, Any]]]:
+        """A new journal to begin in the block, and the name and digest under which this damaged one is kept.
 
-        None when there is neither. Raises RecordError when they cannot be moved.
+        The new one takes this one's place when the block ends, and nothing has moved when it fails. Raises ConfigError
+        when there is no journal, RecordError when files cannot be moved.
         """
         if not (self.path.exists() or self.head_path.exists()):  # and no lock is left where no journal ever was
-            return None
-        lock = FileLock(self.path.with_name(self.path.name + ".lock"), thread_local=False)
+            raise ConfigError(f"there is no journal {self.path} to begin anew")
         try:
-            with lock:
-                content = _content(self.path)
-                if content is None and self.head() is None:  # another process moved it meanwhile
-                    return None
+            with FileLock(self.path.with_name(self.path.name + ".lock"), thread_local=False):
                 name = _free_name(self.path, "damaged")
-                for old, new in ((self.path, name), (self.head_path, f"{name}.head")):
-                    if old.exists():
-                        old.rename(self.path.with_name(new))
-                return _facts(content or b"", name)
+                with tempfile.TemporaryDirectory(prefix=f"{self.path.name}.", dir=self.path.parent) as beside:
+                    fresh = JournalFile(Path(beside) / self.path.name)
+                    yield fresh, _facts_of_file(self.path, name)
+                    self._give_way(fresh, name)
         except OSError as error:
-            raise RecordError(f"journal {self.path} cannot be moved aside: {error}") from error
+            raise RecordError(f"journal {self.path} cannot begin anew: {error}") from error
+
+    def _give_way(self, fresh: "JournalFile", name: str) -> None:
+        """Heads first: after a crash between any two moves the journal and its head disagree, which appends refuse."""
+        kept = self.path.with_name(name)
+        for old, aside, new in (
+            (self.head_path, JournalFile(kept).head_path, fresh.head_path),
+            (self.path, kept, fresh.path),
+        ):
+            if old.exists():
+                old.rename(aside)
+            new.rename(old)
 
 
 @dataclass
@@ -156,7 +167,15 @@ class FileEnd:
 
 def _free_name(path: Path, what: str) -> str:
     names = (f"{path.name}.{what}-{number}" for number in itertools.count(1))
-    return next(name for name in names if not path.with_name(name).exists())
+    return next(name for name in names if not any(path.with_name(name + end).exists() for end in ("", ".head")))
+
+
+def _facts_of_file(path: Path, name: str) -> dict[str, Any]:
+    """The facts of a whole file, or of none when it is gone; it may be longer than memory."""
+    if not path.exists():
+        return _facts(b"", name)
+    require_plain(path)
+    return {"file": name, "bytes": path.stat().st_size, "sha256": digest_of_file(path)}
 
 
 def _facts(torn: bytes, name: str) -> dict[str, Any]:

@@ -246,15 +246,42 @@ def test_a_body_must_be_json(file: JournalFile) -> None:
     assert len(list(read_journal(file, TRUSTED))) == 6
 
 
-def test_a_damaged_journal_is_kept_when_a_new_one_begins(file: JournalFile) -> None:
+def test_a_damaged_journal_is_kept_when_a_new_one_begins(file: JournalFile, tmp_path: Path) -> None:
     content = file.path.read_bytes()
-    retired = file.retire()
-    assert retired is not None
-    Journal(file, SIGNER).append(Event.RESTART, "me", retired | {"reason": "a disk failed"})
+    with file.begun_anew() as (fresh, retired):
+        Journal(fresh, SIGNER).append(Event.RESTART, "me", retired | {"reason": "a disk failed"})
     assert file.path.with_name(retired["file"]).read_bytes() == content
     assert [record.event for record in read_journal(file, TRUSTED)] == [Event.START, Event.RESTART]
     assert "a disk failed" in " ".join(inspect_journal(file.path, TRUSTED).facts)
-    assert JournalFile(file.path.parent / "none.jsonl").retire() is None
+    assert not list(file.path.parent.glob("*/"))
+    with pytest.raises(ConfigError, match="there is no journal"), JournalFile(tmp_path / "none.jsonl").begun_anew():
+        pass
+
+
+def test_a_journal_stays_when_the_new_one_cannot_be_written(file: JournalFile) -> None:
+    before = {path.name: path.read_bytes() for path in file.path.parent.iterdir()}
+    with pytest.raises(RecordError, match="cannot be written"), file.begun_anew() as (fresh, retired):
+        Journal(fresh, SIGNER).append(Event.RESTART, "me", retired | {"reason": float("nan")})
+    assert {path.name: path.read_bytes() for path in file.path.parent.iterdir()} == before
+    assert len(list(read_journal(file, TRUSTED))) == 6
+
+
+@pytest.mark.parametrize("moves", range(1, 4))
+def test_a_crash_while_a_journal_gives_way_is_seen(
+    file: JournalFile, moves: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rename, left = Path.rename, iter(range(moves))
+
+    def crash_later(path: Path, target: Path) -> Path:
+        if next(left, None) is None:
+            raise OSError("the machine stopped")
+        return rename(path, target)
+
+    monkeypatch.setattr(Path, "rename", crash_later)
+    with pytest.raises(RecordError, match="the machine stopped"), file.begun_anew() as (fresh, retired):
+        Journal(fresh, SIGNER).append(Event.RESTART, "me", retired)
+    with pytest.raises(RecordError, match="see attrail journal restart"):
+        Journal(file, SIGNER).append(Event.AUDIT, "me", {})
 
 
 def _append(path: str, url: str, name: str, count: int) -> None:
