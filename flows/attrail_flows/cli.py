@@ -13,7 +13,7 @@ from attrail_flows.command_options import CONFIG, Computing, computing, quiet_co
 from attrail_flows.deploy_commands import deploy
 from attrail_flows.doctor_commands import doctor
 from attrail_flows.flow_commands import audit_registry, promote, signoff, watch
-from attrail_flows.gate_commands import baseline, gate, reconcile, serve, waive
+from attrail_flows.gate_commands import baseline, caution_of_gate, gate, reconcile, serve, waive
 from attrail_flows.trail_commands import export, journal, keys, verify
 
 EXIT = {"PASS": 0, "DRIFT": 1, "INCONCLUSIVE": 3}
@@ -49,9 +49,12 @@ def audit(
 
     config = computed(read_config(config_file, reference, candidate))
     say(f"audit of {config.registry.model}: looking at versions, slices and servers first")
-    from attrail_flows.places import require_folders, require_server
+    from attrail_flows.places import require_folders, require_output, require_server
 
     require_folders(*([json_file.absolute().parent] if json_file else []))
+    if json_file is not None:
+        require_output(json_file)
+    caution_of_gate("verdict")
     from attrail_flows.preflight import preflight_audit
 
     preflight_audit(config)
@@ -61,9 +64,9 @@ def audit(
     document = flow(config)
     from attrail_flows.terminal import print_audit
 
+    print_audit(document)
     if json_file is not None:
         json_file.write_text(json.dumps(document, indent=1, default=dict) + "\n", encoding="utf-8")
-    print_audit(document)
     sys.exit(EXIT[document["verdict"]])
 
 

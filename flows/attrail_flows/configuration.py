@@ -1,6 +1,5 @@
 """The configuration file: the one door where text becomes values, and every key is checked by name."""
 
-import tomllib
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -9,6 +8,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from attrail_explainers.errors import ConfigError, UnknownNameError
 from attrail_explainers.explainer import Explainer, make_explainer
 from attrail_explainers.picture_file import Orientation
+from attrail_explainers.plain_file import read_toml
 from attrail_explainers.slice import Preprocessing
 from attrail_monitoring.policy import Policy
 from attrail_monitoring.settings import Settings
@@ -238,8 +238,8 @@ def _require_rules(config: AuditConfig) -> None:
 
 def _read(path: Path, what: str) -> dict[str, Any]:
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        return read_toml(path)
+    except (OSError, ValueError) as error:
         other = "; give --config with another file" if what == "configuration" and not path.exists() else ""
         raise ConfigError(f"{what} {path} cannot be read: {error}{other}") from error
 

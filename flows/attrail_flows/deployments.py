@@ -26,6 +26,7 @@ from prefect.types.entrypoint import EntrypointType
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from attrail_explainers.errors import ConfigError, UnknownNameError
+from attrail_explainers.plain_file import read_plain
 from attrail_flows.configuration import read_config
 
 CONFIG = "config"  # the parameter that takes what an attrail.toml holds
@@ -130,7 +131,7 @@ def read_deployments(
     """
     where = path or "prefect.yaml"
     try:
-        text = path.read_text(encoding="utf-8") if path else packaged()
+        text = read_plain(path).decode("utf-8") if path else packaged()
         found = Deployments.model_validate(yaml.safe_load(text)).deployments
         return tuple(_moved(each, pool, timezone) for each in _chosen(found, only))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:

@@ -4,6 +4,7 @@ Neither needs torch. Exit status of ``attrail gate``: 0 promoted, 1 refused beca
 registry error, 3 refused because there is no evidence that lets the version through.
 """
 
+import os
 import sys
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -124,6 +125,7 @@ def baseline(model_uri: str, config_file: Path) -> None:
     from attrail_flows.preflight import preflight_version
 
     preflight_version(config, model_uri)
+    caution_of_gate("baseline")
     from attrail_flows.baseline import baseline as make
     from attrail_mlflow.baseline_run import passed
 
@@ -151,14 +153,15 @@ def serve(config_file: Path, deployment: str, secret_file: Path, inbox: Path, ho
     """
     import uvicorn
 
+    from attrail_explainers.plain_file import read_plain
     from attrail_flows.configuration import read_config
     from attrail_flows.receiver import Starter, create_app, start_audit
     from attrail_mlflow.inbox import Inbox
 
     try:
-        secret = secret_file.read_bytes().strip()
+        secret = read_plain(secret_file).strip()
     except OSError as error:
-        raise ConfigError(f"the webhook's secret cannot be read: {error}") from error
+        raise ConfigError(f"the webhook's secret {secret_file} cannot be read: {error}") from error
     if not secret:
         raise ConfigError(f"{secret_file} is empty: it must hold the webhook's secret")
     config, box = read_config(config_file), Inbox(inbox)
@@ -184,6 +187,21 @@ def reconcile(policy: Path | None, tracking_uri: str | None) -> None:
         doubtful += bool(found.reasons)
         click.echo(f"{'DOUBTFUL' if found.reasons else 'ok':9} {found.sentence}")
     sys.exit(NO_EVIDENCE if doubtful else 0)
+
+
+def caution_of_gate(kind: str) -> None:
+    """Say when the gate policy that ATTRAIL_GATE_POLICY names does not trust this process's key for what it signs."""
+    from attrail_mlflow.gate_policy import VARIABLE
+    from attrail_mlflow.keys import signer_from_environment
+    from attrail_mlflow.predicate import Kind
+
+    path, signer = os.environ.get(VARIABLE), signer_from_environment()
+    if not path or signer is None:
+        return
+    try:
+        _policy(Path(path)).trusted.require(str(signer.public_key.keyid), Kind(kind))
+    except ConfigError as error:
+        say(f"caution: the gate will refuse what this {kind} allows: {error}")
 
 
 def _policy(path: Path) -> "GatePolicy":

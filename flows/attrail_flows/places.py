@@ -17,6 +17,14 @@ def require_folders(*outputs: Path) -> None:
     require_writable(_home(), "Prefect's home", "set PREFECT_HOME to a folder that can be written to")
 
 
+def require_output(file: Path) -> None:
+    """ConfigError for a file that is there and cannot be written, or a pipe, which would wait for whoever reads it."""
+    if file.is_fifo() or file.is_socket():
+        raise ConfigError(f"{file} is a pipe or a socket, a file to write was expected: name another one")
+    if file.exists() and not os.access(file, os.W_OK):
+        raise ConfigError(f"the file {file} cannot be written: name another one")
+
+
 def require_server() -> None:
     """ConfigError when nothing answers at the address of Prefect's API, or a web page does, as where one signs in.
 

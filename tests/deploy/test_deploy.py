@@ -94,6 +94,18 @@ def test_a_dry_run_registers_nothing(run: Deploy, client: SyncPrefectClient, nam
         client.read_work_pool(f"pool-{name}")
 
 
+@pytest.mark.usefixtures("client")
+def test_what_needs_a_file_that_is_not_there_is_left_out_unless_it_is_named(tmp_path: Path) -> None:
+    config = tmp_path / "attrail.toml"
+    config.write_bytes(POLICY.read_bytes())
+    words = ["--config", str(config), "--dry-run"]
+    done = CliRunner().invoke(deploy, words, catch_exceptions=False)
+    assert f"left out  watch: there is no watch.toml beside {config}" in done.output
+    assert any("audit" in line for line in done.output.splitlines() if "left out" not in line)
+    with pytest.raises(ConfigError, match=r"watch\.toml cannot be read"):
+        CliRunner().invoke(deploy, [*words, "--only", "watch"], catch_exceptions=False)
+
+
 def test_what_changes_is_said_and_done(run: Deploy, client: SyncPrefectClient, name: str) -> None:
     run()
     changed = {"description": "Another.", "concurrency_limit": {"limit": 2}}

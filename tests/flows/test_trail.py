@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import zipfile
 from collections.abc import Callable
@@ -171,6 +172,18 @@ def test_usage_errors_end_with_2(attrail: Run, arguments: tuple[str, ...], says:
     status, _, err = attrail(*arguments)
     assert status == 2
     assert says in err
+
+
+def test_a_bundle_is_sealed_by_a_key_that_may(signed: Signed, attrail: Run, tmp_path: Path) -> None:
+    entry = signed.trust.read_text().replace('"audit.pub"', f'"{signed.folder}/audit.pub"')
+    entry = entry.replace(f'file = "{signed.folder.name}', f'file = "{signed.folder}')
+    (tmp_path / "trust.toml").write_text(re.sub("(?m)^may = .*$", 'may = ["verdict", "journal"]', entry))
+    bundle = tmp_path / "bundle.zip"
+    with mock.patch.dict(os.environ, signed.environment):
+        status, _, err = attrail("export", signed.run_id, "--out", bundle, "--trust", tmp_path / "trust.toml")
+    assert status == 2
+    assert "may not sign a bundle: the policy trusts it for journal, verdict alone" in err
+    assert not bundle.exists()
 
 
 def test_a_key_is_shown_as_an_entry_of_a_policy_file(

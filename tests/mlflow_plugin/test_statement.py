@@ -21,10 +21,13 @@ from attrail_mlflow.baseline import Baseline, InstrumentCheck
 from attrail_mlflow.canonical_json import encode
 from attrail_mlflow.envelope import sign
 from attrail_mlflow.folder_digest import digest_folder
+from attrail_mlflow.journal import Journal
+from attrail_mlflow.journal_file import JournalFile
 from attrail_mlflow.keys import signer_pem
 from attrail_mlflow.predicate import Predicate
 from attrail_mlflow.seal import Seal
 from attrail_mlflow.statement import CLASSES, payload_of, statement_from
+from attrail_mlflow.trail import Trail
 from attrail_mlflow.verdict_statement import Binding, statement_of
 from attrail_mlflow.waiver import Waiver
 
@@ -179,6 +182,24 @@ def test_the_tier_is_the_records_or_the_worst_measurements() -> None:
     assert statement_of(document(measurements=[*rows, {"floor_tier": "0", "primary": True}]), BINDING).tier == "0"
     assert statement_of(document(tier="A"), BINDING).tier == "A"
     assert statement_of(document(measurements=[]), BINDING).tier == "0"
+
+
+def test_a_verdict_too_long_for_a_tag_is_said_before_anything_is_journaled(tmp_path: Path) -> None:
+    path = tmp_path / "journal.jsonl"
+    trail = Trail(signer_of("auditor"), Journal(JournalFile(path), signer_of("auditor")))
+    explainers = [{"name": f"lime {number}", "parameters": {"text": "x" * 1000}} for number in range(100)]
+    (tmp_path / "run").mkdir()
+    with pytest.raises(RecordError, match=r"signed verdict has \d{6} characters .* judge fewer slices or explainers"):
+        trail.attest(tmp_path / "run", document(explainers=explainers), model("7"), model("1"), ())
+    assert not path.exists()
+    assert not (tmp_path / "run" / "statement.json").exists()
+
+
+def test_so_is_a_baseline() -> None:
+    baseline = next(each for each in STATEMENTS if isinstance(each, Baseline))
+    long = replace(baseline, slices={f"slice {number}": digest("pixels") for number in range(1500)})
+    with pytest.raises(RecordError, match=r"signed baseline has .* MLflow keeps no tag longer than 100000"):
+        Trail(signer_of("auditor")).carried(long)
 
 
 def test_what_json_cannot_hold_is_refused_when_signing() -> None:
