@@ -1,5 +1,6 @@
 """``attrail deploy`` against a real Prefect server: what it registers, what it says, and that twice is as once."""
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from uuid import uuid4
@@ -97,7 +98,8 @@ def test_a_dry_run_registers_nothing(run: Deploy, client: SyncPrefectClient, nam
 @pytest.mark.usefixtures("client")
 def test_what_needs_a_file_that_is_not_there_is_left_out_unless_it_is_named(tmp_path: Path) -> None:
     config = tmp_path / "attrail.toml"
-    config.write_bytes(POLICY.read_bytes())
+    for name in ("attrail.toml", "policy.toml"):
+        shutil.copy(POLICY.with_name(name), tmp_path)
     words = ["--config", str(config), "--dry-run"]
     done = CliRunner().invoke(deploy, words, catch_exceptions=False)
     assert f"left out  watch: there is no watch.toml beside {config}" in done.output
