@@ -102,10 +102,10 @@ def test_what_needs_a_file_that_is_not_there_is_left_out_unless_it_is_named(tmp_
         shutil.copy(POLICY.with_name(name), tmp_path)
     words = ["--config", str(config), "--dry-run"]
     done = CliRunner().invoke(deploy, words, catch_exceptions=False)
-    assert f"left out  watch: there is no watch.toml beside {config}" in done.output
+    assert f"left out  daily: there is no watch.toml beside {config}" in done.output
     assert any("audit" in line for line in done.output.splitlines() if "left out" not in line)
     with pytest.raises(ConfigError, match=r"watch\.toml cannot be read"):
-        CliRunner().invoke(deploy, [*words, "--only", "watch"], catch_exceptions=False)
+        CliRunner().invoke(deploy, [*words, "--only", "daily"], catch_exceptions=False)
 
 
 def test_what_changes_is_said_and_done(run: Deploy, client: SyncPrefectClient, name: str) -> None:
