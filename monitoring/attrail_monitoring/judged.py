@@ -7,6 +7,7 @@ from typing import Any
 from attrail_monitoring.agreement import Agreement
 from attrail_monitoring.combination import decisive
 from attrail_monitoring.moved import MovedImages
+from attrail_monitoring.multiplicity import holm_levels
 from attrail_monitoring.report.wording import chance, number
 from attrail_monitoring.stratum import named
 from attrail_monitoring.verdict import DriftReport, Finding, Verdict
@@ -71,17 +72,20 @@ def _of_finding(finding: Finding, verdict: Verdict, drifting: bool, names: Seque
 
 def _of_agreements(report: DriftReport, policy: Mapping[str, Any]) -> Iterator[JudgedRow]:
     shares = [policy.get(name) for name in ("alpha", "together_share")]
-    for each in report.agreements:
-        level = None if None in shares else shares[0] * shares[1] / len(report.agreements)  # type: ignore[operator]
-        found = _verdict(each)
+    alpha = None if None in shares else shares[0] * shares[1]  # type: ignore[operator]
+    found = report.agreements
+    levels: list[float | None] = [None] * len(found)
+    if alpha is not None and found:
+        levels = holm_levels([each.p_value for each in found], alpha).tolist()
+    for each, level in zip(found, levels, strict=True):
         yield JudgedRow(
             slice=each.slice,
             explainer=TOGETHER,
             what=each.statistic,
             distance=f"{number(each.value)} ({number(each.lower)} up)",
             limit=_limit(None if level is None else each.floor.bound(level), each.margin),
-            verdict=found.value,
-            decides=_decides(found, report.verdict),
+            verdict=_verdict(each).value,
+            decides=_decides(_verdict(each), report.verdict),
         )
 
 

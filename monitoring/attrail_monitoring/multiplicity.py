@@ -20,6 +20,18 @@ def holm(p_values: ArrayLike) -> Array:
     return _restored(stepped, order)
 
 
+def holm_levels(p_values: ArrayLike, alpha: float) -> Array:
+    """The level (M,) that Holm's method holds each p-value against: reject where the p-value is at most its level.
+
+    Each rejection leaves more to the others, so the levels grow from ``alpha`` / M.
+    """
+    found = _probabilities(p_values)
+    order = np.argsort(found, kind="stable")
+    rejected = int((holm(found) <= alpha).sum())
+    steps = alpha / (len(found) - np.minimum(np.arange(len(found)), min(rejected, len(found) - 1)))
+    return _restored(steps, order)
+
+
 def benjamini_hochberg(p_values: ArrayLike) -> Array:
     """Adjusted p-values (M,) that hold the false discovery rate (Benjamini & Hochberg 1995).
 

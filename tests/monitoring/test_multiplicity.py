@@ -8,7 +8,7 @@ from scipy.integrate import quad
 from statsmodels.stats.multitest import multipletests
 
 from attrail_explainers.errors import ConfigError
-from attrail_monitoring.multiplicity import benjamini_hochberg, e_benjamini_hochberg, e_values_of, holm
+from attrail_monitoring.multiplicity import benjamini_hochberg, e_benjamini_hochberg, e_values_of, holm, holm_levels
 
 chances = st.floats(0, 1) | st.sampled_from([0.0, 1.0, 1e-300, 0.01, 0.02])
 lists = st.lists(chances, min_size=1, max_size=30)
@@ -22,6 +22,16 @@ def test_equals_statsmodels(adjust, name, count):
     """Rounded so that many are tied; without hypothesis, because statsmodels collects garbage at every call."""
     p_values = np.random.default_rng(count).beta(0.3, 1, count).round(2)
     assert adjust(p_values) == pytest.approx(multipletests(p_values, method=name)[1], rel=1e-12, abs=0)
+
+
+@given(p_values=lists, alpha=st.floats(0.001, 0.2))
+def test_levels_of_holm_say_what_holm_rejects(p_values, alpha):
+    """Up to rounding; the smallest p-value is held against Bonferroni's level, and none against more than alpha."""
+    adjusted, levels, found = holm(p_values), holm_levels(p_values, alpha), np.array(p_values)
+    clear = ~np.isclose(adjusted, alpha, rtol=1e-9)
+    assert ((found <= levels) == (adjusted <= alpha))[clear].all()
+    assert levels[found.argmin()] == alpha / len(found)
+    assert levels.max() <= alpha
 
 
 @adjustments
