@@ -1,19 +1,15 @@
 """The README says what is there, and its examples run."""
 
 import re
-import shlex
 import tomllib
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import pytest
-from click.testing import CliRunner
 
 from attrail_explainers.explainer import explainer_names
-from attrail_flows.cli import attrail
 from attrail_flows.configuration import read_config
-from attrail_mlflow.gate_policy import read_gate_policy
 from attrail_monitoring.statistic import statistic_names
 
 TEXT = (Path(__file__).resolve().parents[1] / "README.md").read_text(encoding="utf-8")
@@ -55,17 +51,6 @@ def test_configuration_example_is_accepted(tmp_path: Path) -> None:
     config = read_config(path)
     assert config.registry.candidate == "8"
     assert config.slices[0].source == tmp_path / "slices" / "validation.csv"
-
-
-def test_the_gates_example_is_accepted_with_the_keys_it_makes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    commands = re.findall(r"^attrail (keys new .*?)(?: +#.*)?$", TEXT, flags=re.MULTILINE)
-    printed = [CliRunner().invoke(attrail, shlex.split(command)).output for command in commands]
-    audit = next(iter(tomllib.loads(printed[0])["key"]))
-    policy = blocks("toml")[1].replace('"sha256:..."', f'"{audit["id"]}"')
-    assert tomllib.loads(policy)["key"] == [audit]
-    Path("gate.toml").write_text(policy)
-    assert read_gate_policy(Path("gate.toml")).aliases == ("champion", "production")
 
 
 def test_python_examples_run(

@@ -70,7 +70,11 @@ def main() -> None:
     given = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("stopped"))  # and so is the server
     folder = given.folder.resolve()
-    copy_demo(folder)
+    if not (DEMO / "mlflow.db").exists():
+        sys.exit("there is no .demo here: run make demo first")
+    copy_registry(DEMO, folder)
+    text = (DEMO / "attrail.toml").read_text()
+    (folder / "attrail.toml").write_text(text.replace('tracking_uri = "sqlite:///mlflow.db"\n', ""))
     terminal = Terminal(folder, environment(folder, given.port))
     make_keys(terminal)
     with server(folder, terminal.environment, given.port):
@@ -83,22 +87,18 @@ def main() -> None:
                 signal.pause()
 
 
-def copy_demo(folder: Path) -> None:
-    """Copy the demo's registry, and let the copy point to its own files."""
-    if not (DEMO / "mlflow.db").exists():
-        sys.exit("there is no .demo here: run make demo first")
+def copy_registry(source: Path, folder: Path) -> None:
+    """Copy a registry with its slices, unaudited, and let the copy point to its own files."""
     if folder.exists():
         shutil.rmtree(folder)
     folder.mkdir(parents=True)
     for name in ("artifacts", "slices"):
-        shutil.copytree(DEMO / name, folder / name)
-    shutil.copy(DEMO / "mlflow.db", folder)
+        shutil.copytree(source / name, folder / name)
+    shutil.copy(source / "mlflow.db", folder)
     with contextlib.closing(sqlite3.connect(folder / "mlflow.db")) as database, database:
         for table, column in PLACES.items():
-            database.execute(f"UPDATE {table} SET {column} = replace({column}, ?, ?)", (str(DEMO), str(folder)))  # noqa: S608
-        database.execute("DELETE FROM model_version_tags WHERE key LIKE 'attrail.%'")  # the demo's audits, unsigned
-    text = (DEMO / "attrail.toml").read_text()
-    (folder / "attrail.toml").write_text(text.replace('tracking_uri = "sqlite:///mlflow.db"\n', ""))
+            database.execute(f"UPDATE {table} SET {column} = replace({column}, ?, ?)", (str(source), str(folder)))  # noqa: S608
+        database.execute("DELETE FROM model_version_tags WHERE key LIKE 'attrail.%'")  # its audits, unsigned
 
 
 def environment(folder: Path, port: int) -> dict[str, str]:

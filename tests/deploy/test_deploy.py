@@ -1,5 +1,7 @@
 """``attrail deploy`` against a real Prefect server: what it registers, what it says, and that twice is as once."""
 
+import re
+import shlex
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -200,6 +202,27 @@ def test_a_file_that_is_wrong_is_said_before_anything_is_registered(
     with pytest.raises(ConfigError, match=said):
         run(**changes)
     assert len(client.read_deployments()) == before
+
+
+@pytest.mark.parametrize("watched", [False, True], ids=["without watch.toml", "with watch.toml"])
+def test_the_readmes_commands_run_beside_its_attrail_toml(
+    watched: bool, client: SyncPrefectClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    text = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+    config = re.search(r"^```toml\n(# attrail.toml.*?)^```", text, re.MULTILINE | re.DOTALL)
+    Path("attrail.toml").write_text(config[1])  # type: ignore[index]
+    if watched:
+        for name in ("watch.toml", "policy.toml"):
+            shutil.copy(POLICY.parent / name, name)
+    commands = re.findall(r"^\$ attrail deploy (.*)$", text, re.MULTILINE)
+    assert len(commands) == 2
+    for words in commands:
+        done = CliRunner().invoke(deploy, shlex.split(words, comments=True), catch_exceptions=False)
+        assert done.exit_code == 0, done.output
+        assert "attrail-audit/on-registration" in done.output
+        assert ("attrail-watch/daily" in done.output) == watched
+        assert ("left out  daily: there is no watch.toml beside attrail.toml" in done.output) != watched
 
 
 def test_without_a_server_nothing_is_tried(tmp_path: Path) -> None:
