@@ -33,6 +33,13 @@ def table_of(title: str, *columns: str, numbers: Collection[str] = ()) -> Table:
     return table
 
 
+def fitted(table: Table, out: Console) -> Table:
+    """The table, its gaps narrower where names would be folded otherwise."""
+    if out.measure(table, options=out.options.update(width=10 * WIDTH)).maximum > out.width:
+        table.padding = (0, 0)
+    return table
+
+
 def print_audit(document: Mapping[str, Any]) -> None:
     """Every row that the verdict can rest on, what counts beside them, the verdict, and what to do next."""
     out = console()
@@ -40,7 +47,7 @@ def print_audit(document: Mapping[str, Any]) -> None:
     out.print(escape(f"{candidate} against {reference}, change: {document['change']}"), style="bold")
     for each in document["slices"]:
         out.print()
-        out.print(_judged(each, document["judged"]))
+        out.print(fitted(_judged(each, document["judged"]), out))
         out.print(escape(_accuracy(each, reference, candidate)), soft_wrap=True)
     supporting = sum(row["stratum"] in HEADLINES and not row["primary"] for row in document["measurements"])
     out.print(f"\n{supporting} supporting statistics, which take no part in the verdict, are in the report")

@@ -34,7 +34,8 @@ def on_the_limit(measured: Measurement, limit: float, level: float) -> Open:
 def more_images(measured: Measurement, needed: int) -> str:
     """Advice to add images until ``needed`` carry the verdict."""
     kind = " that both versions decide rightly" if measured.stratum == BOTH_RIGHT else ""
-    return f"add about {max(1, needed - measured.n)} images{kind} to slice {measured.slice}"
+    missing = max(1, needed - measured.n)
+    return f"add about {missing} image{'s' if missing > 1 else ''}{kind} to slice {measured.slice}"
 
 
 def more_models(measured: Measurement, target: float, level: float) -> str:

@@ -62,6 +62,16 @@ def test_long_names_are_folded_into_80_columns_and_lose_nothing(capsys: pytest.C
     assert table.count("0.300 (0.250 to 0.350)") == 2
 
 
+def test_no_statistic_of_ours_is_folded_beside_an_open_verdict(capsys: pytest.CaptureFixture[str]) -> None:
+    row = document()["judged"][0]
+    open_ = row | {"what": "coherent_shift", "limit": "p 1.0000 / 0.02", "decides": True}
+    print_audit(document(judged=[open_, row]))
+    (line,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("gradcam") and "shift" in line]
+    assert "coherent_shift" in line
+    assert line.rstrip().endswith(f"INCONCLUSIVE {DECIDES}")
+    assert len(line) <= WIDTH
+
+
 def test_what_is_missing_stands_under_the_verdict(capsys: pytest.CaptureFixture[str]) -> None:
     print_audit(document(verdict="INCONCLUSIVE", next_step="add retrains to the floor, which has 5 models"))
     assert "INCONCLUSIVE: moved\nnext: add retrains to the floor, which has 5 models\n" in capsys.readouterr().out
