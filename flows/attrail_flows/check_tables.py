@@ -10,15 +10,17 @@ from attrail_flows.terminal import console, table_of
 
 
 def print_assessment(found: Assessment) -> None:
-    """One row per check: mean and interval over images, chance where it is known, and what good looks like."""
+    """One row per check: mean and interval over images, chance where it is known; below, what good looks like."""
     maps = found.maps
     count, undefined = len(maps.sample_ids), len(maps.undefined)
     out, numbers = console(), ("mean", "95 % interval", "chance", "images")
     title = f"{found.explainer} on {maps.model}, slice {maps.slice_name}: {count} images"
-    table = table_of(title, "check", *numbers, "what good looks like", numbers=numbers)
+    table = table_of(title, "check", *numbers, numbers=numbers)
     for name, outcome in found.outcomes.items():
-        table.add_row(name, *_numbers(outcome), str(count - outcome.undefined), outcome.check.good)
+        table.add_row(name, *_numbers(outcome), str(count - outcome.undefined))
     out.print(table)
+    for name, outcome in found.outcomes.items():
+        out.print(f"good {name}: {outcome.check.good}")
     if undefined:
         sample, reason = next(iter(maps.undefined.items()))
         said = f"{undefined} of {count} images have no map and do not count, e.g. {sample}: {reason}"
