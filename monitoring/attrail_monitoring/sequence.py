@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from attrail_explainers.attributions import Attributions
 from attrail_explainers.digest import digest_of
 from attrail_explainers.errors import ConfigError, RecordError
+from attrail_monitoring.combination import fit_for_verdict
 from attrail_monitoring.e_process import EProcess
 from attrail_monitoring.measurement import image_distances
 from attrail_monitoring.settings import Settings
@@ -87,13 +88,16 @@ def advance(
 
 
 def with_alarm(report: DriftReport, sequence: Sequence, alpha: float) -> DriftReport:
-    """The report, DRIFT when the sequence has raised its alarm."""
+    """The report, DRIFT when the sequence has raised its alarm; INCONCLUSIVE over surrogates, which never decide."""
     if not sequence.alarm(alpha) or report.verdict is Verdict.DRIFT:
         return report
     reason = (
         f"over the audits of sequence {sequence.name!r} the evidence against a mean within the limit reached "
         f"e = {sequence.process.peak:.3g}, an alarm at 1 / alpha = {1 / alpha:g}; this audit alone: {report.reason}"
     )
+    if any(each.measurement.floor.tier == "D" for each in fit_for_verdict(report.findings)):
+        told = f"{reason}; the limit comes from surrogates, which are no retrains: never decisive"
+        return replace(report, verdict=Verdict.INCONCLUSIVE, reason=told)
     step = report.next_step if report.verdict is Verdict.PASS else ""  # what would decide it is no longer asked
     return replace(report, verdict=Verdict.DRIFT, reason=reason, next_step=step)
 

@@ -1,6 +1,7 @@
 """A sequence: audits that count together."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -8,6 +9,7 @@ import pytest
 from attrail_explainers.errors import ConfigError, RecordError
 from attrail_monitoring.comparison import judge
 from attrail_monitoring.e_process import EProcess
+from attrail_monitoring.floor import NoiseFloor
 from attrail_monitoring.measurement import image_distances
 from attrail_monitoring.policy import Policy
 from attrail_monitoring.sequence import Sequence, advance, with_alarm
@@ -101,3 +103,12 @@ def test_an_alarm_makes_the_verdict_drift_and_nothing_else_changes_it(maps, find
     assert alarmed.verdict is Verdict.DRIFT
     assert "alarm at 1 / alpha = 20" in alarmed.reason
     assert with_alarm(report, steps(maps, finding, 0.1, 2), 0.05) == report
+
+
+def test_an_alarm_over_surrogates_never_decides(maps, finding, measurement):
+    surrogates = NoiseFloor((0.25, 0.26, 0.27, 0.28), ("a", "b", "c", "d"), "surrogates")
+    report = judge([replace(measurement(value=0.2), floor=surrogates)], POLICY)
+    alarmed = with_alarm(report, steps(maps, finding, 0.9, 2), 0.05)
+    assert alarmed.verdict is Verdict.INCONCLUSIVE
+    assert "alarm at 1 / alpha = 20" in alarmed.reason
+    assert alarmed.reason.endswith("surrogates, which are no retrains: never decisive")
