@@ -1,7 +1,8 @@
 """Shared by all tests: a few real pictures and a small network with everything that explainers tend to disturb."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
+import mlflow
 import numpy as np
 import pytest
 import torch
@@ -17,6 +18,15 @@ CLASSES = 5
 @pytest.fixture(scope="session", autouse=True)
 def _one_thread() -> None:
     torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True)
+def _mlflows_address_is_given_back() -> Iterator[None]:
+    """It is the whole process's: a later test must not ask a database that an earlier one made, or damaged."""
+    before = mlflow.get_tracking_uri()
+    yield
+    if mlflow.get_tracking_uri() != before:
+        mlflow.set_tracking_uri(before)
 
 
 @pytest.fixture

@@ -18,7 +18,8 @@ EXPLAINERS = '[[explainer]]\nname = "gradcam"'
 @pytest.fixture
 def small_registry(trained_registry: Path, workplace):
     """Two more models: one whose newest version is digits' cheat, and one whose files are gone."""
-    client = mlflow.MlflowClient(workplace.tracking_uri)
+    mlflow.set_tracking_uri(workplace.tracking_uri)  # a client looks up models:/m-... sources at the process's address
+    client = mlflow.MlflowClient()
     source = {number: client.get_model_version("digits", number).source for number in ("1", "7", "8")}
     made = []
     for name, newest in (("wards", source["8"]), ("lost", f"file://{workplace.folder / 'nowhere'}")):
