@@ -153,7 +153,7 @@ def _rules(document: Mapping[str, Any]) -> Iterator[str]:
     for each in failed:
         name = f" {each['name']}" if each["name"] else ""
         shown = "" if each["severity"] == "critical" else f" ({each['severity']}, shown only)"
-        yield f"rule{name} not met{shown}: {each['observed']}; expected: {each['expected']}"
+        yield f"rule{name} not met{shown}: {each['observed'].rstrip('.')}; expected: {each['expected']}"
     if rules:
         yield f"{len(rules) - len(failed)} of {len(rules)} rules met"
 

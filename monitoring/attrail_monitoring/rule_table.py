@@ -50,7 +50,7 @@ def with_rules(report: DriftReport, validation: Validation) -> DriftReport:
     A rule demands what the policy does not, so that breaking it is no DRIFT; but nobody may promote on such an audit.
     Rules of severity warning and info are only shown.
     """
-    failed = [each.observed for each in validation.checks if not each.success and each.severity == BLOCKING]
+    failed = [each.observed.rstrip(".") for each in validation.checks if not each.success and each.severity == BLOCKING]
     if not failed or report.verdict is not Verdict.PASS:
         return report
     more = f", and {len(failed) - 1} more" if len(failed) > 1 else ""

@@ -273,7 +273,7 @@ margin = 0.001
         assert (found, document["verdict"]) == (status, verdict), document["reason"]
         (held,) = document["rules"]
         assert not held["success"]
-        assert f"rule not met{' (warning, shown only)' if more else ''}: {held['observed']}" in out
+        assert f"rule not met{' (warning, shown only)' if more else ''}: {held['observed'].rstrip('.')}; " in out
         assert "0 of 1 rules met" in out
         assert ("a [[rule]] was not met" in document["reason"]) is not bool(more)
         assert held["expected"].split(":")[0] in (artifacts(run) / "report.html").read_text()

@@ -10,6 +10,7 @@ from html.parser import HTMLParser
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 from numpy.typing import NDArray
 from PIL import Image
@@ -38,6 +39,7 @@ from attrail_monitoring.report.sources import Sources
 from attrail_monitoring.report.strategies import strategies_of
 from attrail_monitoring.report.strip import LEFT, RIGHT, axis_of, strip_of
 from attrail_monitoring.report.wording import NOTHING, chance, flat, moment, number, percent, share, times
+from attrail_monitoring.rule_table import rules_of, validate_measurements, with_rules
 from attrail_monitoring.sequence import Sequence, with_alarm
 from attrail_monitoring.settings import Settings
 from attrail_monitoring.stratum import HEADLINES, OUTCOMES
@@ -403,6 +405,28 @@ def test_a_verdict_from_margins_alone_does_not_speak_of_retraining(drifted):
     text = Page(replace(drifted, record=record).page()).text
     assert re.search(r"further from digits/1 than the policy.s margins allow\.", text)
     assert "retraining moves it" not in text
+
+
+def test_without_a_floor_drift_is_called_no_more_than_a_margin():
+    text = Page(make_audit(moved=True, retrains=0).page()).text
+    assert re.search(r"than the policy.s margins allow\. This is a margin alone: no floor was given", text)
+    assert "Next: give a noise floor before you act on it" in text
+    assert "retraining moves it anyway." not in text
+
+
+def test_a_rule_that_is_not_met_is_said_in_the_headline():
+    audit = make_audit()
+    rule = {"expect": "attribution_drift_to_stay_below_margin", "statistic": "coherent_shift", "explainer": "shap"}
+    rows = pd.DataFrame([each.row() for each in audit.record.report.findings])
+    held = validate_measurements(rows, rules_of([{**rule, "margin": 0.01}]))
+    failed = tuple(asdict(each) for each in held.checks)
+    audit.record = replace(audit.record, report=with_rules(audit.record.report, held), rules=failed)
+    text = Page(audit.page()).text
+    assert text.strip().startswith("INCONCLUSIVE")
+    assert "stayed near that of digits/1, but a rule of the configuration was not met." in text
+    assert "not below 0.01; without rules it would be PASS" in text
+    assert "0 of 1 met" in text
+    assert "0.01.." not in text
 
 
 def test_the_headline_states_change_floor_policy_run_and_date(drifted, page):
