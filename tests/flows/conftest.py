@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import os
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ import pytest
 import attrail_flows  # noqa: F401 - telemetry off before MLflow and Prefect are imported
 from attrail_mlflow.attribution_store import WEIGHTS
 from attrail_mlflow.calibration_run import KEY
+from attrail_mlflow.keys import VARIABLES, new_key
 from digits import Scans, load_scans, write_slice
 from train import Recipe, log_version, trained
 
@@ -49,6 +51,17 @@ evaluations = 96
 [[explainer]]
 name = "lime"
 evaluations = 96
+"""
+
+WITNESS = """
+import os, sys
+def note(event, arguments):
+    if event == "open" and str(arguments[0]).endswith("/model.pt2"):
+        with open("/proc/self/environ", "rb") as told:
+            seen = told.read().decode()
+        with open(os.environ["WITNESS_LOG"], "a") as log:
+            print(os.getpid(), *[name for name in {names} if name in os.environ or name + "=" in seen], file=log)
+sys.addaudithook(note)
 """
 
 
@@ -112,6 +125,25 @@ def workplace(trained_registry: Path, tmp_path: Path) -> Workplace:
     """A slice of one's own over the shared registry."""
     shutil.copytree(trained_registry / "slices", tmp_path / "slices")
     return Workplace(tmp_path, f"sqlite:///{trained_registry / 'mlflow.db'}")
+
+
+@pytest.fixture
+def key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    new_key(tmp_path / "keys" / "audit", b"open sesame")
+    monkeypatch.setenv("ATTRAIL_SIGNING_KEY", str(tmp_path / "keys" / "audit"))
+    monkeypatch.setenv("ATTRAIL_SIGNING_PASSPHRASE", "open sesame")
+    return tmp_path / "keys" / "audit"
+
+
+@pytest.fixture
+def witness(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Who opens a model, with the key's variables that it was told: a line for each time, of every new process."""
+    (tmp_path / "witness").mkdir()
+    (tmp_path / "witness" / "sitecustomize.py").write_text(WITNESS.format(names=VARIABLES))
+    paths = [str(tmp_path / "witness"), *filter(None, [os.environ.get("PYTHONPATH")])]
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(paths))
+    monkeypatch.setenv("WITNESS_LOG", str(tmp_path / "witness" / "log"))
+    return tmp_path / "witness" / "log"
 
 
 @pytest.fixture(scope="session")

@@ -4,7 +4,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from importlib.util import find_spec
 from pathlib import Path
@@ -16,7 +16,7 @@ from prefect.task_runners import ProcessPoolTaskRunner
 
 from attrail_explainers.errors import ExplanationError
 from attrail_mlflow.another_process import another_process
-from attrail_mlflow.keys import VARIABLES, key_hidden, new_key, signer_from_environment, signs
+from attrail_mlflow.keys import VARIABLES, key_hidden, signer_from_environment, signs
 from attrail_mlflow.registry import Registry
 
 Run = Callable[..., tuple[int, str, str]]
@@ -28,37 +28,6 @@ def seen() -> set[str]:
     """The key's variables, as far as this process was told them."""
     told = Path("/proc/self/environ").read_bytes().decode() if Path("/proc/self/environ").exists() else ""
     return {name for name in VARIABLES if name in os.environ or f"{name}=" in told}
-
-
-@pytest.fixture
-def key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    new_key(tmp_path / "keys" / "audit", b"open sesame")
-    monkeypatch.setenv("ATTRAIL_SIGNING_KEY", str(tmp_path / "keys" / "audit"))
-    monkeypatch.setenv("ATTRAIL_SIGNING_PASSPHRASE", "open sesame")
-    return tmp_path / "keys" / "audit"
-
-
-WITNESS = """
-import os, sys
-def note(event, arguments):
-    if event == "open" and str(arguments[0]).endswith("/model.pt2"):
-        with open("/proc/self/environ", "rb") as told:
-            seen = told.read().decode()
-        with open(os.environ["WITNESS_LOG"], "a") as log:
-            print(os.getpid(), *[name for name in {names} if name in os.environ or name + "=" in seen], file=log)
-sys.addaudithook(note)
-"""
-
-
-@pytest.fixture
-def witness(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Who opens a model, with the key's variables that it was told: a line for each time, of every new process."""
-    (tmp_path / "witness").mkdir()
-    (tmp_path / "witness" / "sitecustomize.py").write_text(WITNESS.format(names=VARIABLES))
-    paths = [str(tmp_path / "witness"), *filter(None, [os.environ.get("PYTHONPATH")])]
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(paths))
-    monkeypatch.setenv("WITNESS_LOG", str(tmp_path / "witness" / "log"))
-    return tmp_path / "witness" / "log"
 
 
 def test_another_process_is_not_told(key: Path) -> None:

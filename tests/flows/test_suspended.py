@@ -37,8 +37,8 @@ def client(prefect_server: None, workplace) -> Iterator[SyncPrefectClient]:
 
 
 @pytest.fixture
-def worker(client: SyncPrefectClient, tmp_path: Path) -> Iterator[subprocess.Popen[bytes]]:
-    """A worker as compose.yaml starts it, in a process group of its own."""
+def worker(client: SyncPrefectClient, key: Path, witness: Path, tmp_path: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """A worker as compose.yaml starts it, which signs, in a process group of its own."""
     settings = {"PREFECT_API_URL": str(get_current_settings().api.url), "PREFECT_HOME": str(tmp_path / "prefect")}
     quick = {"PREFECT_WORKER_QUERY_SECONDS": "1", "ATTRAIL_JOURNAL": str(tmp_path / "journal.jsonl")}
     process = subprocess.Popen(
@@ -67,8 +67,9 @@ def awaited(client: SyncPrefectClient, run: FlowRun, wanted: StateType, log: Pat
 
 @pytest.mark.timeout(400)
 def test_a_promotion_that_waits_holds_up_nobody_and_goes_on_when_answered_at_once(
-    attrail: Run, client: SyncPrefectClient, worker: subprocess.Popen[bytes], workplace, tmp_path: Path
+    attrail: Run, client: SyncPrefectClient, worker: subprocess.Popen[bytes], workplace, witness: Path, tmp_path: Path
 ) -> None:
+    """Nor is any process of the worker that opens a model told where the key is."""
     asked = {"config": read_config(workplace.folder / "attrail.toml").model_dump(mode="json", by_alias=True)}
     asked |= {"alias": "canary", "candidate": "7"}
     log, before = tmp_path / "worker.log", len(workplace.runs())
@@ -83,6 +84,7 @@ def test_a_promotion_that_waits_holds_up_nobody_and_goes_on_when_answered_at_onc
     assert len(workplace.runs()) - before == 2, "each promotion's audit was made once"
     journal = (tmp_path / "journal.jsonl").read_text()
     assert journal.count('"sign-off"') == 1
+    assert {len(line.split()) for line in witness.read_text().splitlines()} == {1}, "a process number and no variable"
     registry = mlflow.MlflowClient(workplace.tracking_uri)
     assert registry.get_model_version_by_alias("digits", "canary").version == 7
     registry.delete_registered_model_alias("digits", "canary")
