@@ -50,6 +50,7 @@ def quiet_console() -> None:
     os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "CRITICAL")
     logging.getLogger("mlflow").setLevel(logging.ERROR)
     logging.getLogger("alembic").setLevel(logging.ERROR)
+    logging.getLogger("matplotlib").setLevel(logging.ERROR)  # two lines more where the home cannot be written to
     own = logging.getLogger("attrail")
     own.setLevel(logging.INFO)
     if not own.handlers:

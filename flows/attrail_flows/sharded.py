@@ -22,6 +22,7 @@ from attrail_flows.engine import Engine
 from attrail_flows.explained import Explained, explainers_for, require_fitting, warn_of_batch_size
 from attrail_flows.joining import JoinedMaps
 from attrail_flows.model_pool import POOL, ModelKey
+from attrail_flows.own_script import script_not_run_again
 from attrail_flows.roomy import roomy
 from attrail_flows.runners import Load
 from attrail_flows.shard_work import Answer, Question, Work, read_result
@@ -128,7 +129,7 @@ def explaining(registry: Registry, config: AuditConfig, flow: str, parent: str |
     """
     apart = must_be_apart(allow_pickle=config.policy.allow_pickle)
     try:
-        with key_hidden(), Engine(config.run, apart=apart) as engine, one_torch_thread():
+        with key_hidden(), script_not_run_again(), Engine(config.run, apart=apart) as engine, one_torch_thread():
             yield Explaining(registry, config, engine, flow, parent)
     finally:
         POOL.forget(flow)

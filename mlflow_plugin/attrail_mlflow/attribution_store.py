@@ -21,7 +21,7 @@ from mlflow.store.artifact.artifact_repository_registry import get_artifact_repo
 from attrail_explainers.errors import EvidenceError
 from attrail_mlflow.experiment import experiment_id, find_experiment
 from attrail_mlflow.folder_digest import file_digest
-from attrail_mlflow.mlflow_errors import registry_error
+from attrail_mlflow.mlflow_errors import reason, registry_error
 from attrail_mlflow.registry import Registry
 from attrail_mlflow.retries import patiently
 
@@ -155,7 +155,7 @@ class AttributionStore:
         try:
             return self._downloaded(entry, folder)
         except (MlflowException, OSError) as error:
-            raise EvidenceError(f"run {entry.run_id}: {entry.path} cannot be read: {error}") from error
+            raise EvidenceError(f"run {entry.run_id}: {entry.path} cannot be read: {reason(error)}") from error
 
     def _await(self, run_id: str) -> None:
         """Nothing, once MLflow answers."""

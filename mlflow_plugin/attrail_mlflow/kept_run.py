@@ -5,8 +5,9 @@ from pathlib import Path
 from mlflow.artifacts import download_artifacts
 from mlflow.exceptions import MlflowException
 
-from attrail_explainers.errors import EvidenceError, RegistryError
+from attrail_explainers.errors import EvidenceError
 from attrail_mlflow.audit_run import COMPLETE, ROOT
+from attrail_mlflow.mlflow_errors import registry_error
 from attrail_mlflow.registry import Registry
 
 
@@ -20,5 +21,5 @@ def fetch_run(registry: Registry, run_id: str, folder: Path) -> Path:
         if run.data.tags.get(COMPLETE) != "true":
             raise EvidenceError(f"run {run_id} holds no finished audit: its tag {COMPLETE} is not true")
         return Path(download_artifacts(run_id=run_id, artifact_path=ROOT, dst_path=str(folder)))
-    except MlflowException as error:
-        raise RegistryError(f"run {run_id} cannot be read from MLflow at {registry.shown}: {error}") from error
+    except (MlflowException, OSError) as error:
+        raise registry_error(f"run {run_id} cannot be read from MLflow at {registry.shown}", error) from error

@@ -5,9 +5,14 @@ MLflow's client has tried again by itself already, a few seconds long, where a c
 has no address may have one again: containers lose theirs while they start anew.
 """
 
+import traceback
 from collections.abc import Iterator
+from http import HTTPStatus
+from urllib.parse import urlsplit
 
+import mlflow
 import requests
+from mlflow.environment_variables import MLFLOW_TRACKING_PASSWORD, MLFLOW_TRACKING_TOKEN, MLFLOW_TRACKING_USERNAME
 from mlflow.exceptions import MlflowException, RestException
 from mlflow.protos.databricks_pb2 import (
     ABORTED,
@@ -19,6 +24,7 @@ from mlflow.protos.databricks_pb2 import (
     TEMPORARILY_UNAVAILABLE,
     ErrorCode,
 )
+from mlflow.utils.credentials import read_mlflow_creds
 
 from attrail_explainers.errors import RegistryError
 
@@ -31,6 +37,8 @@ MAY_PASS = {
     )
 }
 HTTP_MAY_PASS = {408, 425, 429}
+WHO_ARE_YOU = {HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN}
+PASSWORD = f"{MLFLOW_TRACKING_USERNAME} and {MLFLOW_TRACKING_PASSWORD}"
 LASTING = (FileNotFoundError, PermissionError)
 BODY = "Response body: '"  # MLflow's words before the text of an answer that is not JSON
 SIGN_IN = "answers with a web page, as a sign-in page or a proxy does: sign in anew, or correct its address"
@@ -62,7 +70,37 @@ def reason(error: MlflowException | OSError) -> str:
     _, _, body = str(error).partition(BODY)
     if body.lstrip().startswith("<"):
         return f"the server {SIGN_IN}"
+    answer = _answer(error)
+    if answer is not None and answer.status_code in WHO_ARE_YOU and "attrail" not in getattr(error, "json", {}):
+        return _refusal(answer)
     return _first_line(error) if not body else " ".join(str(error).split())
+
+
+def _answer(error: BaseException) -> requests.Response | None:
+    """What the server answered: MLflow's own errors do not keep its status, but the frame that raised them has it."""
+    kept = getattr(error, "response", None)
+    frames = (frame.f_locals.get("response") for frame, _ in traceback.walk_tb(error.__traceback__))
+    return next((each for each in (kept, *frames) if isinstance(each, requests.Response)), None)
+
+
+def _refusal(answer: requests.Response) -> str:
+    """That a server does not let this process in, what it said, and where to look."""
+    status, server = HTTPStatus(answer.status_code), _origin(answer.url)
+    said = " ".join(answer.text.split())
+    told = f"{server} answers {status.value} {status.phrase}" + (f" ({said})" if said else "")
+    if server != _origin(mlflow.get_tracking_uri()):
+        return f"{told}: see whether this process may read and write there"
+    if all(read_mlflow_creds()):  # MLflow's client prefers them to a token
+        return f"{told}: see whether {PASSWORD} are right, and may do this"
+    if MLFLOW_TRACKING_TOKEN.get():
+        return f"{told}: see whether {MLFLOW_TRACKING_TOKEN} is still valid, and may do this"
+    return f"{told}: this process gives no name; if that is why, set {MLFLOW_TRACKING_TOKEN}, or {PASSWORD}"
+
+
+def _origin(address: str) -> str:
+    """Scheme and host of an address, without a password."""
+    parts = urlsplit(address)
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"
 
 
 def _causes(error: BaseException) -> list[BaseException]:

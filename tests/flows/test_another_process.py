@@ -53,6 +53,23 @@ def test_a_script_without_a_guard_is_not_run_again(key: Path, tmp_path: Path) ->
     assert found.stdout == "run True False\n"
 
 
+def test_nor_do_the_workers_of_a_flow_run_it(tmp_path: Path) -> None:
+    (tmp_path / "script.py").write_text(
+        "import multiprocessing, os\n"
+        "from concurrent.futures import ProcessPoolExecutor\n"
+        "from types import SimpleNamespace\n"
+        "from attrail_flows.configuration import RunSection\n"
+        "from attrail_flows.sharded import explaining\n"
+        "config = SimpleNamespace(run=RunSection(), policy=SimpleNamespace(allow_pickle=False))\n"
+        "with explaining(None, config, 'one'), explaining(None, config, 'another'):\n"
+        "    with ProcessPoolExecutor(1, multiprocessing.get_context('spawn')) as process:\n"
+        "        print('run', process.submit(os.getppid).result() == os.getpid(), flush=True)\n"
+        "print(__spec__)\n"
+    )
+    found = subprocess.run([sys.executable, tmp_path / "script.py"], capture_output=True, text=True, check=True)
+    assert found.stdout == "run True\nNone\n"
+
+
 def test_workers_of_a_flow_are_not_told(key: Path, prefect_server: None) -> None:
     @flow
     def asking() -> set[str]:

@@ -13,8 +13,11 @@ from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
 from attrail_explainers.errors import RegistryError
+from attrail_mlflow.attribution_store import AttributionStore
 from attrail_mlflow.audit_run import open_run
 from attrail_mlflow.calibration_run import find_calibration
+from attrail_mlflow.catalogue import models
+from attrail_mlflow.kept_run import fetch_run
 from attrail_mlflow.mlflow_errors import may_pass, reason, registry_error
 from attrail_mlflow.registry import Registry
 from attrail_mlflow.sequence_run import find_sequence
@@ -87,6 +90,49 @@ def test_what_a_server_refuses_is_refused_for_good(
     assert said in reason(error)
     assert "<" not in reason(error)
     assert "\n" not in reason(error)
+
+
+TOKEN, NAME, PASSWORD = "MLFLOW_TRACKING_TOKEN", "MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD"
+EXPIRED = b'{"detail": "the token\\nexpired"}'  # as a gateway answers: MLflow's words for it have no 401
+
+
+@pytest.mark.parametrize(("status", "phrase"), [(401, "401 Unauthorized"), (403, "403 Forbidden")])
+@pytest.mark.parametrize(
+    ("given", "remedy"),
+    [
+        ({TOKEN: "old"}, f"see whether {TOKEN} is still valid"),
+        ({TOKEN: "old", NAME: "ada", PASSWORD: "old"}, f"see whether {NAME} and {PASSWORD} are right"),
+        ({}, f"set {TOKEN}, or {NAME} and {PASSWORD}"),
+    ],
+)
+def test_who_is_not_let_in_is_told_by_whom_and_where_to_look(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, status: int, phrase: str, given: dict[str, str], remedy: str
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))  # MLflow reads ~/.mlflow/credentials
+    for name in (TOKEN, NAME, PASSWORD):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in given.items():
+        monkeypatch.setenv(name, value)
+    with answering(status, JSON, EXPIRED) as address:
+        registry = Registry(address)
+        doors: list[Callable[[], object]] = [
+            lambda: registry.resolve("m", "1"),
+            lambda: open_run(registry, "attrail", "an audit"),
+            lambda: find_calibration(registry, "attrail", "key"),
+            lambda: find_sequence(registry, "attrail", "nightly"),
+            lambda: fetch_run(registry, "0" * 32, tmp_path),
+            lambda: AttributionStore(registry, "attrail").index("digest"),
+            lambda: list(models(registry)),
+        ]
+        for door in doors:
+            with pytest.raises(RegistryError) as failed:
+                door()
+            assert f"{address} answers {phrase} (" in str(failed.value)
+            assert "expired" in str(failed.value)
+            assert remedy in str(failed.value)
+            assert not failed.value.transient
+        mlflow.set_tracking_uri("http://127.0.0.1:1")
+        assert "MLFLOW_TRACKING" not in reason(asked(address)), "those are for another server"
 
 
 def test_addresses_that_lead_nowhere() -> None:
