@@ -26,9 +26,10 @@ FIXED = {"archive_format": b"pt2", "archive_version": b"0", "byteorder": b"littl
 REQUIRED = (PROGRAM, *FIXED, *(folder + config for folder, config in TENSORS.items()), ".data/version")
 KNOWN = re.compile(
     r"archive_format|archive_version|byteorder|\.data/(version|serialization_id)|models/model\.json"
-    r"|data/weights/(weight_(0|[1-9]\d*)|model_weights_config\.json)"
-    r"|data/constants/(tensor_(0|[1-9]\d*)|model_constants_config\.json)|data/sample_inputs/model\.pt"
+    r"|data/weights/(weight_(0|[1-9][0-9]*)|model_weights_config\.json)"
+    r"|data/constants/(tensor_(0|[1-9][0-9]*)|model_constants_config\.json)|data/sample_inputs/model\.pt"
 )
+ROOT = re.compile(r"(?!\.{0,2}/)[^/\\:\x00-\x1f]+/")  # what the file was called when it was written
 OLD = "serialized_exported_program.json"  # as torch up to 2.6 wrote them
 PIECE = 1024 * 1024
 LOG_AGAIN = "log the model again with mlflow.pytorch.log_model"
@@ -88,6 +89,8 @@ class _Archive:
     def _require_members(self) -> None:
         if not self.source.infolist():
             raise self._refused("holds no members")
+        if not ROOT.fullmatch(self._root):
+            raise self._refused(f"has the folder {self._root!r}, which is no name of one")
         names = Counter(self._names())
         if OLD in names:
             raise self._refused("has the layout of torch 2.6 or older, whose weights are pickled")

@@ -16,18 +16,19 @@ from attrail_mlflow.evidence_tags import (
     STATEMENT,
     WAIVER,
     folded,
-    objection_about,
     require_no_loss,
+    signed_about,
     speaks_against,
     statement_about,
 )
-from attrail_mlflow.gate import Case, Decision, carried_evidence, decide, statement_digest
+from attrail_mlflow.gate import Case, Decision, carried_evidence, decide, misspelt, statement_digest
 from attrail_mlflow.gate_desk import Desk
 from attrail_mlflow.gate_policy import STAGE, GatePolicy
 from attrail_mlflow.model_files import SlowFiles
 from attrail_mlflow.predicate import ModelIdentity, Predicate
 from attrail_mlflow.reason import Reason
 from attrail_mlflow.registry_view import RegistryView, identity, is_prompt, same_version
+from attrail_mlflow.verification import verify_statement
 
 ADOPTED = "adopted"  # what held a role when the gate first looked: not approved, but what candidates replace
 REMOVAL = "removal"
@@ -52,8 +53,7 @@ class Casework:
         if is_prompt(version) and case.champion is None and not desk.ledger.knows(version.name):
             return None
         if asked != role:
-            sentence = f"{case.version.label} may not become {asked!r}: the protected alias is written {role!r}"
-            return Decision(case.version, role, sentence, (Reason.MISSPELT,))
+            return misspelt(case.version, asked, role)
         return decide(case, self.policy, desk.now)
 
     def case(self, version: ModelVersion, role: str, desk: Desk) -> Case:
@@ -182,15 +182,18 @@ class Casework:
             return
         trusted = self.policy.trusted
         old = statement_about(version.tags.get(key), model, trusted, desk.now)
-        new = statement_about(value, model, trusted, desk.now)
         if key == WAIVER:
+            new = statement_about(value, model, trusted, desk.now)
             return require_no_loss(old, new, outvoted=old is not None and new is not None and new.issued < old.issued)
-        new = new or objection_about(value, model, trusted)
-        if new is None or value is None:
+        signed = signed_about(value, model, trusted)
+        if signed is None or value is None:
             return require_no_loss(old, None, outvoted=False)
         evidence = statement_digest(value.encode())
-        require_no_loss(old, new, outvoted=self._outvoted(model, evidence, new, desk))
-        desk.ledger.see(model, evidence, new, desk.now)
+        outvoted = self._outvoted(model, evidence, signed, desk)
+        desk.ledger.see(model, evidence, signed, desk.now)  # refused or too early, it has its place in the order
+        if old is not None and not speaks_against(signed):
+            verify_statement(value.encode(), trusted, desk.now)
+        require_no_loss(old, signed, outvoted=outvoted)
 
     def _outvoted(self, model: ModelIdentity, evidence: str, statement: Predicate, desk: Desk) -> bool:
         """Whether another statement counts more: none does than an objection that is new here."""

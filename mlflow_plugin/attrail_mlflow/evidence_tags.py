@@ -10,6 +10,7 @@ from typing import Any
 
 from attrail_explainers.errors import GateRefusal
 from attrail_mlflow.baseline import Baseline
+from attrail_mlflow.fields import plain
 from attrail_mlflow.predicate import ModelIdentity, Predicate
 from attrail_mlflow.reason import Reason
 from attrail_mlflow.trusted_keys import TrustedKeys
@@ -44,10 +45,10 @@ class Objection:
 
 
 def speaks_against(statement: Predicate) -> bool:
-    """Whether a statement is against promoting its version: a verdict not PASS, a baseline with a failed check."""
+    """Whether a statement is against promoting its version: a verdict not PASS, a baseline with no check that held."""
     if isinstance(statement, VerdictStatement):
         return statement.verdict != "PASS"
-    return isinstance(statement, Baseline) and not all(each.passed for each in statement.checks)
+    return isinstance(statement, Baseline) and not (statement.checks and all(each.passed for each in statement.checks))
 
 
 def is_evidence(key: Any) -> bool:
@@ -71,13 +72,13 @@ def statement_about(
     return found if _is_about(found, model) else None
 
 
-def objection_about(envelope: str | None, model: ModelIdentity, trusted: TrustedKeys) -> Predicate | None:
-    """As ``statement_about``, of what speaks against the version, whatever the clock said that signed it."""
+def signed_about(envelope: str | None, model: ModelIdentity, trusted: TrustedKeys) -> Predicate | None:
+    """As ``statement_about``, whatever the clock said that signed it."""
     try:
         found = open_statement(envelope.encode() if envelope else None, trusted)
     except GateRefusal:
         return None
-    return found if _is_about(found, model) and speaks_against(found) else None
+    return found if _is_about(found, model) else None
 
 
 def _is_about(statement: Predicate, model: ModelIdentity) -> bool:
@@ -101,7 +102,7 @@ def require_no_loss(old: Predicate | None, new: Predicate | None, *, outvoted: b
         )
     if outvoted:
         raise GateRefusal(
-            "the version carries a newer signed statement than this one, or one against it that this one does not "
-            "outvote: audit again",
+            f"the version carries a newer signed statement than this one of {plain(new.issued)}, or one against it "
+            "that this one does not outvote: audit again, where the clock agrees with the server's",
             Reason.SUPERSEDED,
         )

@@ -108,6 +108,12 @@ def decide(case: Case, policy: GatePolicy, now: datetime) -> Decision:
     return Decision(case.version, case.role, sentence, reasons, evidence=carried_evidence(case.statement))
 
 
+def misspelt(model: ModelIdentity, asked: str, role: str) -> Decision:
+    """The refusal of a protected alias in another spelling: some databases would take it for the alias itself."""
+    sentence = f"{model.label} may not become {asked!r}: the protected alias is written {role!r}"
+    return Decision(model, role, sentence, (Reason.MISSPELT,))
+
+
 def statement_digest(envelope: bytes) -> str:
     """The digest of a statement whoever signed it: an envelope that lost one of two signatures is no other statement.
 
@@ -190,7 +196,8 @@ def _require_current(statement: Predicate, evidence: str, case: Case, policy: Ga
     if objection is not None:
         raise GateRefusal(
             f"the statement of {plain(statement.issued)} was superseded by one against the version, of "
-            f"{plain(objection.issued)} and seen here at {plain(objection.seen)}: audit again",
+            f"{plain(objection.issued)} and seen here at {plain(objection.seen)}: audit again, where the clock agrees "
+            "with the server's",
             Reason.SUPERSEDED,
         )
     if policy.max_age is not None and statement.issued + policy.max_age <= now:

@@ -3,7 +3,7 @@
 ::
 
     aliases = ["champion", "production"]   # protected in every spelling; given only as written here
-    stages = ["Production"]                # MLflow's older way to promote
+    stages = ["Production"]                # MLflow's older way to promote; Staging or Production
     max_age_days = 30                      # a verdict or baseline older than this is stale; optional
     policies = ["sha256:..."]              # digests of the drift policies that count; optional, else any
     slices = ["sha256:..."]                # digests of slices that the evidence must cover; optional
@@ -18,6 +18,7 @@ change takes a restart and is journaled.
 """
 
 import os
+import re
 import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -37,7 +38,10 @@ from attrail_mlflow.trusted_keys import TrustedKey, TrustedKeys
 
 VARIABLE = "ATTRAIL_GATE_POLICY"
 STAGE = "stage/"  # no alias can begin like this: MLflow allows no slash in one
-STAGES = ("Staging", "Production", "Archived")  # MLflow's, all but "None"
+ARCHIVED = "Archived"
+STAGES = ("Staging", "Production", ARCHIVED)  # MLflow's, all but "None"
+ALIAS = re.compile(r"(?!(?i:latest|v\d+)$)[\w-]{1,255}")  # mlflow.utils.validation
+MOST_DAYS = 36_500  # longer than any evidence is of use, and short enough for a date
 
 
 @dataclass(frozen=True)
@@ -68,7 +72,7 @@ class GatePolicy:
         return {
             "aliases": sorted(self.aliases),
             "stages": sorted(self.stages),
-            "max_age_days": self.max_age.days if self.max_age else None,
+            "max_age_days": None if self.max_age is None else self.max_age.days,
             "policies": None if self.policies is None else sorted(self.policies),
             "slices": sorted(self.slices),
             "auditors": sorted(self.auditors),
@@ -118,11 +122,20 @@ def _policy(tables: Mapping[str, Any], folder: Path, environment: Mapping[str, s
         path = folder / text(tables["journal_key"], "journal_key")
         found["journal_signer"] = read_signer(path, passphrase_from_environment(environment))
     if "max_age_days" in tables:
-        found["max_age"] = timedelta(days=number(tables["max_age_days"], "max_age_days"))
+        found["max_age"] = _days(tables["max_age_days"], "max_age_days")
     policy = GatePolicy(trusted, **found)
     if not policy.aliases and not policy.stages:
         raise ConfigError("it protects neither an alias nor a stage: leave aliases out to protect champion")
     return policy
+
+
+def _days(value: Any, where: str) -> timedelta:
+    days = number(value, where)
+    if days > MOST_DAYS:
+        raise ConfigError(
+            f"{where}: expected at most {MOST_DAYS} days, got {days}; leave it out for evidence of any age"
+        )
+    return timedelta(days=days)
 
 
 def _stages(value: Any, where: str) -> tuple[str, ...]:
@@ -130,6 +143,22 @@ def _stages(value: Any, where: str) -> tuple[str, ...]:
     for name in found:
         if name not in STAGES:
             raise UnknownNameError.of("stage", name, STAGES)
+    if ARCHIVED in found:
+        raise ConfigError(
+            f"{where}: {ARCHIVED} cannot be protected, MLflow itself puts versions there whose place others take; "
+            "leave it out"
+        )
+    return found
+
+
+def _aliases(value: Any, where: str) -> tuple[str, ...]:
+    """Names that a version can have as an alias: another would protect nothing, and nobody would notice."""
+    found = _names(value, where)
+    for name in found:
+        if not ALIAS.fullmatch(name):
+            raise ConfigError(
+                f"{where}: {name!r} can be no alias: MLflow takes letters, digits, _ and -, but neither latest nor v1"
+            )
     return found
 
 
@@ -154,7 +183,7 @@ def _folded(name: str) -> str:
 
 
 _READERS: Mapping[str, Any] = {
-    "aliases": _names,
+    "aliases": _aliases,
     "stages": _stages,
     "policies": lambda value, where: frozenset(listed(digest)(value, where)),
     "slices": lambda value, where: frozenset(listed(digest)(value, where)),

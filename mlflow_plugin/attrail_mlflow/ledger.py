@@ -16,6 +16,7 @@ from attrail_explainers.errors import RecordError
 from attrail_mlflow.evidence_tags import Objection, speaks_against
 from attrail_mlflow.fields import moment, plain
 from attrail_mlflow.predicate import ModelIdentity, Predicate
+from attrail_mlflow.verification import SKEW
 
 METADATA = MetaData()
 WORKSPACE, NAME, ROLE = String(63), String(256), String(256)  # as long as MLflow's own
@@ -118,16 +119,20 @@ class Ledger:
         return frozenset(str(value) for value in self.connection.execute(used.union(waivers)).scalars())
 
     def newest(self, model: ModelIdentity) -> datetime | None:
-        """When the newest statement that was seen for a version was issued, by who signed it; None when none was."""
-        rows = [*self._about(STATEMENTS, model), *(row for row in self._about(SEEN, model) if not row.against)]
-        return max((moment(row.issued, "issued") for row in rows), default=None)
+        """When the newest statement that was seen for a version was issued, by who signed it; None when none was.
+
+        One that was signed in the future then has its place in the order, but makes no other one old.
+        """
+        former = [moment(row.issued, "issued") for row in self._about(STATEMENTS, model)]
+        times = [_times(row) for row in self._about(SEEN, model) if not row.against]
+        return max([*former, *(issued for issued, seen in times if issued <= seen + SKEW)], default=None)
 
     def objections(self, model: ModelIdentity, evidence: str | None) -> tuple[Objection, ...]:
         """The statements against a version that were seen, as they are to the one with this digest."""
         rows = self._about(SEEN, model)
         place = next((row.id for row in rows if row.evidence == evidence), None)
         return tuple(
-            Objection(moment(row.issued, "issued"), moment(row.seen, "seen"), place is not None and row.id > place)
+            Objection(*_times(row), place is not None and row.id > place)
             for row in rows
             if row.against and row.evidence != evidence
         )
@@ -167,6 +172,11 @@ class Ledger:
 
     def _of(self, table: Table, name: str) -> tuple[Any, ...]:
         return table.c.workspace == self.workspace, table.c.name == name
+
+
+def _times(row: Any) -> tuple[datetime, datetime]:
+    """When a statement was issued, and when it was seen."""
+    return moment(row.issued, "issued"), moment(row.seen, "seen")
 
 
 def policy_in_force(connection: Connection) -> str | None:

@@ -13,6 +13,11 @@ from attrail_explainers.excerpt import excerpt
 
 FILE = "MLmodel"
 LARGEST = 1024 * 1024  # bytes; MLflow writes some 2,000, most of them the signature
+NO_PLAIN_YAML = (  # PyYAML's constructors trust that a value is what its tag says: !!bool x is a KeyError
+    *(yaml.YAMLError, ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError),
+)
+NUMBERS = ("tag:yaml.org,2002:int", "tag:yaml.org,2002:float")
+LONGEST_NUMBER = 100  # characters; 1:1:1:... takes the square of its length to read
 MOST_NODES = 100_000  # with aliases written out
 KEYS = {
     *("artifact_path", "auth_policy", "databricks_runtime", "env_vars", "flavors", "is_signature_from_type_hint"),
@@ -87,7 +92,7 @@ def _mapping(path: Path, what: str) -> Mapping[Any, Any]:
         raise RegistryError(f"{what}: its MLmodel file has {path.stat().st_size} bytes, more than {LARGEST}")
     try:
         found = _plain_yaml(path.read_bytes())
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
+    except NO_PLAIN_YAML as error:
         raise RegistryError(f"{what}: its MLmodel file is no plain YAML ({excerpt(error)}); {LOG_AGAIN}") from error
     if not isinstance(found, dict):
         raise RegistryError(f"{what}: its MLmodel file holds {type(found).__name__}, expected a mapping; {LOG_AGAIN}")
@@ -124,6 +129,8 @@ def _below(node: yaml.Node) -> Iterator[yaml.Node]:
         yield from (each for pair in node.value for each in pair)
     elif isinstance(node, yaml.SequenceNode):
         yield from node.value
+    elif node.tag in NUMBERS and len(node.value) > LONGEST_NUMBER:
+        raise ValueError(f"a number of {len(node.value)} characters")
 
 
 def _require_known(found: Mapping[Any, Any], known: Mapping[str, Any] | set[str], kind: str, what: str) -> None:

@@ -5,7 +5,7 @@ which statements were used. The server's answer counts.
 """
 
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -14,15 +14,18 @@ from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 
 from attrail_explainers.errors import ConfigError, EvidenceError, GateRefusal
+from attrail_mlflow.baseline import Baseline
 from attrail_mlflow.evidence_tags import STATEMENT, WAIVER
 from attrail_mlflow.fetching import fetch_model
 from attrail_mlflow.folder_digest import digest_folder
-from attrail_mlflow.gate import Case, Decision, decide
+from attrail_mlflow.gate import Case, Decision, decide, misspelt
 from attrail_mlflow.gate_policy import GatePolicy
 from attrail_mlflow.mlflow_errors import registry_error
 from attrail_mlflow.predicate import ModelIdentity
 from attrail_mlflow.registry import PERMANENT, URI, URIS, Registry
 from attrail_mlflow.registry_view import UNREADABLE
+from attrail_mlflow.verdict_statement import VerdictStatement
+from attrail_mlflow.verification import open_statement
 
 REFUSED = "PERMISSION_DENIED"
 
@@ -50,7 +53,7 @@ class Candidate:
         return _identity(self.version, self._files_digest(self.version))
 
     def decision(self, alias: str, policy: GatePolicy) -> Decision:
-        """What the gate would say, as far as a client can see.
+        """What the gate would say, as far as a client can see: who held a role that nobody holds, the server knows.
 
         Raises ConfigError for an alias that the policy does not protect: it needs no evidence.
         """
@@ -59,18 +62,22 @@ class Candidate:
             raise ConfigError(
                 f"the policy does not protect the alias {alias!r}: it protects {', '.join(policy.aliases)}"
             )
+        model = _identity(self.version, "")
+        if alias != role:
+            return misspelt(model, alias, role)
         holder = self._holder(role)
-        tags = self.version.tags
+        statement = self.version.tags.get(STATEMENT, "").encode()
         case = Case(
-            version=_identity(self.version, ""),
+            version=model,
             role=role,
             hash_files=lambda: self._files_digest(self.version),
-            statement=tags.get(STATEMENT, "").encode(),
-            waiver=tags.get(WAIVER, "").encode(),
-            champion=None if holder is None else self._as_served(holder),
+            statement=statement,
+            waiver=self.version.tags.get(WAIVER, "").encode(),
+            champion=_compared_with(statement, policy) if holder is None else self._as_served(holder),
             holds=holder is not None and holder.version == self.version.version,
         )
-        return decide(case, policy, datetime.now(UTC))
+        found = decide(case, policy, datetime.now(UTC))
+        return found if holder is not None else _as_the_server_knows(found)
 
     def promote(self, alias: str) -> None:
         """Ask the server to set the alias.
@@ -118,6 +125,26 @@ class Candidate:
                 raise (EvidenceError(str(failed)) if error.error_code in PERMANENT else failed) from error
             except OSError as error:
                 raise registry_error(f"the files of {uri} cannot be fetched", error) from error
+
+
+def _compared_with(envelope: bytes, policy: GatePolicy) -> ModelIdentity | None:
+    """The reference of a signed verdict, None of anything else."""
+    try:
+        statement = open_statement(envelope, policy.trusted)
+    except GateRefusal:
+        return None
+    return statement.reference if isinstance(statement, VerdictStatement) else None
+
+
+def _as_the_server_knows(decision: Decision) -> Decision:
+    """A decision about a role that nobody holds, with what it depends on besides."""
+    if isinstance(decision.statement, VerdictStatement):
+        last = f"{decision.statement.reference.label} was the last to be {decision.role}"
+    elif isinstance(decision.statement, Baseline):
+        last = f"nothing ever was {decision.role}"
+    else:
+        return decision
+    return replace(decision, sentence=f"{decision.sentence}, if {last}, which the server knows")
 
 
 def _identity(version: ModelVersion, artifact_digest: str) -> ModelIdentity:

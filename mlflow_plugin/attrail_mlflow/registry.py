@@ -19,6 +19,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE, RESOURCE_DOES_NOT_EXIST, ErrorCode
 
 from attrail_explainers.errors import EvidenceError, RecordError, RegistryError
+from attrail_explainers.plain_file import open_plain
 from attrail_mlflow.fetching import fetch_mlmodel, fetch_model, listed
 from attrail_mlflow.folder_digest import digest_folder
 from attrail_mlflow.mlflow_errors import may_pass, reason, registry_error
@@ -35,6 +36,7 @@ PERMANENT = {ErrorCode.Name(RESOURCE_DOES_NOT_EXIST), ErrorCode.Name(INVALID_PAR
 URI = re.compile(
     r"models:/(?:(?P<model_id>m-[0-9A-Za-z-]+)|(?P<name>[^/]+)(?:/(?P<version>[0-9]+)|@(?P<alias>[^/@]+)))"
 )
+SQLITE = b"SQLite format 3\x00"  # how every such file begins, unless nothing was written yet
 CONNECT = 5.0  # seconds until an address counts as one that nobody answers at
 URIS = "models:/NAME/VERSION, models:/NAME@ALIAS or models:/m-ID"
 
@@ -91,17 +93,30 @@ class RegisteredVersion:
 class Registry:
     """MLflow's registry and tracking store at one address. It becomes MLflow's address for the whole process.
 
-    Raises RegistryError when the address is an SQLite file that does not exist: MLflow would make an empty one.
+    Raises RegistryError when the address is an SQLite file that does not exist, where MLflow would make an empty one,
+    or a file of another kind.
     """
 
     def __init__(self, tracking_uri: str | None = None) -> None:
         self.tracking_uri = tracking_uri or mlflow.get_tracking_uri()
         database = self.tracking_uri.removeprefix("sqlite:///")
-        if database != self.tracking_uri and not Path(database).is_file():
-            raise RegistryError(f"tracking_uri {self.shown}: there is no such SQLite file; correct the path")
+        if database != self.tracking_uri:
+            self._require_sqlite(Path(database))
         mlflow.set_tracking_uri(self.tracking_uri)
         self._loaded: dict[str, LoadedFiles] = {}
         self.client = mlflow.MlflowClient(self.tracking_uri)
+
+    def _require_sqlite(self, database: Path) -> None:
+        try:
+            with open_plain(database) as file:
+                beginning = file.read(len(SQLITE))
+        except FileNotFoundError as error:
+            told = f"tracking_uri {self.shown}: there is no such SQLite file; correct the path"
+            raise RegistryError(told) from error
+        except OSError as error:
+            raise RegistryError(f"tracking_uri {self.shown}: the SQLite file cannot be read: {error}") from error
+        if beginning not in {SQLITE, b""}:
+            raise RegistryError(f"tracking_uri {self.shown}: the file is no SQLite database; correct the path")
 
     @property
     def shown(self) -> str:

@@ -126,6 +126,6 @@ def audit_body(envelope: bytes) -> dict[str, Any]:
 
 
 def _days(text: str) -> int:
-    if not text.isdigit() or not 0 < int(text) <= 3650:
+    if not text.isdecimal() or not 0 < int(text) <= 3650:
         raise ConfigError(f"ATTRAIL_STATEMENT_DAYS must be a whole number of days from 1 to 3650, got {text!r}")
     return int(text)

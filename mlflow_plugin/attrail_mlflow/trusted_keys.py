@@ -54,14 +54,19 @@ class TrustedKeys:
     def from_tables(cls, tables: Any, folder: Path) -> "TrustedKeys":
         """The keys of ``[[key]]`` tables, their files relative to ``folder``.
 
-        Raises ConfigError naming the first key that is wrong: unknown entry, unreadable file, or another key in the
-        file than ``id`` says.
+        Raises ConfigError naming the first key that is wrong: unknown entry, unreadable file, another key in the file
+        than ``id`` says, or a key twice, of which either entry could be meant.
         """
         try:
             entries = listed(_ENTRY)(tables, "key")
         except EvidenceError as error:
             raise ConfigError(str(error)) from error
-        return cls.of(_trusted(entry, folder) for entry in entries)
+        found = cls.of(_trusted(entry, folder) for entry in entries)
+        ids = [entry["id"] for entry in entries]
+        for id_ in ids:
+            if ids.count(id_) > 1:
+                raise ConfigError(f"the key {id_} stands there {ids.count(id_)} times: give it one entry")
+        return found
 
     def __iter__(self) -> Iterator[TrustedKey]:
         return iter(self.keys.values())

@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 
 from attrail_explainers.errors import SliceError
 from attrail_explainers.picture_file import EmbeddedPicture
+from attrail_explainers.plain_file import require_plain
 
 PICTURES = ("image", "mask")
 WRITTEN = (*PICTURES, "label")  # columns that are names: never missing values because of how they are spelled
@@ -40,6 +41,7 @@ def read_table_file(name: str, source: Path) -> FileRows:
     if source.suffix not in (".csv", ".parquet"):
         raise SliceError(f"slice {name!r}: source {source} must be a .csv or .parquet file or a folder")
     try:
+        require_plain(source)
         return FileRows(_read_csv(source)) if source.suffix == ".csv" else _read_parquet(source)
     except (ValueError, OSError, UnicodeDecodeError, pa.ArrowException) as error:
         reason = str(error).partition("\n")[0]

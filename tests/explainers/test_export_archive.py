@@ -58,10 +58,15 @@ def members_of(path: Path) -> Members:
         return {name.partition("/")[2]: archive.read(name) for name in archive.namelist()}
 
 
-def written(path: Path, members: Members, more: Callable[[zipfile.ZipFile], object] = lambda archive: None) -> Path:
+def written(
+    path: Path,
+    members: Members,
+    more: Callable[[zipfile.ZipFile], object] = lambda archive: None,
+    root: str = "model",
+) -> Path:
     with zipfile.ZipFile(path, "w") as archive:
         for name, content in members.items():
-            archive.writestr(f"model/{name}", content)
+            archive.writestr(f"{root}/{name}", content)
         more(archive)
     return path
 
@@ -160,6 +165,20 @@ def test_a_member_that_is_there_twice_is_refused(exported: Path, tmp_path: Path)
         lambda archive: archive.writestr("model/data/weights/weight_0", b"other"),
     )
     assert "'data/weights/weight_0' 2 times" in refused(path)
+
+
+@pytest.mark.parametrize("digit", ["\N{ARABIC-INDIC DIGIT ONE}", "\N{FULLWIDTH DIGIT ONE}", "01", "1_", "1 "])
+def test_a_member_has_the_one_name_that_torch_gives_it(exported: Path, tmp_path: Path, digit: str) -> None:
+    members = members_of(exported)
+    members[f"data/weights/weight_{digit}"] = members.pop("data/weights/weight_1")
+    members[WEIGHTS] = members[WEIGHTS].replace(b'"weight_1"', json.dumps(f"weight_{digit}").encode())
+    assert f"{f'data/weights/weight_{digit}'!r}" in refused(written(tmp_path / "model.pt2", members))
+
+
+@pytest.mark.parametrize("root", ["..", ".", "", "a\\b", "c:", "a\nb"])
+def test_the_folder_of_all_members_has_a_plain_name(exported: Path, tmp_path: Path, root: str) -> None:
+    assert "which is no name of one" in refused(written(tmp_path / "model.pt2", members_of(exported), root=root))
+    classifier_from_export(written(tmp_path / "good.pt2", members_of(exported), root="my model.v2"), "digits", "1")
 
 
 @pytest.mark.parametrize("name", ["archive_format", "archive_version", PROGRAM, WEIGHTS, CONSTANTS, ".data/version"])

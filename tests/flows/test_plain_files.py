@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from attrail_explainers.errors import ConfigError
+from attrail_explainers.errors import ConfigError, RegistryError, SliceError
 from attrail_flows.cli import attrail
 from attrail_flows.configuration import read_config
 from attrail_flows.deployments import read_deployments
@@ -17,7 +17,9 @@ from attrail_flows.gate_commands import caution_of_gate
 from attrail_flows.places import require_output
 from attrail_mlflow.gate_policy import read_gate_policy
 from attrail_mlflow.keys import new_key, passphrase_from_environment, read_signer
+from attrail_mlflow.registry import Registry
 from attrail_mlflow.trusted_keys import read_trusted_keys
+from attrail_monitoring.slice_table import read_slice_table
 
 GOLDEN = Path(__file__).parents[1] / "golden/v1"
 WAITING = 30  # seconds until a test that hangs fails
@@ -69,6 +71,23 @@ def test_whatever_is_read_must_be_a_plain_file(kind: str, odd: dict[str, Path]) 
         with pytest.raises(ConfigError, match=path.name) as raised:
             read(path)
         assert "\n" not in str(raised.value)
+
+
+@pytest.mark.timeout(WAITING)
+@pytest.mark.parametrize("kind", [".csv", ".parquet"])
+def test_a_slice_is_a_plain_file(kind: str, odd: dict[str, Path]) -> None:
+    pipe = odd["pipe"].with_suffix(kind)
+    os.mkfifo(pipe)
+    with pytest.raises(SliceError, match="it is a named pipe, a plain file was expected"):
+        read_slice_table("v", pipe)
+
+
+@pytest.mark.timeout(WAITING)
+def test_a_registry_is_a_database(odd: dict[str, Path]) -> None:
+    with pytest.raises(RegistryError, match="it is a named pipe, a plain file was expected"):
+        Registry(f"sqlite:///{odd['pipe']}")
+    with pytest.raises(RegistryError, match="the file is no SQLite database"):
+        Registry(f"sqlite:///{odd['cut.jsonl']}")
 
 
 @pytest.mark.timeout(WAITING)

@@ -111,6 +111,51 @@ def test_what_only_the_server_knows_is_the_servers_to_refuse(run: Run, workshop:
     assert "[not-first]" in done.output
 
 
+@pytest.mark.parametrize("gone", ["alias", "version"])
+def test_a_verdict_against_who_held_the_alias_last_counts_here_too(gone: str, run: Run, workshop: Workshop) -> None:
+    champion = workshop.champion()
+    model = workshop.successor(champion)
+    if gone == "alias":
+        workshop.unset(champion.name)
+    else:
+        body = {"name": champion.name, "version": champion.version}
+        assert workshop.send("DELETE", f"{API}/model-versions/delete", body).status == 200
+    done = run(gate, f"models:/{model.label}")
+    assert done.exit_code == 0, done.output
+    assert f"if {champion.label} was the last to be champion, which the server knows" in done.output
+    assert workshop.holder(model.name) == model.version
+
+
+def test_an_alias_in_another_spelling_is_refused_here_too(run: Run, workshop: Workshop) -> None:
+    model = workshop.successor(workshop.champion())
+    for options in ([], ["--dry-run"]):
+        done = run(gate, f"models:/{model.label}", "--alias", "Champion", *options)
+        assert done.exit_code == 3
+        assert "the protected alias is written 'champion' [misspelt]" in done.output
+        assert "evidence  " not in done.output
+
+
+def test_a_logged_models_id_is_promoted_and_waived(run: Run, workshop: Workshop, tmp_path: Path) -> None:
+    """MLflow 3 prints models:/m-... everywhere; what is promoted is the one version that has its files."""
+    mlflow.set_tracking_uri(workshop.address)
+    client, name = mlflow.MlflowClient(), workshop.fresh_name()
+    logged = [client.create_logged_model("0", name="model").model_id for _ in range(2)]
+    for each in logged:
+        (tmp_path / "MLmodel").write_text(f"model_id: {each}\n")
+        client.log_model_artifacts(each, str(tmp_path))
+        client.finalize_logged_model(each, "READY")
+        client.create_model_version(name, f"models:/{each}", model_id=each)
+    manager = {"ATTRAIL_SIGNING_KEY": str(workshop.keys.folder / "manager")}
+    assert run(gate, f"models:/{logged[0]}").exit_code == 3
+    assert run(waive, f"models:/{logged[0]}", "--reason", "the first", **manager).exit_code == 0
+    done = run(gate, f"models:/{logged[0]}")
+    assert (done.exit_code, workshop.holder(name)) == (0, "1"), done.output
+    client.create_model_version(name, f"models:/{logged[1]}", model_id=logged[1])
+    assert f"registered as models:/{name}/2, models:/{name}/3: write which one" in str(
+        run(gate, f"models:/{logged[1]}").exception
+    )
+
+
 def test_a_waiver_is_granted_and_used(run: Run, workshop: Workshop) -> None:
     model = workshop.version(workshop.champion().name)
     key = {"ATTRAIL_SIGNING_KEY": str(workshop.keys.folder / "manager")}

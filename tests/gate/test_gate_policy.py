@@ -39,6 +39,25 @@ def test_the_digest_changes_with_everything_in_it(tmp_path: Path) -> None:
         for number, more in enumerate(["", 'aliases = ["champion"]', "stages = []", 'auditors = ["a"]'])
     }
     assert len(digests) == 4
+    keys = TrustedKeys()
+    ages = {GatePolicy(keys, max_age=None if days is None else timedelta(days=days)).digest for days in (None, 0, 1)}
+    assert len(ages) == 3
+
+
+def test_the_digest_does_not_change_with_how_it_is_written(tmp_path: Path) -> None:
+    path, _ = write_policy(tmp_path / "policy", 'aliases = ["a", "b"]')
+    before = read_gate_policy(path).digest
+    head, *keys = path.read_text().replace('["a", "b"]', '["b",  "a"]').split("[[key]]")
+    path.write_text("# again\n" + "\n".join(reversed(head.splitlines())) + "".join(f"\n[[key]]{k}" for k in keys[::-1]))
+    assert read_gate_policy(path).digest == before
+
+
+def test_a_key_twice_is_refused(tmp_path: Path) -> None:
+    path, _ = write_policy(tmp_path / "policy")
+    _, first, *_ = path.read_text().split("[[key]]")
+    path.write_text(f"{path.read_text()}\n[[key]]{first.replace('baseline', 'waiver')}")
+    with pytest.raises(ConfigError, match="stands there 2 times: give it one entry"):
+        read_gate_policy(path)
 
 
 @pytest.mark.parametrize(
@@ -52,7 +71,10 @@ def test_the_digest_changes_with_everything_in_it(tmp_path: Path) -> None:
         ("aliases = []\nstages = []", "protects neither an alias nor a stage"),
         ('stages = ["Prod"]', "unknown stage 'Prod': known are Archived, Production, Staging"),
         ('policies = ["abc"]', "policies\\[0\\]: expected sha256:"),
+        ('stages = ["Production", "Archived"]', "Archived cannot be protected"),
+        *((f'aliases = ["{each}"]', "can be no alias") for each in ("latest", "V2", " champion", "a b", "stage/x")),
         ("max_age_days = -1", "max_age_days: expected a whole number"),
+        ("max_age_days = 10000000000", "expected at most 36500 days"),
         ('journal_key = "nowhere"', "nowhere cannot be read"),
         ("[[key]]\nid = 1", "key\\[0\\]"),
     ],

@@ -4,7 +4,8 @@ import contextlib
 import sqlite3
 import time
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, timedelta, tzinfo
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -314,6 +315,62 @@ def test_an_audit_against_a_version_counts_from_when_it_was_seen_and_once(bench:
     error = refused(bench.attest, store, drift)
     assert error.json_kwargs["attrail"]["reasons"] == ["superseded"]
     store.set_registered_model_alias("m", "champion", model.version)
+
+
+@pytest.mark.parametrize("before", [True, False], ids=["beside a valid one", "as the first"])
+def test_a_statement_from_a_fast_clock_is_older_than_what_was_seen_after_it(
+    before: bool, bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was shown too early, then the version drifted; a day later it is valid, and must not count more."""
+    store = bench.store()
+    champion = bench.champion(store)
+    model, day = bench.version(store), timedelta(days=1)
+    now = datetime.now(UTC).replace(microsecond=0)
+    if before:
+        bench.attest(store, bench.workshop.verdict(model, champion, reason="the first"))
+    ahead = bench.workshop.verdict(model, champion, issued=now + day, expires=now + 30 * day)
+    if before:
+        assert "compare the clocks" in refused(partial(bench.attest, store, ahead)).message
+    else:
+        bench.attest(store, ahead)
+    bench.attest(store, bench.workshop.verdict(model, champion, verdict="DRIFT"))
+    monkeypatch.setattr("attrail_mlflow.gated_store.datetime", _later_by(day + timedelta(hours=1)))
+    assert refused(partial(bench.attest, store, ahead)).json_kwargs["attrail"]["reasons"] == ["superseded"]
+    refused(store.set_registered_model_alias, "m", "champion", model.version)
+    again = now + day + timedelta(minutes=90)
+    monkeypatch.setattr("attrail_mlflow.gated_store.datetime", _later_by(2 * day))
+    bench.attest(store, bench.workshop.verdict(model, champion, issued=again, expires=now + 30 * day))
+    store.set_registered_model_alias("m", "champion", model.version)
+
+
+def test_a_statement_from_a_fast_clock_makes_no_later_one_old(bench: Bench) -> None:
+    store = bench.store()
+    champion = bench.champion(store)
+    model, now = bench.version(store), datetime.now(UTC).replace(microsecond=0)
+    far = {"issued": now + timedelta(days=1), "expires": now + timedelta(days=30)}
+    bench.attest(store, bench.workshop.verdict(model, champion, **far))
+    bench.attest(store, bench.workshop.verdict(model, champion))
+    store.set_registered_model_alias("m", "champion", model.version)
+
+
+def test_a_baseline_without_checks_is_outvoted_by_no_older_one(bench: Bench) -> None:
+    store = bench.store()
+    store.create_registered_model("m")
+    model = bench.version(store)
+    held = bench.workshop.baseline(model)
+    bench.attest(store, held)
+    bench.attest(store, bench.workshop.baseline(model, checks=()))
+    assert refused(partial(bench.attest, store, held)).json_kwargs["attrail"]["reasons"] == ["superseded"]
+    refused(store.set_registered_model_alias, "m", "champion", model.version)
+
+
+def _later_by(step: timedelta) -> type[datetime]:
+    class Later(datetime):
+        @classmethod
+        def now(cls, tz: tzinfo | None = None) -> datetime:
+            return datetime.now(tz) + step
+
+    return Later
 
 
 def test_a_locked_database_is_said_in_one_sentence(bench: Bench) -> None:

@@ -259,6 +259,12 @@ LAUGHS = "a: &a [1, 1]\n" + "".join(
         (b"a: " + b"[" * 5000, "no plain YAML"),
         (LAUGHS.encode(), "no plain YAML"),
         (b"a: 2026-99-99\n", "no plain YAML"),
+        (b"a: !!bool x\n", "no plain YAML"),
+        (b"a: !!int ''\n", "no plain YAML"),
+        (b"a: !!float x\n", "no plain YAML"),
+        (b"a: !!timestamp x\n", "no plain YAML"),
+        (b"a: 1" + b":1" * 200_000 + b"\n", "a number of 400001 characters"),
+        (b"a: 1" + b":1" * 200_000 + b".5\n", "a number of 400003 characters"),
         (b"#" * 2**20 + b"\n", "bytes"),
     ],
 )
