@@ -16,7 +16,7 @@ from attrail_explainers.check import Check, Finding, check_names, make_check, na
 from attrail_explainers.classifier import Classifier
 from attrail_explainers.errors import ConfigError
 from attrail_explainers.explainer import Explainer, make_explainer
-from attrail_explainers.explanation import Progress, class_indices, explain_slice
+from attrail_explainers.explanation import Progress, class_indices, explain_slice, pixels_of
 from attrail_explainers.slice import Slice
 
 FORMAT = "attrail.assessment/1"
@@ -131,7 +131,7 @@ def assess(
     else is as in ``explain``: images (N,C,H,W), targets (N,), ``parameters`` of the explainer. Raises what
     ``explain`` raises.
     """
-    pixels = np.asarray(torch.as_tensor(images).detach().cpu().numpy(), dtype=np.float32)
+    pixels = pixels_of(images)
     labels = class_indices(targets)
     names = tuple(str(name) for name in (range(len(pixels)) if sample_ids is None else sample_ids))
     subjects = Slice("images", pixels, labels, names)

@@ -41,7 +41,7 @@ def explain(
     explainer's fields. The module comes back as it went in; runs on one module wait for each other. Raises
     UnknownNameError, ConfigError, UnsupportedModelError or ExplanationError.
     """
-    pixels = np.asarray(torch.as_tensor(images).detach().cpu().numpy(), dtype=np.float32)
+    pixels = pixels_of(images)
     labels = class_indices(targets)
     names = tuple(str(name) for name in (range(len(pixels)) if sample_ids is None else sample_ids))
     subjects = Slice("images", pixels, labels, names)
@@ -50,11 +50,22 @@ def explain(
     return found
 
 
+def pixels_of(images: torch.Tensor | NDArray[np.float32]) -> NDArray[np.float32]:
+    """Images (N,C,H,W) as an array; SliceError names the first one with a number that is none."""
+    pixels = np.asarray(torch.as_tensor(images).detach().cpu().numpy(), dtype=np.float32)
+    for row, image in enumerate(pixels):
+        if not np.isfinite(image).all():
+            raise SliceError(f"image {row} holds NaN or infinite values: leave it out, or correct its normalisation")
+    return pixels
+
+
 def class_indices(targets: torch.Tensor | NDArray[np.int64] | Sequence[int]) -> NDArray[np.int64]:
-    """Targets (N,) as an array; ConfigError unless they are whole numbers: 1.7 is no class."""
-    found = np.asarray(torch.as_tensor(targets).detach().cpu().numpy())
+    """Targets (N,) as an array; ConfigError unless they are N whole numbers: 1.7 is no class."""
+    found = np.asarray(targets.detach().cpu() if isinstance(targets, torch.Tensor) else targets)
     if found.size and found.dtype.kind not in "iu":
-        raise ConfigError(f"targets must be class indices, which are whole numbers, not {found.flat[0]}")
+        raise ConfigError(f"targets must be class indices, which are whole numbers, not {found.flat[0]!r}")
+    if found.ndim != 1:
+        raise ConfigError(f"targets must be one class index for each image, got an array of shape {found.shape}")
     return found.astype(np.int64)
 
 

@@ -1,6 +1,7 @@
 """Decode image files into what a model takes."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -9,11 +10,11 @@ from numpy.typing import NDArray
 from PIL import Image
 from timm.data import create_transform, resolve_data_config
 
-from attrail_explainers.errors import ConfigError, UnknownNameError
-from attrail_explainers.picture_file import Picture, read_picture
+from attrail_explainers.errors import SliceError, UnknownNameError
+from attrail_explainers.picture_file import OtherChannelsError, Picture, read_picture
 from attrail_explainers.slice import Preprocessing
 
-INTERPOLATIONS = ("nearest", "bilinear", "bicubic", "lanczos", "box", "hamming")
+FAINT = 0.1  # of white: class numbers in 8 bits, or 8 bits in 16
 
 
 def timm_preprocessing(model_name: str, overrides: Mapping[str, Any] | None = None) -> Preprocessing:
@@ -43,12 +44,8 @@ def decode(pictures: Sequence[Picture], preprocessing: Preprocessing) -> NDArray
     arrays (H,W) or (H,W,C) go through it channel by channel as floating-point numbers. Grayscale is repeated over
     three channels where the model takes three. Transparency is a channel like others: it is for models with four, and
     never dropped. ``picture_file`` has the rules in full. Raises SliceError naming the first file that cannot be read
-    or has another number of channels, ConfigError for an unknown interpolation.
+    or has another number of channels.
     """
-    if preprocessing.interpolation not in INTERPOLATIONS:
-        raise ConfigError(
-            f"unknown interpolation {preprocessing.interpolation!r}: known are {', '.join(INTERPOLATIONS)}"
-        )
     images = np.empty((len(pictures), preprocessing.channels, *preprocessing.size), dtype=np.float32)
     whole = _transform(preprocessing, preprocessing.mean, preprocessing.std)
     plane = _transform(preprocessing, (0.0,), (1.0,))
@@ -61,6 +58,31 @@ def decode(pictures: Sequence[Picture], preprocessing: Preprocessing) -> NDArray
             planes = [plane(Image.fromarray(each)).numpy()[0] for each in np.moveaxis(found, -1, 0)]
             images[row] = (np.stack(planes) - mean) / std
     return images
+
+
+def decode_masks(pictures: Sequence[Picture], preprocessing: Preprocessing) -> NDArray[np.bool_]:
+    """Where masks are white (N,H,W), resized and cropped as ``preprocessing`` does to images.
+
+    Raises SliceError naming a mask with more channels than one, or one whose numbers end far below white, as those of
+    0 and 1 in 8 bits do: it would be black.
+    """
+    plain = replace(preprocessing, mean=(0.0,), std=(1.0,))
+    found = np.empty((len(pictures), *preprocessing.size), dtype=np.bool_)
+    for row, picture in enumerate(pictures):
+        try:
+            shares = decode([picture], plain)[0, 0]
+        except OtherChannelsError as error:
+            raise SliceError(
+                f"mask {picture} has {error.found} channels ({error.kind}), a mask has one, white where the evidence "
+                "belongs: convert it to grayscale"
+            ) from error
+        if 0 < shares.max() <= FAINT:
+            raise SliceError(
+                f"mask {picture} holds nothing lighter than {shares.max():.2g} of white: write the largest number of "
+                "its type (255 in 8 bits) where the evidence belongs, not 1"
+            )
+        found[row] = shares > 0.5
+    return found
 
 
 def _transform(preprocessing: Preprocessing, mean: tuple[float, ...], std: tuple[float, ...]) -> Any:

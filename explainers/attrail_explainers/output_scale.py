@@ -1,6 +1,6 @@
 """What a model's outputs are, found once for a model, and its logits: the one place where the two are told apart."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
@@ -36,6 +36,8 @@ PASSING = frozenset(
 )
 UNBOUNDED = frozenset({"linear", "addmm", "matmul", "mm", "bmm", "baddbmm", "einsum", "conv2d", "convolution"})
 
+CERTAIN = 1e-3  # a probability this close to 1, or to 0, says little of the logits
+
 SPREADS = (1.0, 1.0, 30.0, 30.0)  # of the noise: numbers that stay in 0..1 at every size are no logits
 
 
@@ -63,13 +65,16 @@ class OutputScale:
     """What a model's ``outputs`` are, and how its logits (N,classes) follow from them.
 
     With a ``function`` the model ends in it, and what went into it are the logits: the same as those of the model
-    without it, gradients included. Else probabilities give their logarithms, which are logits less a number for each
+    without it, gradients included. Where the model works the function out by others, or does more to what it gives, the
+    first numbers on the way of which the function makes the outputs are the logits; ``composed`` is then how far these
+    are rounded (machine epsilon). Else probabilities give their logarithms, which are logits less a number for each
     image: log odds are the same, gradients are those of the log-probability. One output is the log odds z of class 1
     against class 0, with the logits -z/2 and z/2.
     """
 
     outputs: Outputs = Outputs.LOGITS
     function: str | None = None
+    composed: float | None = None
 
     def __str__(self) -> str:
         """As records and reports say it."""
@@ -93,15 +98,16 @@ class OutputScale:
         """
         if self.function is None:
             return forward(images)
-        with LastFunction() as tape:
+        with LastFunction(rows=self.composed is not None) as tape:
             outputs = forward(images)
-        end = tape.end_of(outputs)
+        composed = self.composed
+        end = tape.end_of(outputs) if composed is None else tape.composed(outputs, [self.function], composed)
         if end is None or end.function != self.function or end.logits is None:
             raise UnsupportedModelError(
-                f"model {label} ends in {self.function} for some images and not for others: log it with its logits as "
-                "outputs"
+                f"model {label} ends in {self.function} for some images and not for others, or rounds what that gives: "
+                "log it with its logits as outputs"
             )
-        return end.logits.reshape(outputs.shape)
+        return end.logits.reshape(-1)[: outputs.numel()].reshape(outputs.shape)
 
     def logits(self, values: torch.Tensor, label: str) -> torch.Tensor:
         """Logits (N,classes) from ``values`` (N,outputs); UnsupportedModelError where a probability is exactly 0."""
@@ -119,26 +125,54 @@ class OutputScale:
 
 @dataclass(frozen=True, eq=False)
 class End:
-    """A tensor that a model made: by which ``function``, and what went into it where that is one of ``FUNCTIONS``."""
+    """A tensor that a model made: by which ``function``, and what went into it where that is one of ``FUNCTIONS``.
+
+    ``composed`` as in OutputScale.
+    """
 
     output: torch.Tensor
     function: str
     logits: torch.Tensor | None = None
+    composed: float | None = None
+
+    def made(self, outputs: torch.Tensor, precision: float) -> bool:
+        """Whether outputs (N,K) are what the function makes of the logits: over their classes, and nothing after it."""
+        return self.logits is not None and _makes(self.function, self.logits, outputs, precision)
 
 
 class LastFunction(TorchFunctionMode):
     """Follows a softmax or sigmoid, whatever module or graph calls it, to what the model returns.
 
-    ``everything`` keeps other functions' outputs too, for looking once: they stay in memory.
+    ``everything`` keeps other functions' outputs too, for looking once: they stay in memory. ``rows`` keeps those that
+    are one row of numbers for each image, which are small.
     """
 
-    def __init__(self, *, everything: bool = False) -> None:
+    def __init__(self, *, everything: bool = False, rows: bool = False) -> None:
         super().__init__()
         self._everything, self._ends = everything, list[End]()
+        self._keeps_rows, self._rows = everything or rows, list[torch.Tensor]()
 
     def end_of(self, output: Any) -> End | None:
         """How a tensor was made, None when that was not seen."""
         return next((end for end in reversed(self._ends) if end.output is output), None)
+
+    def last(self, outputs: torch.Tensor, precision: float) -> End | None:
+        """How outputs (N,K) were made: by one of ``FUNCTIONS`` where that can be seen; ``precision`` as in scale_of."""
+        end, precision = self.end_of(outputs), _precision(outputs, precision)
+        if (end is not None and end.made(outputs, precision)) or _certain(outputs):
+            return end
+        return self.composed(outputs, FUNCTIONS, precision) or end
+
+    def composed(self, outputs: Any, functions: Iterable[str], precision: float) -> End | None:
+        """The first rows of which one of the functions makes the outputs, whatever came in between; None without any.
+
+        The first, because what is taken from all logits alike on the way, such as their largest, is no part of them.
+        """
+        for function in functions:
+            for rows in self._rows:
+                if _makes(function, rows, outputs, precision):
+                    return End(outputs, function, rows, composed=precision)
+        return None
 
     def __torch_function__(
         self, func: Any, types: Sequence[type], args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
@@ -147,11 +181,19 @@ class LastFunction(TorchFunctionMode):
         name, overwrites = operation(func, kwargs)
         name = NAMES.get(name, name)
         source = args[0] if args else kwargs.get("input")
-        taken = source.clone() if overwrites and name in FUNCTIONS and isinstance(source, torch.Tensor) else source
+        taken = source
+        if overwrites and isinstance(source, torch.Tensor) and (name in FUNCTIONS or self._has(source)):
+            taken = source.clone()
+            self._rows = [taken if each is source else each for each in self._rows]
         output = func(*args, **kwargs)
         if isinstance(output, torch.Tensor):
             self._follow(func, name, taken, output, args[1:], kwargs)
+            if self._keeps_rows and output.is_floating_point() and _one_row_each(output):
+                self._rows.append(output)
         return output
+
+    def _has(self, tensor: torch.Tensor) -> bool:
+        return any(each is tensor for each in self._rows)
 
     def _follow(
         self, func: Any, name: str, taken: Any, output: torch.Tensor, others: tuple[Any, ...], kwargs: dict[str, Any]
@@ -179,8 +221,9 @@ def scale_of(
     ``precision`` is the machine epsilon of the model's numbers. UnsupportedModelError for outputs that are several
     sigmoids, or numbers in 0..1 that could be logits or not.
     """
-    if end is not None and _ends_in(end, outputs, precision):
-        return _by_function(label, end.function, outputs.shape[1])
+    precision = _precision(outputs, precision)
+    if end is not None and end.made(outputs, precision):
+        return _by_function(label, end, outputs.shape[1])
     single = outputs.shape[1] == 1
     rows = outputs.double()
     if not _normalised(rows, precision) and not _normalised(rows.exp(), precision) and not _shares(rows):
@@ -206,9 +249,10 @@ def noise_like(images: torch.Tensor) -> torch.Tensor:
     return (drawn * torch.tensor(SPREADS)[:, None, None, None]).to(images)
 
 
-def _by_function(label: str, function: str, columns: int) -> OutputScale:
+def _by_function(label: str, end: End, columns: int) -> OutputScale:
     """The scale of a model that ends in a function of ``FUNCTIONS`` with so many outputs."""
-    found = OutputScale(BY_FUNCTION[function], function)
+    function = end.function
+    found = OutputScale(BY_FUNCTION[function], function, end.composed)
     if found.single == (columns == 1):
         return found
     if columns == 1:
@@ -222,14 +266,26 @@ def _by_function(label: str, function: str, columns: int) -> OutputScale:
     )
 
 
-def _ends_in(end: End, outputs: torch.Tensor, precision: float) -> bool:
-    """Whether the outputs are what the function makes of the logits: not over another dimension, nothing after it."""
-    if end.function not in FUNCTIONS or end.logits is None or end.logits.ndim not in (1, 2):
+def _certain(outputs: torch.Tensor) -> bool:
+    """Whether outputs (N,K) are certain of an image: these probabilities, 0 and 1, come of any large logits."""
+    shares = outputs if _shares(outputs) else outputs.exp()
+    shares = torch.cat([shares, 1 - shares], dim=1) if outputs.shape[1] == 1 else shares
+    return bool((shares.max(dim=1).values > 1 - CERTAIN).any())
+
+
+def _precision(outputs: torch.Tensor, precision: float) -> float:
+    """Machine epsilon of outputs (N,K): the model's own, or that of a coarser type which holds all of them exactly."""
+    coarser = [each for each in (torch.float16, torch.bfloat16) if torch.equal(outputs.to(each).to(outputs), outputs)]
+    return max([precision, *(torch.finfo(each).eps for each in coarser)])
+
+
+def _makes(function: str, logits: torch.Tensor, outputs: torch.Tensor, precision: float) -> bool:
+    """Whether a function makes outputs (N,K) or (N,) of the first N rows of logits, which fill a batch up."""
+    rows = outputs.reshape(outputs.shape[:1].numel(), -1)
+    if function not in FUNCTIONS or not _one_row_each(logits) or logits[:1].numel() != rows.shape[1]:
         return False
-    logits = end.logits.double().reshape(outputs.shape) if end.logits.numel() == outputs.numel() else None
-    if logits is None:
-        return False
-    return bool(torch.allclose(FUNCTIONS[end.function](logits), outputs.double(), rtol=1e-4, atol=16 * precision))
+    made = FUNCTIONS[function](logits[: len(rows)].double().reshape(-1, rows.shape[1]))
+    return made.shape == rows.shape and torch.allclose(made, rows.double(), rtol=1e-4, atol=16 * precision)
 
 
 def _one_row_each(output: torch.Tensor) -> bool:

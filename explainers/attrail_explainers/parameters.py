@@ -5,8 +5,14 @@ A bool is no number, though Python's ``True`` is an ``int``: ``samples=True`` is
 
 import math
 from collections.abc import Callable, Sequence
+from typing import TypeGuard
 
 from attrail_explainers.errors import ConfigError
+
+
+def is_number(value: object) -> TypeGuard[float]:
+    """Whether a value is a finite number."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def require_whole(name: str, value: object, least: int) -> None:
@@ -17,7 +23,7 @@ def require_whole(name: str, value: object, least: int) -> None:
 
 def require_number(name: str, value: object, wanted: str, fits: Callable[[float], bool]) -> None:
     """ConfigError, which says what is ``wanted``, unless a parameter is a finite number that ``fits``."""
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value) or not fits(value):
+    if not is_number(value) or not fits(value):
         raise ConfigError(f"{name} must {wanted}, not {value!r}")
 
 

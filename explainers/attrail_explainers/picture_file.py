@@ -47,6 +47,7 @@ UNREADABLE = (
     Image.DecompressionBombError,
     TiffFileError,
 )
+LYING = (5, 6, 7, 8)  # orientations that exchange height and width; there are eight, others say nothing
 NUMPY = b"\x93NUMPY"
 TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 # Pillow names them, but another program or nobody draws them; what they look like depends on the machine.
@@ -54,6 +55,14 @@ NOT_DRAWN = {"BUFR", "EPS", "GRIB", "HDF5", "MPEG", "WMF"}
 # Of several pictures in such files the first is the picture: previews or layers follow (CIPA DC-007, Photoshop).
 FIRST_IS_WHOLE = {"MPO", "PSD"}
 PLAIN = {PHOTOMETRIC.MINISBLACK, PHOTOMETRIC.RGB, PHOTOMETRIC.SEPARATED}
+
+
+class OtherChannelsError(SliceError):
+    """A picture with ``found`` channels of a ``kind``, where another number is wanted."""
+
+    def __init__(self, told: str, found: int, kind: str) -> None:
+        super().__init__(told)
+        self.found, self.kind = found, kind
 
 
 @dataclass(frozen=True, eq=False)
@@ -118,10 +127,10 @@ def size_of(picture: Picture, orientation: Orientation = "exif") -> tuple[int, i
             if _starts(stream, *TIFF):
                 with TiffFile(stream) as tiff:
                     page = _first_page(tiff)
-                    height, width, turned = page.imagelength, page.imagewidth, _tag(page) > 4
+                    height, width, turned = page.imagelength, page.imagewidth, _tag(page) in LYING
             else:
                 with Image.open(stream, formats=formats()) as file:
-                    (width, height), turned = file.size, _stated(file) > 4
+                    (width, height), turned = file.size, _stated(file) in LYING
     except UNREADABLE as error:
         raise _unreadable(picture, error) from error
     return (width, height) if turned and orientation == "exif" else (height, width)
@@ -285,7 +294,7 @@ def _tiff_array(file: TiffFile, channels: int, *, upright: bool) -> NDArray[Any]
 
 def _turned(array: NDArray[Any], orientation: int) -> NDArray[Any]:
     """An array (H,W,...) upright, as PIL.ImageOps.exif_transpose turns pictures."""
-    array = array.swapaxes(0, 1) if orientation in (5, 6, 7, 8) else array
+    array = array.swapaxes(0, 1) if orientation in LYING else array
     array = array[:, ::-1] if orientation in (2, 3, 6, 7) else array
     return array[::-1] if orientation in (3, 4, 7, 8) else array
 
@@ -313,10 +322,11 @@ def _with_channels(picture: Image.Image, where: Picture, channels: int) -> Image
     return picture
 
 
-def _other_channels(where: Picture, found: int, kind: str, channels: int) -> SliceError:
+def _other_channels(where: Picture, found: int, kind: str, channels: int) -> OtherChannelsError:
     alpha = "flatten its alpha channel onto a background, " if kind in ("LA", "PA", "RGBA") else ""
     wanted = f"{channels} of RGB" if (found, channels) == (3, 3) else str(channels)
-    return SliceError(
+    told = (
         f"image {where} has {found} channels ({kind}), the model takes {wanted}: {alpha}"
         "convert the file, or set [preprocessing] mean and std to the model's channels"
     )
+    return OtherChannelsError(told, found, kind)

@@ -4,9 +4,11 @@ Exports keep the mode they were logged in, dropout and batch statistics included
 images of a batch in any mode.
 """
 
-from collections.abc import Callable, Iterator
+import random
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
+import numpy as np
 import torch
 from torch.export import ExportedProgram
 
@@ -25,7 +27,10 @@ MODES = ("train", "training", "dropout_p")  # arguments of operators that do oth
 SHARES = ("p", "dropout", "dropout_p")  # and what they drop
 
 DRAWS = "draws random numbers, such as dropout that is always on, or keeps something from call to call"
-LOOKS = "looks at the whole batch, as batch statistics in training mode and dynamic quantization do"
+LOOKS = (
+    "looks at the whole batch, as batch statistics in training mode and dynamic quantization do (then explain the "
+    "model from before it was quantized)"
+)
 WAY_OUT = "call model.eval() before log_model, let forward follow self.training, and log the model again"
 
 
@@ -39,21 +44,34 @@ def require_no_training(program: ExportedProgram, label: str) -> None:
         )
 
 
-def require_repeatable(label: str, call: Call, images: torch.Tensor, eps: float) -> None:
-    """UnsupportedModelError when a model answers an image (1,C,H,W) otherwise the second time, or beside another.
+def require_repeatable(
+    label: str, call: Call, images: torch.Tensor, eps: float, buffers: Callable[[], Iterable[torch.Tensor]]
+) -> torch.Tensor:
+    """What a model answers to an image (1,C,H,W).
 
-    The image is asked about twice with noise beside it, once behind the noise, and once alone. ``call`` gives the
-    outputs (N,classes) of images on their device, ``eps`` is the spacing of the model's own numbers.
+    UnsupportedModelError when it is something else the second time, or beside another image: it is asked about twice
+    with noise beside it, once behind the noise, and once alone. ``call`` gives the outputs (N,classes) of images on
+    their device, ``eps`` is the spacing of the model's own numbers. A model that draws, or changes its ``buffers`` as
+    it answers, is asked ``AGAIN`` times more.
     """
-    tolerance = max(TOLERANCE, ROUNDINGS * eps)
+    pair = torch.cat([images[:1], noise_like(images)[:1]])
     with torch.inference_mode():
-        pair = torch.cat([images[:1], noise_like(images)[:1]])
-        first, before = call(pair), _draws(images.device)
+        first, before = call(pair), _moving(images.device, buffers())
         again = call(pair)
-        more = 0 if torch.equal(before, _draws(images.device)) else AGAIN
-        _require_same(label, first, [again, *(call(pair) for _ in range(more))], tolerance, "when asked twice", DRAWS)
-        turned, alone = call(pair.flip(0)).flip(0), call(pair[:1])
-        _require_same(label, first[:1], [turned[:1], alone], tolerance, "with other images beside it", LOOKS)
+        more = 0 if _same(before, _moving(images.device, buffers())) else AGAIN
+        others = [again, *(call(pair) for _ in range(more))]
+        _require_same(label, first, others, _tolerance(eps), "when asked twice", DRAWS)
+        require_alike(label, first[:1], [call(pair.flip(0)).flip(0)[:1], call(pair[:1])], eps)
+    return first[:1]
+
+
+def require_alike(label: str, answer: torch.Tensor, others: list[torch.Tensor], eps: float) -> None:
+    """UnsupportedModelError when an image's answer (1,classes) is another in other batches."""
+    _require_same(label, answer, others, _tolerance(eps), "with other images beside it", LOOKS)
+
+
+def _tolerance(eps: float) -> float:
+    return max(TOLERANCE, ROUNDINGS * eps)
 
 
 def _require_same(
@@ -68,9 +86,16 @@ def _require_same(
         )
 
 
-def _draws(device: torch.device) -> torch.Tensor:
-    """Where torch's generator is: it moves when a model draws."""
-    return torch.cuda.get_rng_state(device) if device.type == "cuda" else torch.get_rng_state()
+def _moving(device: torch.device, buffers: Iterable[torch.Tensor]) -> list[torch.Tensor]:
+    """What moves when a model draws, by torch, NumPy or Python, or keeps something: generators and buffers."""
+    drawn = torch.cuda.get_rng_state(device) if device.type == "cuda" else torch.get_rng_state()
+    numpy: Any = np.random.get_state(legacy=False)["state"]
+    python = torch.tensor(random.getstate()[1])
+    return [drawn, python, torch.tensor([*numpy["key"].tolist(), numpy["pos"]]), *(each.clone() for each in buffers)]
+
+
+def _same(first: list[torch.Tensor], second: list[torch.Tensor]) -> bool:
+    return all(torch.equal(one, other) for one, other in zip(first, second, strict=True))
 
 
 def _in_training(node: torch.fx.Node) -> Iterator[str]:

@@ -1,6 +1,5 @@
 """A frozen validation slice: the images that every compared version sees."""
 
-import math
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from typing import Any, get_args
@@ -10,9 +9,11 @@ from numpy.typing import NDArray
 
 from attrail_explainers.digest import digest_of, digest_of_arrays
 from attrail_explainers.errors import ConfigError, SliceError, UnsupportedModelError
+from attrail_explainers.parameters import is_number
 from attrail_explainers.picture_file import Orientation
 
 ORIENTATIONS: tuple[Orientation, ...] = get_args(Orientation)
+INTERPOLATIONS = ("nearest", "bilinear", "bicubic", "lanczos", "box", "hamming")
 
 
 @dataclass(frozen=True)
@@ -33,15 +34,17 @@ class Preprocessing:
     orientation: Orientation = "exif"
 
     def __post_init__(self) -> None:
-        size = self.size if isinstance(self.size, tuple | list) else ()
-        if len(size) != 2 or not all(isinstance(side, int) and side > 0 for side in size):
+        size, mean, std = (each if isinstance(each, tuple | list) else () for each in (self.size, self.mean, self.std))
+        if len(size) != 2 or not all(isinstance(side, int) and is_number(side) and side > 0 for side in size):
             raise ConfigError(f"size must be height and width in whole pixels, got {self.size!r}")
-        if not self.mean or not self.std or len(self.mean) != len(self.std):
+        if not mean or not std or len(mean) != len(std):
             raise ConfigError(f"mean and std must have one number per channel each, got {self.mean!r} and {self.std!r}")
-        if not all(isinstance(each, int | float) and math.isfinite(each) for each in (*self.mean, *self.std)):
+        if not all(is_number(each) for each in (*mean, *std)):
             raise ConfigError(f"mean and std must be finite numbers, got {self.mean!r} and {self.std!r}")
-        if not min(self.std) > 0 or not isinstance(self.crop, int | float) or not 0 < self.crop <= 1:
+        if not min(std) > 0 or not is_number(self.crop) or not 0 < self.crop <= 1:
             raise ConfigError(f"std must be above 0 and crop in 0..1, got {self.std!r} and {self.crop!r}")
+        if self.interpolation not in INTERPOLATIONS:
+            raise ConfigError(f"unknown interpolation {self.interpolation!r}: known are {', '.join(INTERPOLATIONS)}")
         if self.orientation not in ORIENTATIONS:
             raise ConfigError(f"orientation must be one of {', '.join(ORIENTATIONS)}, got {self.orientation!r}")
 

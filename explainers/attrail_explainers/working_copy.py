@@ -7,16 +7,18 @@ import re
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, TypeVar
 
 import torch
+from torch.nn.parameter import is_lazy
 
 from attrail_explainers.allocator import keep_pages
 from attrail_explainers.drawn_anew import PARAMETRIZATIONS
 from attrail_explainers.errors import UnsupportedModelError
 from attrail_explainers.output_scale import End, LastFunction, OutputScale, noise_like, scale_of
 from attrail_explainers.places import Places, TargetLayer
-from attrail_explainers.repeatability import require_repeatable
+from attrail_explainers.repeatability import require_alike, require_repeatable
 
 Result = TypeVar("Result")
 Forward = Callable[[torch.Tensor], torch.Tensor]
@@ -71,8 +73,7 @@ class WorkingCopy:
         self.scale = OutputScale()
         self.activations, outputs, end = self._probed(images)
         self.outputs = outputs.shape[1]
-        require_repeatable(label, self.call, images[:1].to(self.device), torch.finfo(self.dtype).eps)
-        self.batch = fixed_batch or self._affordable(images)
+        self._require_repeatable(images[:1].to(self.device))
         self.scale = self._scale(outputs, end, images)
         self.classes = 2 if self.scale.single else self.outputs
 
@@ -129,8 +130,8 @@ class WorkingCopy:
         filling = images[:1].detach().expand(missing, *images.shape[1:])
         whole = torch.cat([images, filling]) if len(filling) else images
         values = self._run(forward, whole.to(self.dtype, memory_format=self._layout, copy=True))
-        if isinstance(values, torch.Tensor) and values.ndim == 1:
-            values = values[:, None]
+        if isinstance(values, torch.Tensor) and values.ndim < 2 and values.numel() % len(whole) == 0:
+            values = values.reshape(len(whole), -1)  # squeezed: one logit each, or a single image's
         if not isinstance(values, torch.Tensor) or values.ndim != 2 or len(values) != len(whole):
             got = tuple(values.shape) if isinstance(values, torch.Tensor) else type(values).__name__
             raise UnsupportedModelError(
@@ -147,11 +148,28 @@ class WorkingCopy:
         except (RuntimeError, AssertionError, ValueError, TypeError) as error:
             if out_of_memory(error):
                 raise
+            if "floating point dtype can require gradients" in str(error):  # a hook's, at a layer of whole numbers
+                raise UnsupportedModelError(
+                    f"model {self.label} is quantized: its layers give whole numbers, which have no gradients; explain "
+                    "the model from before it was quantized, or use shap, lime or occlusion, which only call the model"
+                ) from error
             reason = str(error).strip().partition("\n")[0]
             raise UnsupportedModelError(
                 f"model {self.label} cannot take images of shape {tuple(images.shape)}: {reason}; "
                 "set [preprocessing] to what the model was logged with"
             ) from error
+
+    def _require_repeatable(self, image: torch.Tensor) -> None:
+        """Ask in batches of two, of one, and of the size that is used from now on."""
+        eps, run = (
+            torch.finfo(self.dtype).eps,
+            self.forward if isinstance(self.forward, torch.nn.Module) else self.module,
+        )
+        answer = require_repeatable(self.label, partial(self.call, filled=False), image, eps, run.buffers)
+        self.batch = self.fixed_batch or self._affordable(image)
+        with torch.inference_mode():
+            many = self.fitting(lambda: self.call(image.expand(self.batch, *image.shape[1:])))
+            require_alike(self.label, answer, [many], eps)
 
     def _scale(self, outputs: torch.Tensor, end: End | None, images: torch.Tensor) -> OutputScale:
         def more() -> torch.Tensor:
@@ -184,8 +202,7 @@ class WorkingCopy:
         tape = LastFunction(everything=True)
         with torch.inference_mode(), self.hooks({name: keep(name) for name in names}), tape:
             outputs = self.call(images, hooked=True)
-            end = tape.end_of(outputs)
-        return tuple(found), outputs, end
+        return tuple(found), outputs, tape.last(outputs, torch.finfo(self.dtype).eps)
 
     def _affordable(self, images: torch.Tensor) -> int:
         kind = self.device.type if self.device.type in BUDGET else "cpu"
@@ -206,6 +223,16 @@ def private_copy(label: str, module: torch.nn.Module) -> torch.nn.Module:
     Of a module that ``torch.compile`` gave it is the module inside: compiled anew for every copy it would be slower.
     """
     module = getattr(module, "_orig_mod", module)
+    if not isinstance(module, torch.nn.Module):
+        raise UnsupportedModelError(
+            f"model {label}: expected a torch.nn.Module, got {type(module).__name__}; give the module itself"
+        )
+    for name, tensor in [*module.named_parameters(), *module.named_buffers()]:
+        if is_lazy(tensor) or tensor.is_meta:
+            raise UnsupportedModelError(
+                f"model {label}: {name} has no values yet (a lazy layer, or device meta): load its weights, or run it "
+                "on one batch first"
+            )
     if any(isinstance(part, torch.jit.ScriptModule) for part in module.modules()):
         raise UnsupportedModelError(
             f"model {label} is or holds a scripted module (torch.jit), whose operations cannot be followed: give the "

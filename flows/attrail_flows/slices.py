@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -127,7 +127,7 @@ def _regions(table: SliceTable, preprocessing: Preprocessing) -> NDArray[np.bool
 
     Raises SliceError for a mask that lies on its side beside its image.
     """
-    from attrail_explainers.images import decode  # noqa: PLC0415 - as above
+    from attrail_explainers.images import decode_masks  # noqa: PLC0415 - as above
 
     masks = table.masks
     if masks is None:
@@ -140,5 +140,4 @@ def _regions(table: SliceTable, preprocessing: Preprocessing) -> NDArray[np.bool
                 f"{wide} and {tall}: one of them lies on its side; correct the mask, or set [preprocessing] "
                 'orientation = "stored"'
             )
-    plain = replace(preprocessing, mean=(0.0,), std=(1.0,))
-    return np.asarray(decode(masks, plain)[:, 0] > 0.5)
+    return decode_masks(masks, preprocessing)

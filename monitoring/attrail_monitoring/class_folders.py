@@ -10,6 +10,8 @@ from attrail_explainers.picture_file import suffixes
 
 # What systems leave in folders by themselves, beside all names that begin with a dot; in small letters.
 LITTER = {"__macosx", "@eadir", "$recycle.bin", "desktop.ini", "lost+found", "system volume information", "thumbs.db"}
+# Folders that say which part of a data set they hold; in small letters.
+SPLITS = {"dev", "eval", "holdout", "test", "testing", "train", "training", "val", "valid", "validation"}
 NAMED = 5  # files that a sentence names
 
 
@@ -29,7 +31,8 @@ def read_class_folders(name: str, source: Path, *, labelled: bool) -> FolderRows
     """Every image below the source's folders, however deep, in the order of classes and paths.
 
     Unless it must be ``labelled``, images may lie in no class folder. Raises SliceError when there are no images, or
-    when a class folder has files and no image among them: a class would be missing without a word.
+    when a class folder has files and no image among them: a class would be missing without a word; or for a folder of
+    a data set's parts, whose class folders lie one level deeper.
     """
     found = _Found(source)
     try:
@@ -44,6 +47,7 @@ def read_class_folders(name: str, source: Path, *, labelled: bool) -> FolderRows
     if not images:
         where = " in class folders" if labelled else ""
         raise SliceError(f"slice {name!r}: {source} holds no images{where}{_besides(found.left_out)}")
+    _require_no_splits(name, source, classes, images)
     _require_images(name, source, classes, images, found.others)
     present = {_class_of(image) for image in images}
     left_out = [*found.left_out, *(f"{each}/ (no image in it)" for each in classes if each not in present)]
@@ -91,6 +95,15 @@ class _Found:
 
 def _class_of(image: Path) -> str:
     return image.parts[0] if len(image.parts) > 1 else ""
+
+
+def _require_no_splits(name: str, source: Path, classes: tuple[str, ...], images: list[Path]) -> None:
+    deeper = all(len(image.parts) > 2 for image in images)
+    if deeper and len(classes) > 1 and all(each.lower() in SPLITS for each in classes):
+        raise SliceError(
+            f"slice {name!r}: {source} holds {named(classes)}, which are parts of a data set and no classes: give one "
+            "of them as the source"
+        )
 
 
 def _require_images(name: str, source: Path, classes: tuple[str, ...], images: list[Path], others: list[Path]) -> None:

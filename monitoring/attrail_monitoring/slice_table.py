@@ -174,7 +174,7 @@ def _in_sorted_order(table: SliceTable) -> bool:
 def _index(table: SliceTable, row: object, label: object, known: Mapping[str, int]) -> int:
     text = normalize("NFC", str(label))
     whole = re.sub(r"\.0+$", "", text)
-    for each in (text, whole):
+    for each in (text, whole, f"{whole}.0"):
         if each in known:
             return known[each]
     elsewhere = any(each.isdecimal() and int(each) != place for each, place in known.items())
@@ -224,10 +224,14 @@ def _text(cell: Any) -> str | None:
 
 
 def _plain_numbers(labels: pd.Series) -> pd.Series:
-    """Labels as integers when all are written as such; "007" is a name, and no label is class 7 by accident."""
-    given = labels.dropna()
+    """Labels as integers when all are written as such; "007" is a name, and no label is class 7 by accident.
+
+    CSV files that pandas wrote hold 3.0 where a row had no label.
+    """
+    numbers = labels.str.replace(rf"^({PLAIN_NUMBER})\.0+$", r"\1", regex=True)
+    given = numbers.dropna()
     whole = given.str.fullmatch(PLAIN_NUMBER).all() if len(given) else False
-    return labels.astype("Int64" if len(given) < len(labels) else "int64") if whole else labels
+    return numbers.astype("Int64" if len(given) < len(labels) else "int64") if whole else labels
 
 
 def _kept(name: str, source: Path, rows: pd.DataFrame, where: str | None, limit: int | None) -> pd.DataFrame:

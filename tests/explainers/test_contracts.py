@@ -13,7 +13,7 @@ from attrail_explainers.assessment import assess
 from attrail_explainers.classifier import Classifier
 from attrail_explainers.difference import explain_difference
 from attrail_explainers.digest import digest_of_arrays
-from attrail_explainers.errors import ConfigError, UnknownNameError
+from attrail_explainers.errors import ConfigError, SliceError, UnknownNameError, UnsupportedModelError
 from attrail_explainers.explainer import Need, Trait, explainer_class, explainer_names, make_explainer
 from attrail_explainers.explanation import explain
 from attrail_explainers.working_copy import MOST
@@ -233,13 +233,41 @@ def test_seeds_are_whole_numbers(seed, small_net, pictures):
         explain_difference(small_net(), small_net(), pictures, TARGETS, seed=seed)
 
 
-@pytest.mark.parametrize("targets", [[0.0, 1.7, 2, 0, 1, 2], [True, False] * 3])
+@pytest.mark.parametrize("targets", [[0.0, 1.7, 2, 0, 1, 2], [True, False] * 3, ["cat"] * 6])
 def test_targets_are_whole_numbers(targets, small_net, pictures):
     for call in (explain, assess):
         with pytest.raises(ConfigError, match="targets must be class indices, which are whole numbers, not"):
             call(small_net(), pictures, targets, "saliency")
     with pytest.raises(ConfigError, match="targets must be class indices, which are whole numbers, not"):
         explain_difference(small_net(), small_net(), pictures, targets)
+
+
+def test_targets_are_one_for_each_image(small_net, pictures):
+    one_hot = np.eye(6, 5, dtype=np.int64)
+    with pytest.raises(ConfigError, match=r"one class index for each image, got an array of shape \(6, 5\)"):
+        explain(small_net(), pictures, one_hot, "saliency")
+
+
+def test_images_that_are_no_numbers_are_named(small_net, pictures):
+    pictures = pictures.copy()
+    pictures[3, 0, 5, 5] = np.inf
+    for call in (explain, assess):
+        with pytest.raises(SliceError, match="image 3 holds NaN or infinite values"):
+            call(small_net(), pictures, TARGETS, "gradcam")
+
+
+@pytest.mark.parametrize(
+    ("module", "reason"),
+    [
+        (None, "expected a torch.nn.Module, got NoneType"),
+        (torch.relu, "expected a torch.nn.Module, got builtin_function_or_method"),
+        (torch.nn.Sequential(torch.nn.LazyConv2d(4, 3)), "0.weight has no values yet"),
+        (torch.nn.Conv2d(3, 4, 3, device="meta"), "weight has no values yet"),
+    ],
+)
+def test_what_is_no_module_with_weights_is_refused(module, reason, pictures):
+    with pytest.raises(UnsupportedModelError, match=reason):
+        explain(module, pictures, TARGETS, "shap")
 
 
 def test_unknown_name_lists_the_names():

@@ -257,3 +257,25 @@ def test_relevance_is_not_rescaled(pictures, top):
     with torch.no_grad():
         net.head.weight.mul_(0.5)
     assert_close(explain(net, pictures, targets).values, before / 2)
+
+
+def test_a_quantized_model_is_told_what_to_do(pictures):
+    class Quantized(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            torch.manual_seed(0)
+            self.first, self.last = torch.ao.quantization.QuantStub(), torch.ao.quantization.DeQuantStub()
+            self.body, self.head = torch.nn.Conv2d(3, 8, 3), torch.nn.Linear(8, 3)
+            self.pool = torch.nn.Sequential(torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten())
+
+        def forward(self, images):
+            return self.last(self.head(self.pool(self.body(self.first(images)))))
+
+    net = Quantized().eval()
+    net.qconfig = torch.ao.quantization.get_default_qconfig("x86")
+    prepared = torch.ao.quantization.prepare(net)
+    prepared(torch.from_numpy(pictures))
+    quantized = torch.ao.quantization.convert(prepared)
+    with pytest.raises(UnsupportedModelError, match=r"is quantized: .*no gradients; explain .*use shap, lime or occl"):
+        explain(quantized, pictures, [0, 1, 2, 0, 1, 2], "gradcam")
+    assert explain(quantized, pictures, [0, 1, 2, 0, 1, 2], "occlusion", window=0.5, stride=0.5).values.shape[0] == 6

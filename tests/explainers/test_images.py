@@ -14,7 +14,7 @@ import torch
 from PIL import Image, ImageOps
 from torchvision.transforms import InterpolationMode, v2
 
-from attrail_explainers.errors import ConfigError, SliceError, UnknownNameError
+from attrail_explainers.errors import SliceError, UnknownNameError
 from attrail_explainers.images import decode, timm_preprocessing
 from attrail_explainers.picture_file import EmbeddedPicture, size_of, suffixes
 from attrail_explainers.slice import Preprocessing
@@ -153,11 +153,6 @@ def test_damaged_files_are_named_or_decoded(photograph, tmp_path, form):
             refused.append(str(error))
     assert len(refused) > 10
     assert all(f"damaged.{form}" in reason for reason in refused)
-
-
-def test_unknown_interpolation_is_named(photograph, saved):
-    with pytest.raises(ConfigError, match="unknown interpolation 'cubic': known are nearest, bilinear"):
-        decode([saved(photograph)], Preprocessing((64, 64), MEAN, STD, interpolation="cubic"))
 
 
 @pytest.mark.parametrize("name", ["resnet18", "resnet18.tv_in1k", "test_vit", "efficientnet_b0"])
@@ -402,6 +397,13 @@ def test_pictures_are_read_the_way_up_that_their_file_says(oblong, tmp_path, nam
     stored = decode([path], Preprocessing((32, 48), MEAN, STD, orientation="stored"))
     assert np.abs(stored[0] - normalised(oblong)).mean() < near * 0.6
     assert size_of(path, "stored") == (32, 48)
+
+
+@pytest.mark.parametrize("name", ["turned.jpg", "turned.png"])
+def test_a_word_that_says_no_orientation_turns_nothing(oblong, tmp_path, name):
+    path = turned(oblong, tmp_path / name, 9)
+    assert size_of(path) == (32, 48)
+    assert np.abs(decode([path], Preprocessing((32, 48), MEAN, STD))[0] - normalised(oblong)).mean() < 0.3
 
 
 def test_a_deep_png_is_turned_too(oblong, tmp_path):

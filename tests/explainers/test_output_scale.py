@@ -12,10 +12,11 @@ from attrail_explainers.classifier import Classifier
 from attrail_explainers.difference import explain_difference
 from attrail_explainers.errors import ConfigError, UnsupportedModelError
 from attrail_explainers.evaluations import target_log_odds
-from attrail_explainers.explainer import explainer_class, explainer_names
-from attrail_explainers.explanation import explain
+from attrail_explainers.explainer import explainer_class, explainer_names, make_explainer
+from attrail_explainers.explanation import explain, explain_slice
 from attrail_explainers.loading import classifier_from_export
 from attrail_explainers.output_scale import Outputs
+from attrail_explainers.slice import Slice
 
 TARGETS = [0, 1, 2, 3, 4, 0]
 FEW = {"segments": 6, "evaluations": 24, "steps": 4, "samples": 4, "window": 0.5, "stride": 0.5}
@@ -70,6 +71,61 @@ def test_logits_are_those_before_the_last_function(end, outputs, exported, small
     assert scale.outputs is outputs
     assert scale.function in str(scale)
     np.testing.assert_allclose(found, expected, atol=2e-5)
+
+
+def by_parts(logits):
+    """As decompositions and hand-written layers do."""
+    shares = (logits - logits.amax(1, keepdim=True)).exp()
+    return shares / shares.sum(1, keepdim=True)
+
+
+def in_place(logits):
+    shares = logits.sub_(logits.amax(1, keepdim=True)).exp_()
+    return shares.div_(shares.sum(1, keepdim=True))
+
+
+COMPOSED = {
+    "softmax by parts": by_parts,
+    "softmax in place": in_place,
+    "softmax and a bound": lambda logits: logits.softmax(1).clamp(1e-7, 1 - 1e-7),
+    "softmax and a small number": lambda logits: logits.softmax(1) + 1e-8,
+    "softmax, written out again": lambda logits: torch.stack(logits.softmax(1).unbind(1), dim=1),
+    "softmax in half precision": lambda logits: logits.softmax(1).half(),
+    "log softmax by parts": lambda logits: logits - logits.logsumexp(1, keepdim=True),
+    "log of softmax and a small number": lambda logits: (logits.softmax(1) + 1e-8).log(),
+}
+
+
+@pytest.mark.parametrize("end", COMPOSED.values(), ids=COMPOSED)
+@pytest.mark.parametrize("exported", [False, True], ids=["eager", "exported"])
+def test_maps_are_those_of_the_model_without_what_comes_to_softmax(end, exported, small_net, pictures, tmp_path):
+    """By its parts or with more done to it: the gradients are those of the logits too."""
+    net = small_net().eval()
+    classifier = Classifier("net", "1", Ended(net, end))
+    if exported:
+        program = torch.export.export(Ended(net, end).eval(), (torch.from_numpy(pictures[:2]),))
+        torch.export.save(program, tmp_path / "net.pt2")
+        classifier = classifier_from_export(tmp_path / "net.pt2", "net", "1")
+    slice_ = Slice("some", pictures, np.array(TARGETS), tuple(map(str, range(6))))
+    asked = [make_explainer("gradcam", {}), make_explainer("saliency", {})]
+    found = explain_slice(classifier, slice_, asked, slice_.labels, 0)
+    expected = explain_slice(Classifier("net", "1", net), slice_, asked, slice_.labels, 0)
+    for maps, plain in zip(found, expected, strict=True):
+        np.testing.assert_allclose(maps.values, plain.values, atol=1e-5 * np.abs(plain.values).max())
+
+
+@pytest.mark.parametrize(
+    "end", [lambda logit: 1 / (1 + (-logit).exp()), lambda logit: logit.sigmoid().clamp(1e-6, 1 - 1e-6)]
+)
+def test_one_probability_by_parts_is_the_logit(end, pictures):
+    net = binary().eval()
+    plain, ended = (explain(each, pictures, [0, 1] * 3, "saliency").values for each in (net, Ended(net, end)))
+    np.testing.assert_allclose(ended, plain, atol=1e-5 * np.abs(plain).max())
+
+
+def test_several_sigmoids_by_parts_are_refused(small_net, pictures):
+    with pytest.raises(UnsupportedModelError, match="ends in a sigmoid for each of 5 labels"):
+        explain(Ended(small_net().eval(), lambda logits: 1 / (1 + (-logits).exp())), pictures, TARGETS, "saliency")
 
 
 @pytest.mark.parametrize("name", explainer_names())

@@ -1,5 +1,6 @@
 """No model is explained that answers an image differently when asked twice, or beside other images."""
 
+import random
 from pathlib import Path
 
 import numpy as np
@@ -64,6 +65,56 @@ class ByPlace(Net):
         return images + torch.arange(len(images))[:, None, None, None]
 
 
+class DroppedByNumPy(Net):
+    def before(self, images):
+        return images * (np.random.rand() > 0.1)
+
+
+class DroppedByPython(Net):
+    def before(self, images):
+        return images * (random.random() > 0.1)
+
+
+class Warming(Net):
+    """It answers alike for some calls, and counts them in a buffer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("calls", torch.zeros(()))
+
+    def before(self, images):
+        self.calls += 1
+        return images * (1 if self.calls < 12 else 2)
+
+
+class OtherAlone(Net):
+    def before(self, images):
+        return images if len(images) > 1 else images.flip(3)
+
+
+class OtherInMany(Net):
+    def before(self, images):
+        return images if len(images) < 8 else images.flip(3)
+
+
+class Crowded(Net):
+    """As experts do that take so many images of a batch and no more."""
+
+    def before(self, images):
+        return images * (torch.arange(len(images)) < 4)[:, None, None, None]
+
+
+class Squeezed(Net):
+    def forward(self, images):
+        return super().forward(images).squeeze()
+
+
+class CountedBatches(Warming):
+    def before(self, images):
+        self.calls += 1
+        return images
+
+
 class Counting(Net):
     calls = 0
 
@@ -101,7 +152,13 @@ def exported(module: nn.Module, folder: Path, images: int = 2) -> Classifier:
         (Dropped, "when asked twice .*draws random numbers"),
         (DroppedAtTimes, "when asked twice .*draws random numbers"),
         (Noisy, "when asked twice .*draws random numbers"),
+        (DroppedByNumPy, "when asked twice .*draws random numbers"),
+        (DroppedByPython, "when asked twice .*draws random numbers"),
         (Counting, "when asked twice .*keeps something from call to call"),
+        (Warming, "when asked twice .*keeps something from call to call"),
+        (OtherAlone, "with other images beside it .*looks at the whole batch"),
+        (OtherInMany, "with other images beside it .*looks at the whole batch"),
+        (Crowded, "with other images beside it .*looks at the whole batch"),
         (Centred, "with other images beside it .*looks at the whole batch"),
         (OfBatch, "with other images beside it .*looks at the whole batch"),
         (ByPlace, "with other images beside it .*looks at the whole batch"),
@@ -136,7 +193,10 @@ def test_exports_in_training_mode_are_refused_as_they_are_loaded(images: int, tm
 
 @pytest.mark.parametrize(
     ("kind", "dtype"),
-    [*((kind, torch.float32) for kind in (Net, OfImage, Undropped, Seeded)), (Net, torch.bfloat16)],
+    [
+        *((kind, torch.float32) for kind in (Net, OfImage, Undropped, Seeded, Squeezed, CountedBatches)),
+        (Net, torch.bfloat16),
+    ],
 )
 def test_honest_modules_pass_whatever_mode_they_are_in(kind: type[Net], dtype: torch.dtype) -> None:
     assert explain(kind().train().to(dtype), IMAGES, [0, 1, 2]).values.shape[0] == 3
@@ -160,4 +220,4 @@ def test_asking_costs_a_few_images(tmp_path: Path) -> None:
     module.before = lambda images: seen.append(len(images)) or images
     classifier = Classifier("net", "1", module)
     classifier.working_copy(IMAGES)
-    assert sum(seen) <= 2 + 2 * 4 + 4, "one probe, four questions, and what finds the outputs' scale"
+    assert sum(seen) <= 2 + 2 * 4 + 4 + 32, "one probe, four questions, what finds the outputs' scale, one whole batch"

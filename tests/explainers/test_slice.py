@@ -64,6 +64,12 @@ def test_digests_of_slices_that_no_orientation_changes_are_those_of_before_it_wa
         ({"mean": (float("nan"),)}, "finite numbers"),
         ({"std": (0.0,)}, "above 0"),
         ({"crop": 1.5}, "crop in 0..1"),
+        ({"crop": True}, "crop in 0..1"),
+        ({"size": (True, 4)}, "size must be height and width"),
+        ({"mean": (True,), "std": (1.0,)}, "finite numbers"),
+        ({"mean": (0.5,), "std": (True,)}, "finite numbers"),
+        ({"mean": 0.5}, "one number per channel"),
+        ({"interpolation": "cubic"}, "unknown interpolation 'cubic': known are nearest, bilinear"),
         ({"orientation": "upright"}, "orientation must be one of exif, stored, got 'upright'"),
     ],
 )

@@ -87,6 +87,27 @@ def test_a_masks_own_orientation_is_applied_too(lying: Path, halves: Image.Image
     assert (read_slices(config_of(lying), VERSION)[0].regions == before).all()
 
 
+@pytest.mark.parametrize(
+    ("mode", "said"),
+    [
+        ("RGB", r"mask .*mask\.png has 3 channels \(RGB\), a mask has one"),
+        ("P", r"mask .*mask\.png has 3 channels \(RGB\), a mask has one"),
+        ("LA", r"mask .*mask\.png has 2 channels \(LA\), a mask has one"),
+        ("of 0 and 1", r"mask .*mask\.png holds nothing lighter than 0\.0039 of white: write .*255 in 8 bits"),
+    ],
+)
+def test_masks_that_would_be_misread_are_refused(lying: Path, halves: Image.Image, mode: str, said: str) -> None:
+    gray = halves.convert("L")
+    (gray.point(lambda each: each // 255) if mode == "of 0 and 1" else gray.convert(mode)).save(lying / "mask.png")
+    with pytest.raises(SliceError, match=said):
+        read_slices(config_of(lying), VERSION)
+
+
+def test_a_mask_that_is_black_marks_nothing(lying: Path) -> None:
+    Image.new("L", (16, 8)).save(lying / "mask.png")
+    assert not read_slices(config_of(lying), VERSION)[0].regions.any()
+
+
 def test_orientation_is_part_of_what_a_slice_is(lying: Path) -> None:
     pd.read_csv(lying / "s.csv").drop(columns="mask").to_csv(lying / "s.csv", index=False)
     digests = {read_slices(config_of(lying, orientation=each), VERSION)[0].digest for each in ("exif", "stored")}

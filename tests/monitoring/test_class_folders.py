@@ -75,6 +75,18 @@ def test_folders_that_are_neither_indices_nor_in_order_are_refused(source, folde
             label_indices(table, (), count)
 
 
+def test_parts_of_a_data_set_are_no_classes(source):
+    root = source("Train/cat/a.png", "Train/dog/a.png", "val/cat/b.png", "val/dog/b.png")
+    with pytest.raises(SliceError, match=r"holds Train, val, which are parts of a data set and no classes: give one"):
+        read_slice_table("v", root)
+    assert labels(read_slice_table("v", root / "val"), ("cat", "dog")) == {"cat/b.png": 0, "dog/b.png": 1}
+
+
+def test_a_class_may_be_called_as_a_part_is(source):
+    table = read_slice_table("v", source("test/a.png", "train/b.png"))
+    assert labels(table, ("train", "test")) == {"test/a.png": 1, "train/b.png": 0}
+
+
 def test_zeros_in_front_that_only_keep_the_order(source):
     table = read_slice_table("v", source(*(f"{number:02}/a.png" for number in range(11))))
     assert labels(table, count=11) == {f"{number:02}/a.png": number for number in range(11)}

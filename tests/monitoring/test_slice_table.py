@@ -111,6 +111,23 @@ def test_leading_zeros_belong_to_the_name(csv):
         label_indices(table, ["002", "003"])
 
 
+@pytest.mark.parametrize("kind", ["csv", "parquet"])
+def test_whole_numbers_with_a_point_are_compared_as_numbers(kind, tmp_path):
+    """As pandas writes labels where a row has none."""
+    rows = pd.DataFrame({"image": ["a", "b", "c"], "label": [0.0, None, 2.0]})
+    path = tmp_path / f"t.{kind}"
+    rows.to_csv(path, index=False) if kind == "csv" else rows.to_parquet(path)
+    assert label_indices(read_slice_table("v", path, "label >= 1"), ()).tolist() == [2]
+
+
+@pytest.mark.parametrize("kind", ["csv", "parquet"])
+def test_classes_called_by_numbers_with_a_point(kind, tmp_path):
+    rows = pd.DataFrame({"image": ["a", "b"], "label": [1.0, 2.0]})
+    path = tmp_path / f"t.{kind}"
+    rows.to_csv(path, index=False) if kind == "csv" else rows.to_parquet(path)
+    assert label_indices(read_slice_table("v", path), ("1.0", "2.0")).tolist() == [0, 1]
+
+
 def test_numbers_can_be_compared_in_a_query(csv):
     path = csv("image,label\na,10\nb,9\nc,-1\n")
     assert read_slice_table("all", path, where="label > 8").rows["image"].tolist() == ["a", "b"]
