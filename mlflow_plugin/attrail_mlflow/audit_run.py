@@ -3,7 +3,7 @@
 import contextlib
 import json
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import unquote, urlparse
@@ -21,7 +21,7 @@ from mlflow.exceptions import MlflowException
 
 from attrail_explainers.errors import RecordError, RegistryError
 from attrail_mlflow.experiment import experiment_id
-from attrail_mlflow.manifest import UNLISTED
+from attrail_mlflow.manifest import MANIFEST, STATEMENT
 from attrail_mlflow.mlflow_errors import registry_error
 from attrail_mlflow.registry import RegisteredVersion, Registry
 from attrail_mlflow.retries import patiently
@@ -58,9 +58,9 @@ class AuditRun:
         """Log parameters, metrics, links to both versions and every file of ``folder``, then check that all arrived.
 
         The files get a manifest and a statement, signed if this process has a key (``trail``), which the candidate
-        carries as a tag. Once the journal has the statement nothing but tags is left to be set, and that is tried until
-        it is done: an audit is in the journal once. Raises RecordError when a file is missing in the store afterwards,
-        RegistryError when MLflow stays away.
+        carries as a tag. Once the journal has the statement only that itself and tags are left to be kept, and that is
+        tried until it is done: an audit is in the journal once. Raises RecordError when a file is missing in the store
+        afterwards, RegistryError when MLflow stays away.
         """
         client, trail = self.registry.client, Trail.from_environment()
         client.log_batch(self.run_id, metrics=_metrics(record), params=_parameters(record), tags=_tags(record))
@@ -73,9 +73,20 @@ class AuditRun:
             self.registry.identity(reference, record.reference.weights_digest),
             self.registry.aliases(reference),
         )
-        self.send(folder, set(manifest) | UNLISTED)
-        trail.note_audit(envelope)
+        self.send_noted(folder, manifest, envelope, lambda: trail.note_audit(envelope))
         patiently(lambda: self._publish(record, candidate, envelope))
+
+    def send_noted(self, folder: Path, manifest: Mapping[str, str], envelope: bytes, note: Callable[[], None]) -> None:
+        """Log a folder's files, ``note`` them in the journal, and only then log their statement.
+
+        Whoever can read a signed statement can show it to the gate, so it is not there before the journal has it.
+        Raises what ``send`` and ``note`` raise.
+        """
+        (folder / STATEMENT).unlink(missing_ok=True)
+        self.send(folder, {*manifest, MANIFEST})
+        note()
+        (folder / STATEMENT).write_bytes(envelope)
+        patiently(lambda: self._send_statement(folder / STATEMENT))
 
     def send(self, folder: Path, names: set[str]) -> None:
         """Log a folder's files; RecordError when one of the ``names`` is missing in the store afterwards.
@@ -94,13 +105,23 @@ class AuditRun:
                 client.set_model_version_tag(candidate.name, candidate.version, key, value)
             client.set_tag(self.run_id, COMPLETE, "true")
 
+    def _send_statement(self, path: Path) -> None:
+        with self._taking("the statement"):
+            self.registry.client.log_artifact(self.run_id, str(path), ROOT)
+
     def _sent(self, folder: Path) -> set[str]:
         """Log a folder's files and say which are there then."""
-        try:
+        with self._taking("the files"):
             self.registry.client.log_artifacts(self.run_id, str(folder), ROOT)
             return {path.removeprefix(f"{ROOT}/") for path in self._artifacts(ROOT)}
+
+    @contextlib.contextmanager
+    def _taking(self, what: str) -> Iterator[None]:
+        """What keeps MLflow from taking something, as a RegistryError."""
+        try:
+            yield
         except (MlflowException, OSError) as error:  # an answer like 503 or 507 comes as an OSError
-            raise registry_error(f"run {self.run_id}: MLflow did not take the files", error) from error
+            raise registry_error(f"run {self.run_id}: MLflow did not take {what}", error) from error
 
     def _artifacts(self, path: str) -> Iterator[str]:
         for each in self.registry.client.list_artifacts(self.run_id, path):

@@ -13,7 +13,7 @@ from attrail_mlflow.baseline import Baseline, InstrumentCheck
 from attrail_mlflow.chain import Event
 from attrail_mlflow.evidence_tags import STATEMENT as STATEMENT_TAG
 from attrail_mlflow.keys import signer_pem
-from attrail_mlflow.manifest import STATEMENT, UNLISTED, manifest_digest, write_manifest
+from attrail_mlflow.manifest import manifest_digest, write_manifest
 from attrail_mlflow.predicate import ModelIdentity
 from attrail_mlflow.registry import RegisteredVersion
 from attrail_mlflow.trail import SIGNER, Trail
@@ -81,10 +81,13 @@ def keep_baseline(
         manifest_digest=manifest_digest(folder),
     )
     envelope = trail.carried(statement)
-    (folder / STATEMENT).write_bytes(envelope)
-    run.send(folder, set(manifest) | UNLISTED)
-    body = {"run_id": run.run_id, "model": {"name": model.name, "version": model.version}}
-    trail.note(Event.BASELINE, body | {"policy_digest": evidence.policy_digest, "passed": passed(evidence.checks)})
+    body = {
+        "run_id": run.run_id,
+        "model": {"name": model.name, "version": model.version},
+        "policy_digest": evidence.policy_digest,
+        "passed": passed(evidence.checks),
+    }
+    run.send_noted(folder, manifest, envelope, lambda: trail.note(Event.BASELINE, body))
     client.set_model_version_tag(version.name, version.version, STATEMENT_TAG, envelope.decode())
     client.set_tag(run.run_id, COMPLETE, "true")
     return statement

@@ -14,11 +14,15 @@ from unittest import mock
 import mlflow
 import pytest
 
+from attrail_explainers.errors import RecordError
+from attrail_mlflow.audit_run import finishing, open_run
 from attrail_mlflow.chain import Event
 from attrail_mlflow.control_map import control_map_text, read_control_map, require_answered
 from attrail_mlflow.folder_digest import digest_folder
 from attrail_mlflow.journal import read_journal
 from attrail_mlflow.journal_file import JournalFile
+from attrail_mlflow.registry import Registry
+from attrail_mlflow.trail import Trail
 from attrail_mlflow.trusted_keys import read_trusted_keys
 from attrail_mlflow.verification import Promotion, require_covers, verify_statement
 
@@ -113,6 +117,32 @@ def test_the_statement_lets_these_bytes_through_and_no_others(signed: Signed, tm
     require_covers(statement, Promotion(statement.model, "champion", statement.reference))
 
 
+def test_no_statement_is_in_mlflow_before_the_journal_has_it(signed: Signed, tmp_path: Path) -> None:
+    """Whoever reads one there could show it to the gate."""
+    folder, journal = tmp_path / "run", tmp_path / "journal.jsonl"
+    shutil.copytree(signed.artifacts, folder)
+    envelope, manifest = (folder / "statement.json").read_bytes(), json.loads((folder / "manifest.json").read_text())
+    trail = Trail.from_environment(signed.environment | {"ATTRAIL_JOURNAL": str(journal)})
+    trail.note(Event.POLICY, {})
+    before = journal.read_bytes()
+    run = open_run(Registry(signed.tracking_uri), "a damaged journal", "audit")
+
+    def send() -> None:
+        run.send_noted(folder, manifest, envelope, lambda: trail.note_audit(envelope))
+
+    kept = Path(run.location("statement.json"))
+    with finishing(run):
+        journal.write_bytes(b"")
+        with pytest.raises(RecordError, match="the journal is not written on, it was damaged"):
+            send()
+        assert kept.with_name("manifest.json").is_file()
+        assert not kept.exists()
+        journal.write_bytes(before)
+        send()
+    assert kept.read_bytes() == envelope
+    assert [each.event for each in read_journal(JournalFile(journal), None)][-1] == Event.AUDIT
+
+
 def test_every_artifact_of_the_control_map_is_in_a_real_bundle(signed: Signed) -> None:
     with zipfile.ZipFile(signed.bundle) as archive:
         require_answered(read_control_map(control_map_text()), archive.namelist())
@@ -149,6 +179,7 @@ def test_a_key_that_is_of_no_use_is_told_before_anything_is_computed(attrail: Ru
     for name, value in (
         ("ATTRAIL_SIGNING_KEY", "nowhere"),
         ("ATTRAIL_STATEMENT_DAYS", "soon"),
+        ("ATTRAIL_STATEMENT_DAYS", "\N{SUPERSCRIPT TWO}"),
         ("ATTRAIL_TRUSTED_KEYS", "nowhere"),
     ):
         with mock.patch.dict(os.environ, {name: value}):
