@@ -73,5 +73,5 @@ def judge(
     hypotheses = sum(finding.measurement.primary and not finding.unfit for finding in findings)
     level = policy.level(hypotheses, bool(agreements), bool(displacements))
     hidden = any(each.hides for group in (findings, agreements, moved) for each in group)
-    step = next_step(verdict, findings, change, hidden)
+    step = next_step(verdict, findings, change, hidden, level)
     return DriftReport(verdict, reason, findings, policy.digest, level, hypotheses, agreements, moved, step)

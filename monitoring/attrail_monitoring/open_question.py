@@ -6,6 +6,7 @@ from typing import NamedTuple
 from attrail_monitoring.measurement import Measurement
 from attrail_monitoring.stratum import BOTH_RIGHT
 
+TOO_WIDE = "the limit is so wide that no move could exceed it"
 MANY = 10  # times the images at hand: asking for more is no advice
 
 
@@ -47,7 +48,8 @@ def more_models(measured: Measurement, target: float, level: float) -> str:
     add = f"add retrains to the floor, which has {len(floor.distances)} models"
     if more is None:
         return f"{add}: the fewer there are, the wider is its bound"
-    return f"{add}: about {more} more, spread like these, bring its bound below {target:.3g}"
+    bound = f"the bound of {measured.explainer}'s {measured.statistic}"
+    return f"{add}: about {more} more, spread like these, bring {bound} below {target:.3g}"
 
 
 def fewer_unexplained(measured: Measurement) -> str:

@@ -14,7 +14,7 @@ from attrail_monitoring.instrument import Instrument
 from attrail_monitoring.measurement import Measurement
 from attrail_monitoring.moved import Displacement, MovedImages, moved_on_slices
 from attrail_monitoring.multiplicity import e_benjamini_hochberg, e_values_of, holm
-from attrail_monitoring.open_question import Open, fewer_unexplained, more_images, more_models, on_the_limit
+from attrail_monitoring.open_question import TOO_WIDE, Open, fewer_unexplained, more_images, more_models, on_the_limit
 from attrail_monitoring.settings import Settings
 from attrail_monitoring.statistic import make_statistic, statistic_names
 from attrail_monitoring.verdict import Finding, Verdict
@@ -196,7 +196,7 @@ class Policy:
         if limit >= measured.ceiling:
             return (
                 Verdict.INCONCLUSIVE,
-                "the limit is so wide that no move could exceed it",
+                TOO_WIDE,
                 more_models(measured, measured.ceiling, level),
             )
         margin = self.margins.get(measured.statistic, 0.0)

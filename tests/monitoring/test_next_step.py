@@ -93,6 +93,25 @@ def _bound_of(floor, more, level):
     return float(np.exp(logs.mean() + stats.t.isf(level, count - 1) * logs.std(ddof=1) * np.sqrt(1 + 1 / count)))
 
 
+@pytest.mark.parametrize("turned", [False, True])
+def test_models_are_asked_for_until_no_bound_is_too_wide(measurement, turned):
+    """Whoever trains what the step asks for must not be told to train more."""
+    shift = measurement(0.07, floor=(0.053, 0.132, 0.098, 0.057, 0.111), statistic="coherent_shift", ceiling=1.0)
+    rank = measurement(0.56, floor=(0.737, 0.443, 0.836, 0.438, 0.635))
+    policy = Policy(alpha=0.005, margins={"rank_distance": 0.05, "coherent_shift": 0.05})
+    report = judge([rank, shift] if turned else [shift, rank], policy)
+    few, many = (each.floor.more_needed(each.ceiling, report.level) for each in (shift, rank))
+    assert few < many
+    assert f"about {many} more, spread like these, bring the bound of gradcam's rank_distance below 2" in (
+        report.next_step
+    )
+
+
+def test_a_floor_that_was_given_is_not_asked_for_where_no_image_could_be_measured(measurement):
+    report = judge([measurement(float("nan"), n=0)], POLICY)
+    assert (report.verdict, report.next_step) == (Verdict.INCONCLUSIVE, "add about 16 images to slice all")
+
+
 def test_no_number_of_models_is_promised_that_cannot_do_it():
     assert NoiseFloor(FLOOR).more_needed(0.12, 0.01) is None  # a model of the floor moved further already
     assert NoiseFloor(()).more_needed(0.5, 0.01) is None
