@@ -17,6 +17,7 @@ from attrail_flows.slices import Tables
 from attrail_mlflow.floor_maps import floor_maps
 from attrail_monitoring.audit_record import AuditRecord, CalibrationFacts, SliceFacts
 from attrail_monitoring.calibration import Calibration
+from attrail_monitoring.class_order import other_order
 from attrail_monitoring.clusters import clusters_of
 from attrail_monitoring.most_moved import most_moved
 from attrail_monitoring.slice_table import SliceTable
@@ -107,6 +108,7 @@ def _slice_facts(
     reference, candidate = (each.predictions[slice_.name] for each in compared)
     kinds = np.array(outcomes(*(each.right[slice_.name] for each in compared)))
     samples = np.array(slice_.sample_ids)
+    order = other_order(compared[0].version.label, slice_.labels, reference)
     return SliceFacts(
         name=slice_.name,
         source=str(table.source),
@@ -117,5 +119,5 @@ def _slice_facts(
         flipped=int((reference != candidate).sum()),
         outcomes={kind: tuple(samples[kinds == kind].tolist()) for kind in OUTCOMES if kind != BOTH_RIGHT},
         preprocessing=asdict(slice_.preprocessing) if slice_.preprocessing else {},
-        cautions=cautions,
+        cautions=(*cautions, order) if order else cautions,
     )

@@ -252,6 +252,10 @@ def _first(error: ValidationError) -> str:
         return f"unknown key {key!r}; remove it or correct its name"
     if first["type"] == "missing":
         return f"key {key!r} is missing"
+    if first["type"] == "tuple_type" and isinstance(first["input"], dict):
+        return f"there may be several tables {key!r}: write [[{key}]] instead of [{key}]"
+    if first["type"] == "model_type" and isinstance(first["input"], list):
+        return f"there is one table {key!r}: write [{key}] instead of [[{key}]]"
     return f"key {key!r}: {first['msg']}, got {first['input']!r}"
 
 

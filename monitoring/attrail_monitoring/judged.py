@@ -90,7 +90,7 @@ def _of_agreements(report: DriftReport, policy: Mapping[str, Any]) -> Iterator[J
 
 
 def _of_images(moved: MovedImages, verdict: Verdict) -> JudgedRow:
-    found = _verdict(moved)
+    found = _verdict(moved) if moved.images else Verdict.INCONCLUSIVE  # of none nobody can say that none moved
     return JudgedRow(
         slice=moved.slice,
         explainer=TOGETHER if len(moved.explainers) > 1 else moved.explainers[0],

@@ -116,7 +116,7 @@ def cautions(table: SliceTable, classes: Sequence[str], count: int | None = None
         known = "as many as the model has" if count is not None else "the model does not say how many it has"
         found.append(
             f"the class folders are classes 0 to {len(table.classes) - 1} in sorted order ({known}), because the model "
-            "was logged without class names"
+            "was logged without class names: log it with them if it was trained in another order"
         )
     elif not classes and any(each != str(place) for place, each in enumerate(table.classes)):
         found.append(

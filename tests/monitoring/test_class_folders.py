@@ -61,6 +61,7 @@ def test_names_without_a_word_from_the_model_are_counted_only_if_they_are_as_man
     table = read_slice_table("v", source("cat/a.png", "fox/a.png"))
     assert labels(table, count=2) == {"cat/a.png": 0, "fox/a.png": 1}
     assert "classes 0 to 1 in sorted order (as many as the model has)" in cautions(table, (), 2)[0]
+    assert cautions(table, (), 2)[0].endswith("log it with them if it was trained in another order")
     assert "the model does not say how many" in cautions(table, ())[0]
     with pytest.raises(SliceError, match=r"has 2 class folders \(cat, fox\), the model has 3 classes without names"):
         label_indices(table, (), 3)

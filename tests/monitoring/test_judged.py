@@ -80,6 +80,12 @@ def test_single_images_that_moved_have_a_row_that_decides():
     assert last.limit.endswith("/ 0.01")
 
 
+def test_of_no_image_nothing_is_said():
+    """0 of 0 that moved are no PASS."""
+    _, found = rows([finding("a", "INCONCLUSIVE")], moved=[replace(images(flagged=False), images=0, samples=())])
+    assert (found[-1].distance, found[-1].verdict, found[-1].decides) == ("0 of 0 moved", "INCONCLUSIVE", True)
+
+
 def test_a_flagged_class_has_a_row_with_its_name_and_others_have_none():
     flagged = [finding(each, "DRIFT", stratum="class 3") for each in "ab"]
     calm = finding("a", "PASS", stratum="class 4")
