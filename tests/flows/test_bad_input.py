@@ -171,6 +171,29 @@ def test_a_slip_of_kind_is_no_number(tmp_path: Path, table: str, said: str) -> N
         read_config(path)
 
 
+@pytest.mark.parametrize(
+    ("table", "said"),
+    [
+        ('[slice]\nname = "v"\nsource = "v.csv"', "write [[slice]] instead of [slice]"),
+        ('[[slice]]\nname = "v"\nsource = "v.csv"\n[explainer]\nname = "lime"', "write [[explainer]] instead"),
+        (
+            '[[slice]]\nname = "v"\nsource = "v.csv"\n[[sequence]]\nname = "n"',
+            "write [sequence] instead of [[sequence]]",
+        ),
+        ('[[slice]]\nname = "v"\nsource = "v.csv"\n[[run]]\nworkers = 2', "write [run] instead of [[run]]"),
+        (
+            '[[slice]]\nname = "v"\nsource = "v.csv"\n[[preprocessing]]\nsize = [64, 64]',
+            "write [preprocessing] instead",
+        ),
+    ],
+)
+def test_one_bracket_too_few_or_too_many_is_said_so(tmp_path: Path, table: str, said: str) -> None:
+    path = tmp_path / "attrail.toml"
+    path.write_text(f'[registry]\nmodel = "m"\n{table}\n')
+    with pytest.raises(ConfigError, match=re.escape(said)):
+        read_config(path)
+
+
 def test_no_configuration_file_and_wrong_usage(attrail: Run, workplace) -> None:
     status, _, err = attrail("audit", "--config", workplace.folder / "nothing.toml")
     assert (status, "nothing.toml" in err) == (2, True)
