@@ -10,7 +10,7 @@ import pytest
 
 from attrail_explainers.explainer import explainer_names
 from attrail_flows.configuration import read_config
-from attrail_monitoring.statistic import statistic_names
+from attrail_monitoring.maps.statistic import statistic_names
 
 TEXT = (Path(__file__).resolve().parents[1] / "README.md").read_text(encoding="utf-8")
 

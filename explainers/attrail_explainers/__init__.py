@@ -7,7 +7,7 @@ from attrail_explainers.errors import AttrailError
 from attrail_explainers.slice import Preprocessing, Slice
 
 if TYPE_CHECKING:
-    from attrail_explainers.assessment import assess
+    from attrail_explainers.assessment.assessment import assess
     from attrail_explainers.explanation import explain
 
 __all__ = [
@@ -28,7 +28,7 @@ def __getattr__(name: str) -> Any:
 
         return explain
     if name == "assess":
-        from attrail_explainers.assessment import assess  # noqa: PLC0415 - it loads torch
+        from attrail_explainers.assessment.assessment import assess  # noqa: PLC0415 - it loads torch
 
         return assess
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

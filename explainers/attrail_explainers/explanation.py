@@ -11,14 +11,14 @@ import torch
 from numpy.typing import NDArray
 
 from attrail_explainers.attributions import Attributions
-from attrail_explainers.classifier import Classifier
 from attrail_explainers.errors import ConfigError, ExplanationError, SliceError
 from attrail_explainers.explainer import Explainer, Maps, Need, make_explainer, name_of
-from attrail_explainers.layers import target_layer
+from attrail_explainers.layers.target_layer import target_layer
+from attrail_explainers.model.classifier import Classifier
+from attrail_explainers.model.working_copy import WorkingCopy
 from attrail_explainers.parameters import require_whole
 from attrail_explainers.slice import Slice
 from attrail_explainers.subject import Examples, Subject
-from attrail_explainers.working_copy import WorkingCopy
 
 Progress = Callable[[int], object]
 

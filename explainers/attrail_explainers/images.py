@@ -11,7 +11,7 @@ from PIL import Image
 from timm.data import create_transform, resolve_data_config
 
 from attrail_explainers.errors import SliceError, UnknownNameError
-from attrail_explainers.picture_file import OtherChannelsError, Picture, read_picture
+from attrail_explainers.files.picture_file import OtherChannelsError, Picture, read_picture
 from attrail_explainers.slice import Preprocessing
 
 FAINT = 0.1  # of white: class numbers in 8 bits, or 8 bits in 16

@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 
 from attrail_explainers.digest import digest_of, digest_of_arrays
 from attrail_explainers.errors import ConfigError, SliceError, UnsupportedModelError
+from attrail_explainers.files.picture_file import Orientation
 from attrail_explainers.parameters import is_number
-from attrail_explainers.picture_file import Orientation
 
 ORIENTATIONS: tuple[Orientation, ...] = get_args(Orientation)
 INTERPOLATIONS = ("nearest", "bilinear", "bicubic", "lanczos", "box", "hamming")

@@ -7,8 +7,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from attrail_explainers.evaluations import Evaluations, Perturbation, evaluate
-from attrail_explainers.working_copy import WorkingCopy
+from attrail_explainers.model.working_copy import WorkingCopy
+from attrail_explainers.superpixels.evaluations import Evaluations, Perturbation, evaluate
 
 
 @dataclass(frozen=True, eq=False)

@@ -8,21 +8,21 @@ from typing import Any
 from prefect import flow, runtime
 
 from attrail_explainers.slice import Slice
-from attrail_flows import calibration_steps
-from attrail_flows.announcement import announce
-from attrail_flows.audit_facts import audit_record
-from attrail_flows.audit_tasks import compare, explain, flow_run, judge, load, open_audit, record, validate
+from attrail_flows.audit_steps import calibration
+from attrail_flows.audit_steps.judging import continue_sequence, hold_rules, rules_held
+from attrail_flows.audit_steps.record import audit_record
+from attrail_flows.audit_steps.tasks import compare, explain, flow_run, judge, load, open_audit, record, validate
 from attrail_flows.calibrate import floor_of
 from attrail_flows.configuration import AuditConfig
-from attrail_flows.judging import continue_sequence, hold_rules, rules_held
-from attrail_flows.remarks import wide_limits
-from attrail_flows.sharded import Explaining, explaining
-from attrail_flows.slices import Tables
-from attrail_flows.versions import ComparedVersions
-from attrail_mlflow.audit_run import finishing
-from attrail_mlflow.evidence import Evidence
-from attrail_mlflow.registry import Registry
-from attrail_monitoring.sequence import with_alarm
+from attrail_flows.engine.session import Explaining, explaining
+from attrail_flows.flow_runs.artifacts import announce
+from attrail_flows.inputs.remarks import wide_limits
+from attrail_flows.inputs.slices import Tables
+from attrail_flows.inputs.versions import ComparedVersions
+from attrail_mlflow.registry.registry import Registry
+from attrail_mlflow.runs.audit_run import finishing
+from attrail_mlflow.runs.evidence_files import Evidence
+from attrail_monitoring.verdict.sequence import with_alarm
 
 logger = logging.getLogger("attrail.audit")
 
@@ -64,7 +64,7 @@ def gather(how: Explaining, versions: ComparedVersions, slices: Sequence[Slice],
     reference = explain(how, versions.reference, slices, None)
     calibrated = floor_of(how, versions, slices, reference)
     candidate = explain(how, versions.candidate, slices, reference)
-    calibration_steps.require_retrains(calibrated.facts.models, candidate)
+    calibration.require_retrains(calibrated.facts.models, candidate)
     measurements, displacements, validation = compare(reference, candidate, calibrated, policy)
     report = judge(measurements, displacements, config, calibrated, reference)
     sequence = continue_sequence(registry, config, report, reference, candidate)

@@ -19,10 +19,10 @@ from prefect.states import Completed, Failed
 from attrail_explainers.errors import AttrailError
 from attrail_flows.audit import audit
 from attrail_flows.configuration import AuditConfig
-from attrail_flows.newest_when_late import newest_when_late
-from attrail_flows.retries import DELAYS, RETRIES, may_help
-from attrail_mlflow.catalogue import Model, models
-from attrail_mlflow.registry import Registry
+from attrail_flows.flow_runs.late_runs import newest_when_late
+from attrail_flows.flow_runs.retries import DELAYS, RETRIES, may_help
+from attrail_mlflow.registry.models import Model, models
+from attrail_mlflow.registry.registry import Registry
 
 PROTECTED = ("champion", "production")
 

@@ -8,15 +8,15 @@ from typing import Any
 from prefect import flow
 
 from attrail_explainers.slice import Slice
-from attrail_flows import calibration_steps
-from attrail_flows.audit_tasks import explain, find_floor, flow_run, load_floor, measure_floor, validate
-from attrail_flows.calibration_steps import Calibrated
+from attrail_flows.audit_steps import calibration
+from attrail_flows.audit_steps.calibration import Calibrated
+from attrail_flows.audit_steps.tasks import explain, find_floor, flow_run, load_floor, measure_floor, validate
 from attrail_flows.configuration import AuditConfig
-from attrail_flows.explained import Explained, model_facts
-from attrail_flows.newest_when_late import newest_when_late
-from attrail_flows.progress import Clock
-from attrail_flows.sharded import Explaining, explaining
-from attrail_flows.versions import Versions
+from attrail_flows.engine.explained import Explained, model_facts
+from attrail_flows.engine.session import Explaining, explaining
+from attrail_flows.flow_runs.late_runs import newest_when_late
+from attrail_flows.flow_runs.progress import Clock
+from attrail_flows.inputs.versions import Versions
 
 logger = logging.getLogger("attrail.audit")
 
@@ -44,7 +44,7 @@ def calibrate(config: AuditConfig) -> dict[str, Any]:
 def floor_of(how: Explaining, versions: Versions, slices: Sequence[Slice], reference: Explained) -> Calibrated:
     """The reference's noise floor: as kept before, or measured now."""
     registry, config = how.registry, how.config
-    key = calibration_steps.calibration_key(config, versions, slices, reference)
+    key = calibration.calibration_key(config, versions, slices, reference)
     found = find_floor(registry, config, key)
     if found is not None:
         logger.info("noise floor of %s: as calibrated %s in run %s", reference.version.label, *_when(found))
@@ -54,7 +54,7 @@ def floor_of(how: Explaining, versions: Versions, slices: Sequence[Slice], refer
     for version in versions.floor:
         floor.append(explain(how, version, slices, reference))
         clock.step(f"explained {version.label}")
-    calibration_steps.require_retrains([model_facts(each, "floor") for each in floor], reference)
+    calibration.require_retrains([model_facts(each, "floor") for each in floor], reference)
     return measure_floor(how, slices, reference, floor, key)
 
 

@@ -9,12 +9,12 @@ from pathlib import Path
 import click
 
 from attrail_explainers.errors import AttrailError
-from attrail_flows.command_options import CONFIG, Computing, computing, quiet_console, say
-from attrail_flows.deploy_commands import deploy
-from attrail_flows.doctor_commands import doctor
-from attrail_flows.flow_commands import audit_registry, promote, signoff, watch
-from attrail_flows.gate_commands import baseline, caution_of_gate, gate, reconcile, serve, waive
-from attrail_flows.trail_commands import export, journal, keys, verify
+from attrail_flows.commands.deploy import deploy
+from attrail_flows.commands.doctor import doctor
+from attrail_flows.commands.flows import audit_registry, promote, signoff, watch
+from attrail_flows.commands.gate import baseline, caution_of_gate, gate, reconcile, serve, waive
+from attrail_flows.commands.options import CONFIG, Computing, computing, quiet_console, say
+from attrail_flows.commands.trail import export, journal, keys, verify
 
 EXIT = {"PASS": 0, "DRIFT": 1, "INCONCLUSIVE": 3}
 ERROR = 2
@@ -49,20 +49,20 @@ def audit(
 
     config = computed(read_config(config_file, reference, candidate))
     say(f"audit of {config.registry.model}: looking at versions, slices and servers first")
-    from attrail_flows.places import require_folders, require_output, require_server
+    from attrail_flows.flow_runs.preconditions import require_folders, require_output, require_server
 
     require_folders(*([json_file.absolute().parent] if json_file else []))
     if json_file is not None:
         require_output(json_file)
     caution_of_gate("verdict")
-    from attrail_flows.preflight import preflight_audit
+    from attrail_flows.inputs.preflight import preflight_audit
 
     preflight_audit(config)
     require_server()
     from attrail_flows.audit import audit as flow
 
     document = flow(config)
-    from attrail_flows.terminal import print_audit
+    from attrail_flows.commands.printing import print_audit
 
     print_audit(document)
     if json_file is not None:
@@ -80,15 +80,15 @@ def explain(model_uri: str, config_file: Path, slice_name: str, explainer_name: 
     """Explain one model version on one slice: maps as arrays, overlays as PNG."""
     quiet_console()
     from attrail_flows.configuration import read_config
-    from attrail_flows.places import require_writable
-    from attrail_flows.preflight import preflight_version
+    from attrail_flows.flow_runs.preconditions import require_writable
+    from attrail_flows.inputs.preflight import preflight_version
 
     config = read_config(config_file)
     say(f"explain {model_uri}: looking at the version and the slice first")
     require_writable(out, "the folder", "name another one")
     preflight_version(config.narrowed(explainer_name, slice_name), model_uri)
-    from attrail_flows.explain import explain_to_folder
-    from attrail_mlflow.another_process import call_apart, must_be_apart
+    from attrail_flows.one_version.explain import explain_to_folder
+    from attrail_mlflow.signing.keyless_process import call_apart, must_be_apart
 
     apart = must_be_apart(allow_pickle=config.policy.allow_pickle)
     for line in call_apart(apart, explain_to_folder, config, model_uri, slice_name, explainer_name, out):
@@ -108,16 +108,16 @@ def check(
     """Does the explanation hold? Check one explainer on one model version: numbers as JSON, curves as PNG."""
     quiet_console()
     from attrail_flows.configuration import read_config
-    from attrail_flows.places import require_writable
-    from attrail_flows.preflight import preflight_version
+    from attrail_flows.flow_runs.preconditions import require_writable
+    from attrail_flows.inputs.preflight import preflight_version
 
     config = read_config(config_file)
     say(f"check {explainer_name} of {model_uri}: looking at the version and the slice first")
     require_writable(out, "the folder", "name another one")
     preflight_version(config.narrowed(explainer_name, slice_name), model_uri)
-    from attrail_flows.check import check_to_folder
-    from attrail_flows.check_tables import print_assessment
-    from attrail_mlflow.another_process import call_apart, must_be_apart
+    from attrail_flows.commands.check_tables import print_assessment
+    from attrail_flows.one_version.check import check_to_folder
+    from attrail_mlflow.signing.keyless_process import call_apart, must_be_apart
 
     apart = must_be_apart(allow_pickle=config.policy.allow_pickle)
     arguments = (config, model_uri, slice_name, explainer_name, out, checks or None)
@@ -138,15 +138,15 @@ def calibrate(config_file: Path, reference: str | None, computed: Computing) -> 
 
     config = computed(read_config(config_file, reference))
     say(f"calibration of {config.registry.model}: looking at versions, slices and servers first")
-    from attrail_flows.places import require_folders, require_server
+    from attrail_flows.flow_runs.preconditions import require_folders, require_server
 
     require_folders()
-    from attrail_flows.preflight import preflight_floor
+    from attrail_flows.inputs.preflight import preflight_floor
 
     preflight_floor(config)
     require_server()
     from attrail_flows.calibrate import calibrate as flow
-    from attrail_flows.terminal import print_calibration
+    from attrail_flows.commands.printing import print_calibration
 
     print_calibration(flow(config))
 
@@ -177,8 +177,8 @@ def plan(  # noqa: PLR0913, PLR0917 - one option each
     power: float,
 ) -> None:
     """How many images and reference retrains a wanted effect needs, or what those at hand can show."""
-    from attrail_flows.plan import plan_lines
-    from attrail_monitoring.policy import Policy
+    from attrail_flows.commands.plan_lines import plan_lines
+    from attrail_monitoring.verdict.policy import Policy
 
     level = Policy(alpha=alpha).level(hypotheses, together=True, moved=True)  # as with two explainers or more
     for line in plan_lines(effect, sd, shift, images, retrains, level, power):
@@ -195,13 +195,13 @@ def windows(model_uri: str, config_file: Path, first: str, second: str, explaine
     """Are one version's maps distributed alike on two windows of images? A weaker, unpaired question."""
     quiet_console()
     from attrail_flows.configuration import read_config
-    from attrail_flows.preflight import preflight_version
+    from attrail_flows.inputs.preflight import preflight_version
 
     config = read_config(config_file)
     say(f"windows of {model_uri}: looking at the version and the slices first")
     preflight_version(config.narrowed(explainer_name, first, second), model_uri, labelled=False)
-    from attrail_flows.windows import window_lines
-    from attrail_mlflow.another_process import call_apart, must_be_apart
+    from attrail_flows.one_version.windows import window_lines
+    from attrail_mlflow.signing.keyless_process import call_apart, must_be_apart
 
     apart = must_be_apart(allow_pickle=config.policy.allow_pickle)
     for line in call_apart(apart, window_lines, config, model_uri, (first, second), explainer_name):
@@ -212,8 +212,8 @@ def windows(model_uri: str, config_file: Path, first: str, second: str, explaine
 @click.argument("kind", type=click.Choice(["explainers", "statistics", "checks"]))
 def list_(kind: str) -> None:
     """List the explainers, the statistics or the checks there are."""
-    from attrail_flows.check_tables import print_checks
-    from attrail_flows.terminal import print_explainers, print_statistics
+    from attrail_flows.commands.check_tables import print_checks
+    from attrail_flows.commands.printing import print_explainers, print_statistics
 
     {"explainers": print_explainers, "statistics": print_statistics, "checks": print_checks}[kind]()
 

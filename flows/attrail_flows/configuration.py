@@ -7,12 +7,12 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 
 from attrail_explainers.errors import ConfigError, UnknownNameError
 from attrail_explainers.explainer import Explainer, make_explainer
-from attrail_explainers.picture_file import Orientation
-from attrail_explainers.plain_file import read_toml
+from attrail_explainers.files.picture_file import Orientation
+from attrail_explainers.files.plain_file import read_toml
 from attrail_explainers.slice import Preprocessing
-from attrail_monitoring.policy import Policy
-from attrail_monitoring.settings import Settings
-from attrail_monitoring.statistic import statistic_names
+from attrail_monitoring.maps.settings import Settings
+from attrail_monitoring.maps.statistic import statistic_names
+from attrail_monitoring.verdict.policy import Policy
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]+$", max_length=60)]
 Version = Annotated[str, BeforeValidator(lambda given: str(given) if type(given) is int else given)]  # 7 as "7"
@@ -82,7 +82,7 @@ class ExplainerSection(Section):
 
 
 class PolicySection(Section):
-    """What counts as drift; see ``attrail_monitoring.policy.Policy`` and ``measurement.Settings`` for the keys."""
+    """What counts as drift; see ``attrail_monitoring.verdict.policy.Policy`` and ``measurement.Settings`` for the keys."""
 
     alpha: Number = 0.05
     strict: Number = 0.1
@@ -226,7 +226,7 @@ def read_config(path: Path, reference: str | None = None, candidate: str | None 
 
 def _require_rules(config: AuditConfig) -> None:
     """Rules that can be held: known kinds and keys, about what the audit measures."""
-    from attrail_monitoring.rule_table import rules_of  # noqa: PLC0415 - it loads Great Expectations
+    from attrail_monitoring.expectations.rule_tables import rules_of  # noqa: PLC0415 - it loads Great Expectations
 
     known = {
         "slice": [each.name for each in config.slices],

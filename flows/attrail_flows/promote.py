@@ -18,15 +18,15 @@ from prefect.flow_runs import pause_flow_run, suspend_flow_run
 from prefect.states import Completed, Failed
 
 from attrail_explainers.errors import ConfigError, GateRefusal
-from attrail_flows import sign_off
 from attrail_flows.audit import audit
 from attrail_flows.configuration import AuditConfig
-from attrail_flows.retries import DELAYS, RETRIES, may_help
-from attrail_flows.sign_off import SignOff
-from attrail_flows.terminal_sign_off import ask_here
-from attrail_mlflow.promotion import Candidate
-from attrail_mlflow.registry import Registry
-from attrail_mlflow.trail import Trail
+from attrail_flows.flow_runs.retries import DELAYS, RETRIES, may_help
+from attrail_flows.sign_off import form
+from attrail_flows.sign_off.form import SignOff
+from attrail_flows.sign_off.terminal import ask_here
+from attrail_mlflow.gate.client import Candidate
+from attrail_mlflow.registry.registry import Registry
+from attrail_mlflow.trail.attestation import Trail
 
 HOURS = 72
 
@@ -56,7 +56,7 @@ def audit_once(config: AuditConfig) -> dict[str, Any]:
 @task(name="note sign-off", cache_key_fn=once, persist_result=True, result_serializer="json")
 def note_sign_off(answer: SignOff, document: Mapping[str, Any], alias: str) -> dict[str, Any]:
     """Write the decision into the journal."""
-    return sign_off.note(Trail.from_environment(), answer, document, alias, str(runtime.flow_run.id or ""))
+    return form.note(Trail.from_environment(), answer, document, alias, str(runtime.flow_run.id or ""))
 
 
 @task(name="gate", cache_policy=NO_CACHE, retries=RETRIES, retry_delay_seconds=DELAYS, retry_condition_fn=may_help)
@@ -98,7 +98,7 @@ def promote(
     document = audit_once(config.with_candidate(candidate))
     label, found = document["candidate"]["label"], {"verdict": document["verdict"], "run_id": document["run_id"]}
     if ask != "nobody":
-        question = sign_off.question(document, alias, Registry(config.registry.tracking_uri).shown)
+        question = form.question(document, alias, Registry(config.registry.tracking_uri).shown)
         answer = ask_here(question) if ask == "terminal" else wait_for_sign_off(question, hours)
         found |= note_sign_off(answer, document, alias)
         if answer.decision == "reject":
@@ -115,5 +115,5 @@ def wait_for_sign_off(question: str, hours: int) -> SignOff:
     asked = SignOff.with_initial_data(description=question)
     logger.info("waiting for a sign-off: fill in the form, or use attrail signoff %s", runtime.flow_run.id)
     wait = suspend_flow_run if runtime.deployment.id else pause_flow_run
-    answer: SignOff = wait(wait_for_input=asked, timeout=hours * 3600, key=sign_off.KEY)
+    answer: SignOff = wait(wait_for_input=asked, timeout=hours * 3600, key=form.KEY)
     return answer

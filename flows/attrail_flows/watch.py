@@ -12,18 +12,18 @@ from prefect.artifacts import create_markdown_artifact
 from prefect.cache_policies import NO_CACHE
 from prefect.events import emit_event
 
-from attrail_flows.artifact_key import artifact_key
 from attrail_flows.configuration import AuditConfig
-from attrail_flows.newest_when_late import newest_when_late
-from attrail_flows.preflight import preflight_version
-from attrail_flows.progress import progress_of
-from attrail_flows.retries import DELAYS, RETRIES, may_help
-from attrail_flows.sharded import explaining
-from attrail_flows.slices import read_windows
-from attrail_flows.window_dates import dated, windows_of
-from attrail_mlflow.registry import RegisteredVersion
-from attrail_monitoring.two_sample import QUESTION, compare_windows
-from attrail_monitoring.version_maps import VersionMaps
+from attrail_flows.engine.session import explaining
+from attrail_flows.flow_runs.artifact_key import artifact_key
+from attrail_flows.flow_runs.late_runs import newest_when_late
+from attrail_flows.flow_runs.progress import progress_of
+from attrail_flows.flow_runs.retries import DELAYS, RETRIES, may_help
+from attrail_flows.inputs.preflight import preflight_version
+from attrail_flows.inputs.slices import read_windows
+from attrail_flows.one_version.window_dates import dated, windows_of
+from attrail_mlflow.registry.registry import RegisteredVersion
+from attrail_monitoring.maps.version_maps import VersionMaps
+from attrail_monitoring.windows import QUESTION, compare_windows
 
 MOVED = "attrail.window.moved"
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from attrail_explainers.errors import ConfigError
 from attrail_explainers.slice import Preprocessing
-from attrail_mlflow.stated_preprocessing import preprocessing_from
+from attrail_mlflow.registry.preprocessing import preprocessing_from
 
 
 def log_classifier(

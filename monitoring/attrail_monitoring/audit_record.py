@@ -4,14 +4,14 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
-from attrail_monitoring.clusters import Clusters
-from attrail_monitoring.effect import Effect, effect_of
-from attrail_monitoring.instrument import Instrument
-from attrail_monitoring.judged import JudgedRow, judged_rows
-from attrail_monitoring.most_moved import MovedImage
-from attrail_monitoring.settings import Settings
-from attrail_monitoring.stratum import named
-from attrail_monitoring.verdict import DriftReport, Finding
+from attrail_monitoring.clusters.clusters import Clusters
+from attrail_monitoring.floor.sanity import Instrument
+from attrail_monitoring.maps.settings import Settings
+from attrail_monitoring.maps.strata import named
+from attrail_monitoring.verdict.effect import Effect, effect_of
+from attrail_monitoring.verdict.findings import DriftReport, Finding
+from attrail_monitoring.verdict.judged import JudgedRow, judged_rows
+from attrail_monitoring.verdict.most_moved import MovedImage
 
 FORMAT = "attrail.audit/2"
 

@@ -2,17 +2,17 @@
 
 from collections.abc import Mapping, Sequence
 
-from attrail_monitoring.calibration import Calibration, calibrate
-from attrail_monitoring.combination import combine
-from attrail_monitoring.floor import Source
-from attrail_monitoring.instrument import Instrument
-from attrail_monitoring.measurement import Measurement, measure
-from attrail_monitoring.moved import Displacement
-from attrail_monitoring.next_step import next_step
-from attrail_monitoring.policy import Policy
-from attrail_monitoring.settings import Settings
-from attrail_monitoring.verdict import DriftReport
-from attrail_monitoring.version_maps import Maps, Subject, VersionMaps, version_maps
+from attrail_monitoring.floor.calibration import Calibration, calibrate
+from attrail_monitoring.floor.noise_floor import Source
+from attrail_monitoring.floor.sanity import Instrument
+from attrail_monitoring.maps.settings import Settings
+from attrail_monitoring.maps.version_maps import Maps, Subject, VersionMaps, version_maps
+from attrail_monitoring.verdict.combination import combine
+from attrail_monitoring.verdict.findings import DriftReport
+from attrail_monitoring.verdict.measurement import Measurement, measure
+from attrail_monitoring.verdict.moved_images import Displacement
+from attrail_monitoring.verdict.next_step import next_step
+from attrail_monitoring.verdict.policy import Policy
 
 
 def compare(

@@ -16,7 +16,7 @@ from contenders import Bench
 from real import lite0, photographs
 from tqdm import tqdm
 
-from attrail_explainers.classifier import Classifier
+from attrail_explainers.model.classifier import Classifier
 
 BATCH, TURNS, REPEATS = 32, 3, 5
 CONTENDERS = {

@@ -11,11 +11,11 @@ from numpy.typing import NDArray
 from pytorch_grad_cam import GradCAM
 from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
 
-from attrail_explainers.classifier import Classifier
-from attrail_explainers.evaluations import Evaluations, baseline_of, target_log_odds
 from attrail_explainers.explainer import make_explainer
 from attrail_explainers.explanation import explain_slice
+from attrail_explainers.model.classifier import Classifier
 from attrail_explainers.slice import Slice
+from attrail_explainers.superpixels.evaluations import Evaluations, baseline_of, target_log_odds
 
 LAYER = "bn2"  # the last activations before the pooling, for every Grad-CAM
 

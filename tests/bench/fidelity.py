@@ -8,11 +8,11 @@ from numpy.typing import NDArray
 from scipy.special import expit
 from scipy.stats import spearmanr
 
-from attrail_explainers.coalitions import Coalitions
-from attrail_explainers.emulator import Emulator
-from attrail_explainers.evaluations import Evaluations
 from attrail_explainers.methods.lime import surrogate
 from attrail_explainers.methods.shap import regressed
+from attrail_explainers.superpixels.coalitions import Coalitions
+from attrail_explainers.superpixels.emulator import Emulator
+from attrail_explainers.superpixels.evaluations import Evaluations
 
 Array = NDArray[np.float64]
 

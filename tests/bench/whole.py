@@ -9,9 +9,9 @@ import torch
 from real import lite0, photographs, pruned
 from tqdm import tqdm
 
-from attrail_explainers.classifier import Classifier
 from attrail_explainers.explainer import make_explainer
 from attrail_explainers.explanation import explain_slice
+from attrail_explainers.model.classifier import Classifier
 from attrail_explainers.slice import Slice
 
 METHODS = ("gradcam", "shap", "lime")

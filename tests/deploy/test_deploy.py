@@ -17,9 +17,9 @@ from prefect.exceptions import ObjectNotFound
 from prefect.settings import temporary_settings
 
 from attrail_explainers.errors import ConfigError
-from attrail_flows.deploy_commands import deploy
-from attrail_flows.deployments import read_deployments
-from attrail_flows.silent_runs import NAME, wanted
+from attrail_flows.commands.deploy import deploy
+from attrail_flows.deployment.deployments import read_deployments
+from attrail_flows.deployment.zombie_runs import NAME, wanted
 
 POLICY = Path(__file__).parents[2] / "deploy/policy/attrail.toml"
 FILE = {

@@ -12,13 +12,13 @@ from pathlib import Path
 
 import pytest
 
-from attrail_explainers.gpu import find_gpus
-from attrail_flows import doctor_machine, doctor_servers, doctor_trail
-from attrail_flows.finding import Finding, Level
-from attrail_mlflow.chain import Event
-from attrail_mlflow.journal import Journal
-from attrail_mlflow.journal_file import JournalFile
-from attrail_mlflow.keys import key_id, new_key, read_public, read_signer
+from attrail_explainers.runtime.gpu import find_gpus
+from attrail_flows.doctor import machine, servers, trail
+from attrail_flows.doctor.result import Finding, Level
+from attrail_mlflow.journal.file import JournalFile
+from attrail_mlflow.journal.hash_chain import Event
+from attrail_mlflow.journal.journal import Journal
+from attrail_mlflow.signing.keys import key_id, new_key, read_public, read_signer
 
 GATE = {"gate": "on", "policy_digest": "sha256:ab", "policy": {"aliases": ["champion"], "keys": []}}
 
@@ -41,7 +41,7 @@ def installed(folder: Path, name: str, number: str, *needs: str) -> None:
 
 
 def test_what_is_installed_here_works_together() -> None:
-    assert levels(doctor_machine.packages()) == [Level.OK]
+    assert levels(machine.packages()) == [Level.OK]
 
 
 @pytest.mark.parametrize(
@@ -54,7 +54,7 @@ def test_what_is_installed_here_works_together() -> None:
 )
 def test_a_version_that_breaks_another_is_named(name: str, number: str, said: str, tmp_path: Path) -> None:
     installed(tmp_path, name, number)
-    found = list(doctor_machine.packages([str(tmp_path), *sys.path]))
+    found = list(machine.packages([str(tmp_path), *sys.path]))
     assert {each.level for each in found} == {Level.WRONG}
     assert any(each.what.startswith(said) for each in found), found
     assert all(each.do.startswith("pip install") for each in found)
@@ -62,23 +62,23 @@ def test_a_version_that_breaks_another_is_named(name: str, number: str, said: st
 
 def test_what_is_missing_is_named(tmp_path: Path) -> None:
     installed(tmp_path, "attrail", "0.1.0", "prefect>=3.8", "unneeded; python_version < '3'")
-    whats = [each.what for each in doctor_machine.packages([str(tmp_path)])]
+    whats = [each.what for each in machine.packages([str(tmp_path)])]
     assert "attrail needs prefect, which is not installed" in whats
     assert "mlflow is not installed" in whats
     assert not any("unneeded" in what for what in whats)
 
 
 def test_a_disk_without_room(tmp_path: Path) -> None:
-    assert levels(doctor_machine.disk([tmp_path], room=1)) == [Level.OK]
-    assert levels(doctor_machine.disk([tmp_path], room=2**62)) == [Level.WRONG]
-    assert "cannot be looked at" in only(doctor_machine.disk([tmp_path / "gone"])).what
+    assert levels(machine.disk([tmp_path], room=1)) == [Level.OK]
+    assert levels(machine.disk([tmp_path], room=2**62)) == [Level.WRONG]
+    assert "cannot be looked at" in only(machine.disk([tmp_path / "gone"])).what
 
 
 def test_a_gpu_that_torch_does_not_see(tmp_path: Path) -> None:
     (tmp_path / "version").write_text("NVRM version: NVIDIA UNIX x86_64 Kernel Module 580.00")
     seen = bool(find_gpus().names)
-    assert levels(doctor_machine.gpu(tmp_path / "version")) == [Level.OK if seen else Level.WARNING]
-    assert levels(doctor_machine.gpu(tmp_path / "none")) == [Level.OK]
+    assert levels(machine.gpu(tmp_path / "version")) == [Level.OK if seen else Level.WARNING]
+    assert levels(machine.gpu(tmp_path / "none")) == [Level.OK]
 
 
 Serve = Callable[..., str]
@@ -115,7 +115,7 @@ def serve() -> Iterator[Serve]:
         each.server_close()
 
 
-@pytest.mark.parametrize("check", [doctor_servers.prefect, doctor_servers.mlflow])
+@pytest.mark.parametrize("check", [servers.prefect, servers.mlflow])
 def test_a_server_that_is_not_there(check: Callable[..., Iterator[Finding]]) -> None:
     found = only(check("http://127.0.0.1:9"))
     assert found.level == Level.WRONG
@@ -125,10 +125,10 @@ def test_a_server_that_is_not_there(check: Callable[..., Iterator[Finding]]) -> 
 
 def test_a_server_of_another_release(serve: Serve) -> None:
     same = serve({"/version": version("mlflow"), "/admin/version": f'"{version("prefect")}"'})
-    assert levels(doctor_servers.mlflow(same)) == levels(doctor_servers.prefect(same)) == [Level.OK]
-    assert "is 2.9.1, here is" in only(doctor_servers.mlflow(serve({"/version": "2.9.1"}))).what
-    assert "is no MLflow" in only(doctor_servers.mlflow(serve({"/version": "<html>welcome"}))).what
-    assert "answers 401" in only(doctor_servers.mlflow(serve({"/version": "x"}, status=401))).what
+    assert levels(servers.mlflow(same)) == levels(servers.prefect(same)) == [Level.OK]
+    assert "is 2.9.1, here is" in only(servers.mlflow(serve({"/version": "2.9.1"}))).what
+    assert "is no MLflow" in only(servers.mlflow(serve({"/version": "<html>welcome"}))).what
+    assert "answers 401" in only(servers.mlflow(serve({"/version": "x"}, status=401))).what
 
 
 @pytest.mark.parametrize(
@@ -136,15 +136,15 @@ def test_a_server_of_another_release(serve: Serve) -> None:
 )
 def test_clocks_that_differ(late: float, level: Level | None, serve: Serve) -> None:
     address = serve({"/version": version("mlflow")}, late)
-    assert levels(doctor_servers.mlflow(address)) == [Level.OK, *([level] if level else [])]
+    assert levels(servers.mlflow(address)) == [Level.OK, *([level] if level else [])]
 
 
 def test_a_gate_that_is_off(serve: Serve) -> None:
-    assert "the gate is on" in only(doctor_servers.gate(serve({"/attrail/health": json.dumps(GATE)}))).what
-    assert levels(doctor_servers.gate(serve({"/version": "3"}))) == [Level.WRONG]
-    assert levels(doctor_servers.gate(serve({"/attrail/health": "{}"}, status=500))) == [Level.WRONG]
+    assert "the gate is on" in only(servers.gate(serve({"/attrail/health": json.dumps(GATE)}))).what
+    assert levels(servers.gate(serve({"/version": "3"}))) == [Level.WRONG]
+    assert levels(servers.gate(serve({"/attrail/health": "{}"}, status=500))) == [Level.WRONG]
     refusing = json.dumps({"gate": "refusing: this process has another policy than the one in force"})
-    found = only(doctor_servers.gate(serve({"/attrail/health": refusing}, status=503)))
+    found = only(servers.gate(serve({"/attrail/health": refusing}, status=503)))
     assert (found.level, "has another policy than the one in force" in found.what) == (Level.WRONG, True)
 
 
@@ -165,44 +165,44 @@ def policy_of(key: Path, may: str = '"verdict", "journal"') -> Path:
 
 def test_a_key_that_everybody_can_read(key: Path) -> None:
     there = {"ATTRAIL_SIGNING_KEY": str(key)}
-    assert levels(doctor_trail.signing_key(there, {})) == [Level.OK]
+    assert levels(trail.signing_key(there, {})) == [Level.OK]
     key.chmod(0o644)
-    found = only(doctor_trail.signing_key(there, {}))
+    found = only(trail.signing_key(there, {}))
     assert found.level == Level.WRONG
     assert "can be read by everybody" in found.what
-    assert levels(doctor_trail.signing_key({}, {})) == [Level.WARNING]
-    assert levels(doctor_trail.signing_key({"ATTRAIL_SIGNING_KEY": str(key) + "x"}, {})) == [Level.WRONG]
+    assert levels(trail.signing_key({}, {})) == [Level.WARNING]
+    assert levels(trail.signing_key({"ATTRAIL_SIGNING_KEY": str(key) + "x"}, {})) == [Level.WRONG]
 
 
 def test_a_key_that_the_gate_does_not_trust(key: Path) -> None:
     own, there = str(read_signer(key).public_key.keyid), {"ATTRAIL_SIGNING_KEY": str(key)}
-    assert "which the gate trusts" in only(doctor_trail.signing_key(there, {own: ("verdict",)})).what
-    assert levels(doctor_trail.signing_key(there, {own: ("waiver",)})) == [Level.WRONG]
-    assert levels(doctor_trail.signing_key(there, {"sha256:00": ("verdict",)})) == [Level.WRONG]
+    assert "which the gate trusts" in only(trail.signing_key(there, {own: ("verdict",)})).what
+    assert levels(trail.signing_key(there, {own: ("waiver",)})) == [Level.WRONG]
+    assert levels(trail.signing_key(there, {"sha256:00": ("verdict",)})) == [Level.WRONG]
 
 
 def test_trusted_keys_that_were_exchanged(key: Path) -> None:
     path = policy_of(key)
-    assert "worker for journal, verdict" in only(doctor_trail.trusted_keys({"ATTRAIL_TRUSTED_KEYS": str(path)})).what
+    assert "worker for journal, verdict" in only(trail.trusted_keys({"ATTRAIL_TRUSTED_KEYS": str(path)})).what
     new_key(key.with_name("other"))
     key.with_name("audit.pub").write_bytes(key.with_name("other.pub").read_bytes())
-    assert "holds the key" in only(doctor_trail.trusted_keys({"ATTRAIL_TRUSTED_KEYS": str(path)})).what
+    assert "holds the key" in only(trail.trusted_keys({"ATTRAIL_TRUSTED_KEYS": str(path)})).what
     path.write_text("")
-    assert "trusts no [[key]]" in only(doctor_trail.trusted_keys({"ATTRAIL_TRUSTED_KEYS": str(path)})).what
+    assert "trusts no [[key]]" in only(trail.trusted_keys({"ATTRAIL_TRUSTED_KEYS": str(path)})).what
 
 
 def test_a_journal_that_was_altered(key: Path, tmp_path: Path) -> None:
     place = tmp_path / "audits.jsonl"
     there = {"ATTRAIL_JOURNAL": str(place), "ATTRAIL_TRUSTED_KEYS": str(policy_of(key))}
-    assert "none yet" in only(doctor_trail.journal(there)).what
+    assert "none yet" in only(trail.journal(there)).what
     for number in range(3):
         Journal(JournalFile(place), read_signer(key)).append(Event.POLICY, "worker", {"number": number})
-    assert levels(doctor_trail.journal(there)) == [Level.OK]
+    assert levels(trail.journal(there)) == [Level.OK]
     place.write_bytes(place.read_bytes().replace(b'"number":1', b'"number":9'))
-    assert levels(doctor_trail.journal(there)) == [Level.WRONG]
+    assert levels(trail.journal(there)) == [Level.WRONG]
     place.unlink()
-    assert levels(doctor_trail.journal(there)) == [Level.WRONG]
-    assert levels(doctor_trail.journal({})) == [Level.WARNING]
+    assert levels(trail.journal(there)) == [Level.WRONG]
+    assert levels(trail.journal({})) == [Level.WARNING]
 
 
 def doctor(**there: str) -> subprocess.CompletedProcess[str]:

@@ -36,9 +36,9 @@ import attrail_flows
 from attrail_flows.audit import audit
 from attrail_flows.cli import attrail as attrail_cli
 from attrail_flows.configuration import read_config
-from attrail_flows.deployments import read_deployments
-from attrail_mlflow.gate_policy import read_gate_policy
-from attrail_mlflow.keys import key_id, new_key, read_public
+from attrail_flows.deployment.deployments import read_deployments
+from attrail_mlflow.gate.policy import read_gate_policy
+from attrail_mlflow.signing.keys import key_id, new_key, read_public
 
 ROOT = DEPLOY.parent
 SERVICES = [*composed().values(), *orchestrated().values()]

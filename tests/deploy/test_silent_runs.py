@@ -11,7 +11,7 @@ from prefect.client.orchestration import SyncPrefectClient
 from prefect.events.schemas.automations import AutomationCore, EventTrigger
 from prefect.states import Completed, Pending, Running, State, Suspended
 
-from attrail_flows.silent_runs import wanted
+from attrail_flows.deployment.zombie_runs import wanted
 
 SILENCE = timedelta(seconds=10)  # the shortest that Prefect takes
 Begin = Callable[..., UUID]

@@ -21,7 +21,7 @@ from cryptography.fernet import Fernet
 from gated_server import KEPT, _postgresql_programs, free_port
 from stack import DEPLOY, Service, composed
 
-from attrail_mlflow.keys import key_id, new_key, read_public
+from attrail_mlflow.signing.keys import key_id, new_key, read_public
 from digits import Scans, write_slice
 
 PATIENCE = 240.0  # seconds until a service must answer, on a machine that does other things as well

@@ -15,15 +15,15 @@ from camera import Camera, artifacts, report, sign_off_form
 from flow_runs import PATIENCE, await_state, begin, runs, spans
 from stage import IMAGES, Stage
 
-from attrail_mlflow.chain import Event
-from attrail_mlflow.envelope import read_envelope
-from attrail_mlflow.evidence_tags import STATEMENT
-from attrail_mlflow.journal import read_journal
-from attrail_mlflow.journal_place import store_at
-from attrail_mlflow.keys import key_id, read_public
-from attrail_mlflow.statement import statement_from
-from attrail_mlflow.trusted_keys import read_trusted_keys
-from attrail_mlflow.verdict_statement import VerdictStatement
+from attrail_mlflow.gate.evidence_tags import STATEMENT
+from attrail_mlflow.journal.hash_chain import Event
+from attrail_mlflow.journal.journal import read_journal
+from attrail_mlflow.journal.location import store_at
+from attrail_mlflow.signing.envelope import read_envelope
+from attrail_mlflow.signing.keys import key_id, read_public
+from attrail_mlflow.signing.trusted_keys import read_trusted_keys
+from attrail_mlflow.statements.statement import statement_from
+from attrail_mlflow.statements.verdict import VerdictStatement
 from digits import Scans
 from train import log_version
 

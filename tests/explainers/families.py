@@ -19,12 +19,12 @@ import timm
 import torch
 import torchvision
 
-from attrail_explainers import working_copy
-from attrail_explainers.classifier import Classifier
 from attrail_explainers.errors import ExplanationError, UnsupportedModelError
 from attrail_explainers.explainer import Explainer, explainer_class, explainer_names, make_explainer
 from attrail_explainers.explanation import explain_slice
-from attrail_explainers.layers import target_layer
+from attrail_explainers.layers.target_layer import target_layer
+from attrail_explainers.model import working_copy
+from attrail_explainers.model.classifier import Classifier
 from attrail_explainers.slice import Slice
 
 TABLE = Path(__file__).resolve().parents[2] / "explainers" / "FAMILIES.md"

@@ -9,7 +9,7 @@ import pytest
 FREED_AND_TAKEN_AGAIN = """
 import resource
 import numpy as np
-from attrail_explainers.allocator import keep_pages
+from attrail_explainers.runtime.allocator import keep_pages
 keep_pages()
 def faults():
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt

@@ -9,12 +9,12 @@ import torch
 import torchvision
 from torch import nn
 
-from attrail_explainers.attention import AttentionTape
-from attrail_explainers.classifier import Classifier
 from attrail_explainers.errors import ExplanationError, UnsupportedModelError
 from attrail_explainers.explainer import make_explainer
 from attrail_explainers.explanation import explain, explain_slice
-from attrail_explainers.loading import classifier_from_export
+from attrail_explainers.layers.attention import AttentionTape
+from attrail_explainers.model.classifier import Classifier
+from attrail_explainers.model.loading import classifier_from_export
 from attrail_explainers.slice import Slice
 
 TARGETS = [0, 1, 2, 0, 1, 2]

@@ -10,10 +10,10 @@ import pytest
 import torch
 
 from attrail_explainers import assess, explain
-from attrail_explainers.check import check_class, check_names, make_check
-from attrail_explainers.classifier import Classifier
+from attrail_explainers.assessment.check import check_class, check_names, make_check
 from attrail_explainers.digest import digest_of_arrays
 from attrail_explainers.errors import ConfigError, ExplanationError, UnknownNameError
+from attrail_explainers.model.classifier import Classifier
 
 TARGETS = [0, 1, 2, 3, 4, 0]
 SMALL = {"steps": 6, "perturbations": 6, "draws": 2, "seeds": 2}

@@ -13,8 +13,9 @@ from scipy.stats import spearmanr
 from torch import nn
 
 from attrail_explainers import explain
-from attrail_explainers.assessment import Case, assess_slice
-from attrail_explainers.case import on_grid
+from attrail_explainers.assessment.assessment import Case, assess_slice
+from attrail_explainers.assessment.context import on_grid
+from attrail_explainers.assessment.weight_randomisation import every_weight, head_weights, shuffled
 from attrail_explainers.checks.deletion import Deletion
 from attrail_explainers.checks.infidelity import Infidelity, random_squares
 from attrail_explainers.checks.insertion import Insertion
@@ -22,15 +23,14 @@ from attrail_explainers.checks.max_sensitivity import MaxSensitivity
 from attrail_explainers.checks.random_head import RandomHead
 from attrail_explainers.checks.random_weights import RandomWeights
 from attrail_explainers.checks.seed_noise import SeedNoise
-from attrail_explainers.classifier import Classifier
 from attrail_explainers.digest import seed_of
-from attrail_explainers.evaluations import baseline_of, target_log_odds
 from attrail_explainers.explainer import Maps, Need, make_explainer
 from attrail_explainers.explanation import explain_slice
-from attrail_explainers.loading import classifier_from_export
-from attrail_explainers.randomisation import every_weight, head_weights, shuffled
+from attrail_explainers.model.classifier import Classifier
+from attrail_explainers.model.loading import classifier_from_export
 from attrail_explainers.rank_agreement import spearman
 from attrail_explainers.slice import Slice
+from attrail_explainers.superpixels.evaluations import baseline_of, target_log_odds
 
 SIDE = 16
 TARGETS = np.array([0, 1, 2, 3, 4, 0])

@@ -5,10 +5,10 @@ import pytest
 import torch
 from torch import nn
 
-from attrail_explainers.classifier import Classifier
 from attrail_explainers.errors import ConfigError, ExplanationError, UnsupportedModelError
 from attrail_explainers.explanation import explain
-from attrail_explainers.working_copy import MOST
+from attrail_explainers.model.classifier import Classifier
+from attrail_explainers.model.working_copy import MOST
 
 BATCH = MOST["cpu"]  # what the small pictures are called in
 

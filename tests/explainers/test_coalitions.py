@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from attrail_explainers.coalitions import draw_coalitions, log_choose, size_distribution
+from attrail_explainers.superpixels.coalitions import draw_coalitions, log_choose, size_distribution
 
 segments = st.integers(2, 60)
 budgets = st.integers(2, 400)

@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 import torch
 
-from attrail_explainers.classifier import Classifier
-from attrail_explainers.difference import explain_difference
 from attrail_explainers.errors import ConfigError, IncomparableError, SliceError
-from attrail_explainers.evaluations import Perturbation, evaluate, evaluate_together
 from attrail_explainers.explanation import explain
-from attrail_explainers.segmentation import Segmentation
+from attrail_explainers.model.classifier import Classifier
+from attrail_explainers.superpixels.difference import explain_difference
+from attrail_explainers.superpixels.evaluations import Perturbation, evaluate, evaluate_together
+from attrail_explainers.superpixels.segmentation import Segmentation
 
 TARGETS = [0, 1, 2, 3, 4, 0]
 

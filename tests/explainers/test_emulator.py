@@ -6,10 +6,10 @@ import math
 import numpy as np
 import pytest
 
-from attrail_explainers.coalitions import draw_coalitions
-from attrail_explainers.emulator import Emulator
-from attrail_explainers.evaluations import Evaluations
 from attrail_explainers.methods.shap import regressed
+from attrail_explainers.superpixels.coalitions import draw_coalitions
+from attrail_explainers.superpixels.emulator import Emulator
+from attrail_explainers.superpixels.evaluations import Evaluations
 
 PLAYERS = 10
 

@@ -5,9 +5,9 @@ import pytest
 import torch
 
 from attrail_explainers import explain
-from attrail_explainers.classifier import Classifier
 from attrail_explainers.explainer import Need, explainer_class, explainer_names, make_explainer
 from attrail_explainers.explanation import explain_slice
+from attrail_explainers.model.classifier import Classifier
 from attrail_explainers.slice import Slice
 
 

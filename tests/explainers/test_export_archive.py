@@ -17,9 +17,9 @@ from hypothesis import strategies as st
 from torch import nn
 
 from attrail_explainers.errors import UnsupportedModelError
-from attrail_explainers.export_archive import PROGRAM, SAMPLES, copy_checked
-from attrail_explainers.loading import classifier_from_export
-from attrail_explainers.size_expression import is_size
+from attrail_explainers.model.loading import classifier_from_export
+from attrail_explainers.model_files.export_archive import PROGRAM, SAMPLES, copy_checked
+from attrail_explainers.model_files.size_expression import is_size
 
 Members = dict[str, bytes]
 WEIGHTS = "data/weights/model_weights_config.json"

@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 import torch
 
-from attrail_explainers import working_copy
-from attrail_explainers.classifier import Classifier
 from attrail_explainers.explainer import explainer_names
 from attrail_explainers.explanation import explain_slice
-from attrail_explainers.layers import target_layer
-from attrail_explainers.loading import classifier_from_export
-from attrail_explainers.probing import Probing, locality
+from attrail_explainers.layers.probing import Probing, locality
+from attrail_explainers.layers.target_layer import target_layer
+from attrail_explainers.model import working_copy
+from attrail_explainers.model.classifier import Classifier
+from attrail_explainers.model.loading import classifier_from_export
 from attrail_explainers.slice import Slice
 
 sys.path.append(str(Path(__file__).parent))

@@ -8,12 +8,12 @@ import torchvision
 from captum.attr import LayerGradCam
 from torch import nn
 
-from attrail_explainers.classifier import Classifier
 from attrail_explainers.errors import ExplanationError, UnsupportedModelError
 from attrail_explainers.explainer import make_explainer
 from attrail_explainers.explanation import explain, explain_slice
-from attrail_explainers.layers import target_layer
-from attrail_explainers.loading import classifier_from_export, classifier_from_module
+from attrail_explainers.layers.target_layer import target_layer
+from attrail_explainers.model.classifier import Classifier
+from attrail_explainers.model.loading import classifier_from_export, classifier_from_module
 from attrail_explainers.slice import Slice
 
 TOLERANCE = 1e-5  # of the largest value

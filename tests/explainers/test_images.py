@@ -15,8 +15,8 @@ from PIL import Image, ImageOps
 from torchvision.transforms import InterpolationMode, v2
 
 from attrail_explainers.errors import SliceError, UnknownNameError
+from attrail_explainers.files.picture_file import EmbeddedPicture, size_of, suffixes
 from attrail_explainers.images import decode, timm_preprocessing
-from attrail_explainers.picture_file import EmbeddedPicture, size_of, suffixes
 from attrail_explainers.slice import Preprocessing
 
 MEAN, STD = (0.4, 0.5, 0.6), (0.2, 0.25, 0.3)

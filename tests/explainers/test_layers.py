@@ -10,16 +10,16 @@ import torch
 from torch import nn
 from torch.nn.utils import parametrizations, parametrize, prune
 
-from attrail_explainers import layers
-from attrail_explainers.classifier import Classifier
+from attrail_explainers.assessment.weight_randomisation import head_weights, shuffled
 from attrail_explainers.errors import UnsupportedModelError
 from attrail_explainers.explainer import make_explainer
 from attrail_explainers.explanation import explain, explain_slice
-from attrail_explainers.layers import heads, target_layer, token_layer
-from attrail_explainers.loading import classifier_from_export
-from attrail_explainers.places import Form, Places, arrangements, likeliest, token_arrangements
-from attrail_explainers.probing import Probing, agree, locality, probes, quarters, redrawn
-from attrail_explainers.randomisation import head_weights, shuffled
+from attrail_explainers.layers import target_layer
+from attrail_explainers.layers.probing import Probing, agree, locality, probes, quarters, redrawn
+from attrail_explainers.layers.target_layer import heads, target_layer, token_layer
+from attrail_explainers.model.classifier import Classifier
+from attrail_explainers.model.loading import classifier_from_export
+from attrail_explainers.model.places import Form, Places, arrangements, likeliest, token_arrangements
 from attrail_explainers.slice import Slice
 
 TARGETS = [0, 1, 2, 0, 1, 2]
@@ -528,8 +528,8 @@ def test_checks_leave_the_weights_and_hooks_as_they_were(small_net, pictures):
 
 def test_layer_is_looked_for_once(small_net, pictures, monkeypatch):
     seen = []
-    original = layers._found
-    monkeypatch.setattr(layers, "_found", lambda *given: seen.append(given) or original(*given))
+    original = target_layer._found
+    monkeypatch.setattr(target_layer, "_found", lambda *given: seen.append(given) or original(*given))
     model = Classifier("net", "1", small_net()).working_copy(pictures)
     first, second = (target_layer(model, torch.from_numpy(pictures)) for _ in range(2))
     assert first is second

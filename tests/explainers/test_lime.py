@@ -6,12 +6,12 @@ import torch
 from lime.lime_image import LimeImageExplainer
 from scipy.special import expit
 
-from attrail_explainers.classifier import Classifier
-from attrail_explainers.coalitions import Coalitions, draw_coalitions
-from attrail_explainers.evaluations import Evaluations, Perturbation, evaluate
 from attrail_explainers.methods.lime import Lime, fair_coins, surrogate
-from attrail_explainers.segmentation import Segmentation
+from attrail_explainers.model.classifier import Classifier
 from attrail_explainers.subject import Subject
+from attrail_explainers.superpixels.coalitions import Coalitions, draw_coalitions
+from attrail_explainers.superpixels.evaluations import Evaluations, Perturbation, evaluate
+from attrail_explainers.superpixels.segmentation import Segmentation
 
 TARGET = 1
 CAT = 2

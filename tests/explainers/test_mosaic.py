@@ -5,8 +5,8 @@ import pytest
 import torch
 from torchvision.transforms.v2.functional import gaussian_blur
 
-from attrail_explainers.evaluations import baseline_of
-from attrail_explainers.mosaic import Mosaic
+from attrail_explainers.superpixels.evaluations import baseline_of
+from attrail_explainers.superpixels.masking import Mosaic
 
 
 @pytest.mark.parametrize("channels", [1, 3, 5])

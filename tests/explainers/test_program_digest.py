@@ -13,11 +13,11 @@ import torch
 import torch.nn.functional as F  # noqa: N812 - as everybody calls it
 from torch import nn
 
-from attrail_explainers.classifier import Classifier
 from attrail_explainers.digest import digest_of_file
-from attrail_explainers.loading import classifier_from_export, classifier_from_pickle
-from attrail_explainers.machine import machine_of
-from attrail_explainers.program_digest import program_digest
+from attrail_explainers.model.classifier import Classifier
+from attrail_explainers.model.loading import classifier_from_export, classifier_from_pickle
+from attrail_explainers.model_files.program_digest import program_digest
+from attrail_explainers.runtime.machine import machine_of
 
 IMAGES = np.random.default_rng(0).normal(size=(3, 3, 12, 12)).astype(np.float32)
 
@@ -131,7 +131,7 @@ def test_a_part_that_is_not_certain_makes_it_the_file() -> None:
 def test_an_export_nobody_can_write_down_is_its_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "model.pt2"
     torch.export.save(torch.export.export(Net().eval(), (torch.zeros(2, 3, 12, 12),)), path)
-    monkeypatch.setattr("attrail_explainers.loading.program_digest", lambda program, weights: None)
+    monkeypatch.setattr("attrail_explainers.model.loading.program_digest", lambda program, weights: None)
     assert classifier_from_export(path, "net", "1").program_digest == digest_of_file(path)
 
 

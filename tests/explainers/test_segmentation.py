@@ -10,7 +10,7 @@ from skimage import data
 from skimage.feature import canny
 from skimage.segmentation import find_boundaries
 
-from attrail_explainers.segmentation import Segmentation, is_grid, segment_diagnostics
+from attrail_explainers.superpixels.segmentation import Segmentation, is_grid, segment_diagnostics
 
 
 def halves(channels, left, right):

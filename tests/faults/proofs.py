@@ -14,19 +14,19 @@ from points import finished_again
 from registered import CHEAT, EXPECTED
 
 from attrail_explainers.errors import AttrailError
-from attrail_mlflow.attribution_store import KEPT, WEIGHTS
-from attrail_mlflow.audit_run import COMPLETE, ROOT
-from attrail_mlflow.calibration_run import KEY
-from attrail_mlflow.chain import Event
-from attrail_mlflow.envelope import read_envelope
-from attrail_mlflow.evidence_tags import STATEMENT
-from attrail_mlflow.folder_digest import file_digest
-from attrail_mlflow.inspection import inspect
-from attrail_mlflow.journal import read_journal
-from attrail_mlflow.journal_file import JournalFile
-from attrail_mlflow.manifest import require_manifest
-from attrail_mlflow.statement import statement_from
-from attrail_mlflow.trusted_keys import read_trusted_keys
+from attrail_mlflow.gate.evidence_tags import STATEMENT
+from attrail_mlflow.journal.file import JournalFile
+from attrail_mlflow.journal.hash_chain import Event
+from attrail_mlflow.journal.journal import read_journal
+from attrail_mlflow.registry.folder_digest import file_digest
+from attrail_mlflow.runs.attribution_store import KEPT, WEIGHTS
+from attrail_mlflow.runs.audit_run import COMPLETE, ROOT
+from attrail_mlflow.runs.calibration_run import KEY
+from attrail_mlflow.signing.envelope import read_envelope
+from attrail_mlflow.signing.trusted_keys import read_trusted_keys
+from attrail_mlflow.statements.statement import statement_from
+from attrail_mlflow.trail.inspection import inspect
+from attrail_mlflow.trail.manifest import require_manifest
 
 Document = Mapping[str, Any]
 WORKERS = {"threads": 1, "processes": 2}

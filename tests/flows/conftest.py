@@ -13,9 +13,9 @@ import mlflow
 import pytest
 
 import attrail_flows  # noqa: F401 - telemetry off before MLflow and Prefect are imported
-from attrail_mlflow.attribution_store import WEIGHTS
-from attrail_mlflow.calibration_run import KEY
-from attrail_mlflow.keys import VARIABLES, new_key
+from attrail_mlflow.runs.attribution_store import WEIGHTS
+from attrail_mlflow.runs.calibration_run import KEY
+from attrail_mlflow.signing.keys import VARIABLES, new_key
 from digits import Scans, load_scans, write_slice
 from train import Recipe, log_version, trained
 

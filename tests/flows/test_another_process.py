@@ -15,9 +15,9 @@ from prefect import flow, task
 from prefect.task_runners import ProcessPoolTaskRunner
 
 from attrail_explainers.errors import ExplanationError
-from attrail_mlflow.another_process import another_process
-from attrail_mlflow.keys import VARIABLES, key_hidden, signer_from_environment, signs
-from attrail_mlflow.registry import Registry
+from attrail_mlflow.registry.registry import Registry
+from attrail_mlflow.signing.keyless_process import another_process
+from attrail_mlflow.signing.keys import VARIABLES, key_hidden, signer_from_environment, signs
 
 Run = Callable[..., tuple[int, str, str]]
 OPTIONAL = [name for name in ("ray", "dask") if find_spec(f"prefect_{name}")]
@@ -45,8 +45,8 @@ def test_another_process_that_dies_is_told_in_a_sentence() -> None:
 def test_a_script_without_a_guard_is_not_run_again(key: Path, tmp_path: Path) -> None:
     """As multiprocessing's own processes would: a script that trains would train once more."""
     (tmp_path / "script.py").write_text(
-        "from attrail_mlflow.another_process import call_apart\n"
-        "from attrail_mlflow.keys import signs\n"
+        "from attrail_mlflow.signing.keyless_process import call_apart\n"
+        "from attrail_mlflow.signing.keys import signs\n"
         "print('run', signs(), call_apart(True, signs))\n"
     )
     found = subprocess.run([sys.executable, tmp_path / "script.py"], capture_output=True, text=True, check=True)
@@ -59,7 +59,7 @@ def test_nor_do_the_workers_of_a_flow_run_it(tmp_path: Path) -> None:
         "from concurrent.futures import ProcessPoolExecutor\n"
         "from types import SimpleNamespace\n"
         "from attrail_flows.configuration import RunSection\n"
-        "from attrail_flows.sharded import explaining\n"
+        "from attrail_flows.engine.session import explaining\n"
         "config = SimpleNamespace(run=RunSection(), policy=SimpleNamespace(allow_pickle=False))\n"
         "with explaining(None, config, 'one'), explaining(None, config, 'another'):\n"
         "    with ProcessPoolExecutor(1, multiprocessing.get_context('spawn')) as process:\n"

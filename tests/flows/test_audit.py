@@ -17,15 +17,15 @@ from torch import nn
 
 from attrail_explainers import load_attributions
 from attrail_explainers.slice import Preprocessing
+from attrail_flows.commands.printing import DECIDES
 from attrail_flows.configuration import read_config
-from attrail_flows.preflight import preflight_audit
-from attrail_flows.terminal import DECIDES
+from attrail_flows.inputs.preflight import preflight_audit
+from attrail_mlflow.gate.client import Candidate
 from attrail_mlflow.log_classifier import log_classifier
-from attrail_mlflow.manifest import UNLISTED
-from attrail_mlflow.promotion import Candidate
-from attrail_mlflow.registry import Registry
-from attrail_monitoring.statistic import make_statistic, statistic_names
-from attrail_monitoring.stratum import BOTH_RIGHT, OUTCOMES
+from attrail_mlflow.registry.registry import Registry
+from attrail_mlflow.trail.manifest import UNLISTED
+from attrail_monitoring.maps.statistic import make_statistic, statistic_names
+from attrail_monitoring.maps.strata import BOTH_RIGHT, OUTCOMES
 from train import ARCHITECTURE, OPTIONS
 
 Run = Callable[..., tuple[int, str, str]]

@@ -8,8 +8,8 @@ import pytest
 
 from attrail_explainers.errors import RegistryError
 from attrail_flows.audit_registry import Pair, pairs_of
-from attrail_mlflow.catalogue import Model, models
-from attrail_mlflow.registry import Registry
+from attrail_mlflow.registry.models import Model, models
+from attrail_mlflow.registry.registry import Registry
 
 Run = Callable[..., tuple[int, str, str]]
 EXPLAINERS = '[[explainer]]\nname = "gradcam"'

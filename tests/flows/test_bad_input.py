@@ -22,7 +22,7 @@ from attrail_explainers.explainer import explainer_names
 from attrail_explainers.slice import Preprocessing
 from attrail_flows.configuration import read_config
 from attrail_mlflow.log_classifier import log_classifier
-from attrail_mlflow.registry import Registry
+from attrail_mlflow.registry.registry import Registry
 
 Run = Callable[..., tuple[int, str, str]]
 CHEAP = {"explainers": '[[explainer]]\nname = "gradcam"', "slice": "limit = 20"}

@@ -11,7 +11,7 @@ import pytest
 
 from attrail_explainers import load_attributions
 from attrail_explainers.digest import digest_of
-from attrail_monitoring.statistic import statistic_names
+from attrail_monitoring.maps.statistic import statistic_names
 
 Run = Callable[..., tuple[int, str, str]]
 GRADCAM = '[[explainer]]\nname = "gradcam"'

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from attrail_explainers.check import check_names
+from attrail_explainers.assessment.check import check_names
 
 Run = Callable[..., tuple[int, str, str]]
 

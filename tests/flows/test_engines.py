@@ -16,9 +16,9 @@ from prefect import flow, task
 from prefect.task_runners import TaskRunner
 
 from attrail_explainers.errors import ConfigError
-from attrail_flows import engine, runners
 from attrail_flows.configuration import RunSection, read_config
-from attrail_flows.runners import Load
+from attrail_flows.engine import task_engine, task_runners
+from attrail_flows.engine.task_runners import Load
 
 Run = Callable[..., tuple[int, str, str]]
 OPTIONAL = [name for name in ("ray", "dask") if find_spec(f"prefect_{name}")]
@@ -27,7 +27,7 @@ EXPLAINERS = '[[explainer]]\nname = "gradcam"\n[[explainer]]\nname = "shap"\neva
 
 @pytest.fixture(scope="session")
 def audited(attrail: Run, tmp_path_factory: pytest.TempPathFactory) -> Callable[[Path, str, str], dict]:
-    """The audit of digits/7 on an engine, all of it computed anew."""
+    """The audit of digits/7 on an task_engine, all of it computed anew."""
 
     def audit(config: Path, runner: str, workers: str) -> dict:
         result = tmp_path_factory.mktemp(runner) / "result.json"
@@ -56,22 +56,22 @@ def test_every_engine_makes_the_bytes_of_one_thread(
 
 
 def test_one_thread_and_as_many_processes_as_processors_unless_told() -> None:
-    assert runners.workers(RunSection()) == 1
-    assert runners.workers(RunSection(runner="processes")) == len(os.sched_getaffinity(0))
-    assert runners.workers(RunSection(workers=3)) == 3
+    assert task_runners.workers(RunSection()) == 1
+    assert task_runners.workers(RunSection(runner="processes")) == len(os.sched_getaffinity(0))
+    assert task_runners.workers(RunSection(workers=3)) == 3
 
 
 def test_auto_starts_processes_only_where_they_are_worth_it() -> None:
     auto = RunSection(runner="auto", workers=2)
-    long, short = Load(10 * runners.WORTH), Load(runners.WORTH / 2)
-    assert runners.chosen(auto, long) == RunSection(runner="processes", workers=2)
-    assert runners.chosen(auto, short, started=True).runner == "processes", "they are there already"
+    long, short = Load(10 * task_runners.WORTH), Load(task_runners.WORTH / 2)
+    assert task_runners.chosen(auto, long) == RunSection(runner="processes", workers=2)
+    assert task_runners.chosen(auto, short, started=True).runner == "processes", "they are there already"
     one_thread = RunSection(runner="threads", workers=1)
     for section, load in ((auto, short), (auto, Load(1e6, "cuda")), (RunSection(runner="auto", workers=1), long)):
-        assert runners.chosen(section, load) == one_thread
+        assert task_runners.chosen(section, load) == one_thread
     for named in ("threads", "processes", "ray", "dask"):
         section = RunSection(runner=named)
-        assert runners.chosen(section, long) == section
+        assert task_runners.chosen(section, long) == section
 
 
 def test_commands_start_processes_by_themselves_and_calls_of_a_flow_do_not(workplace) -> None:
@@ -86,18 +86,18 @@ def test_commands_start_processes_by_themselves_and_calls_of_a_flow_do_not(workp
 
 @given(devices=st.integers(1, 16), share=st.floats(0.05, 1))
 def test_gpus_are_never_given_more_workers_than_they_have_room_for(devices: int, share: float) -> None:
-    found = runners.devices_fit(devices, share)
+    found = task_runners.devices_fit(devices, share)
     assert found >= devices
     assert found / devices * share <= 1 + 1e-9
-    assert runners.devices_fit(devices, 1 + share) == 0
+    assert task_runners.devices_fit(devices, 1 + share) == 0
 
 
 @pytest.mark.parametrize("runner", ["threads", "processes", "dask"])
 def test_a_machine_without_a_gpu_says_so_before_anything_waits(runner: str) -> None:
     section = RunSection(runner=runner, gpus=0.5)
     with pytest.raises(ConfigError, match=r"run\.gpus = 0\.5 with run\.runner = .* torch finds 0; lower run\.gpus"):
-        runners.room(section, 0)
-    assert runners.room(section, 4) == (8 if runner == "processes" else 2)
+        task_runners.room(section, 0)
+    assert task_runners.room(section, 4) == (8 if runner == "processes" else 2)
 
 
 def test_each_process_takes_a_device_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -108,7 +108,7 @@ def test_each_process_takes_a_device_of_its_own(monkeypatch: pytest.MonkeyPatch)
         found = []
         for _ in range(2):
             monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
-            runners.take_device(free)
+            task_runners.take_device(free)
             found.append(os.environ["CUDA_VISIBLE_DEVICES"])
         assert found == expected
 
@@ -126,21 +126,21 @@ def cluster(
             ray.init(num_cpus=1, num_gpus=1, include_dashboard=False, log_to_driver=False)
             stack.callback(ray.shutdown)
             section = RunSection(runner="ray", workers=1, gpus=0.5)
-            yield section, stack.enter_context(runners.RUNNERS["ray"](section))
+            yield section, stack.enter_context(task_runners.RUNNERS["ray"](section))
         else:
             distributed = importlib.import_module("distributed")
             local = {"n_workers": 1, "threads_per_worker": 1, "dashboard_address": None, "resources": {"GPU": 1}}
             workers = stack.enter_context(distributed.LocalCluster(**local, processes=False, silence_logs=50))
             section = RunSection(runner="dask", gpus=0.5, address=workers.scheduler_address)
-            yield section, stack.enter_context(runners.RUNNERS["dask"](section))
+            yield section, stack.enter_context(task_runners.RUNNERS["dask"](section))
 
 
 @pytest.mark.parametrize("cluster", OPTIONAL, indirect=True)
 def test_a_share_of_a_gpu_that_no_worker_has_is_told_before_it_waits(cluster: tuple[RunSection, TaskRunner]) -> None:
     section, runner = cluster
-    runners.require_gpus(section, runner)
+    task_runners.require_gpus(section, runner)
     with pytest.raises(ConfigError, match=r"run\.gpus = 2, but no worker of the (ray|dask) cluster has more than 1"):
-        runners.require_gpus(section.model_copy(update={"gpus": 2.0}), runner)
+        task_runners.require_gpus(section.model_copy(update={"gpus": 2.0}), runner)
 
 
 @pytest.mark.parametrize("cluster", [each for each in OPTIONAL if each == "ray"], indirect=True)
@@ -155,7 +155,7 @@ def test_shards_take_their_share_of_a_gpu_from_ray(
 
     @flow
     def claimed() -> float:
-        with runners.claiming(section):
+        with task_runners.claiming(section):
             return runner.submit(held, {}).result()
 
     assert claimed() == 0.5
@@ -171,7 +171,7 @@ def test_shards_take_their_share_of_a_gpu_from_dask(cluster: tuple[RunSection, T
 
     with importlib.import_module("distributed").Client(section.address) as client:
         assert client.submit(held).result() == 0
-        with runners.claiming(section):
+        with task_runners.claiming(section):
             assert client.submit(held, pure=False).result() == 0.5
 
 
@@ -189,12 +189,12 @@ def test_a_missing_package_is_named_with_what_to_install(extra: str, monkeypatch
     def missing(name: str) -> None:
         raise ImportError(f"No module named {name!r}")
 
-    monkeypatch.setattr(runners.importlib, "import_module", missing)
+    monkeypatch.setattr(task_runners.importlib, "import_module", missing)
     with pytest.raises(ConfigError, match=rf"run.runner = \"{extra}\".*prefect_{extra}.*attrail\[{extra}\]"):
-        runners.RUNNERS[extra](RunSection(runner=extra))
+        task_runners.RUNNERS[extra](RunSection(runner=extra))
 
 
 def test_no_shard_no_worker() -> None:
-    with engine.Engine(RunSection(runner="processes")) as started:
+    with task_engine.Engine(RunSection(runner="processes")) as started:
         assert list(started.compute([])) == []
         assert started._running == {}

@@ -16,9 +16,9 @@ from mlflow.models import list_evaluators
 from torch import nn
 
 from attrail_explainers.slice import Preprocessing
-from attrail_mlflow.keys import new_key
 from attrail_mlflow.log_classifier import log_classifier
-from attrail_mlflow.registry import Registry
+from attrail_mlflow.registry.registry import Registry
+from attrail_mlflow.signing.keys import new_key
 
 CONFIG = {"explainers": [{"name": "gradcam"}], "checks": ["random_head"]}
 
@@ -163,7 +163,7 @@ def test_labels_may_be_written_as_floats(workplace, table: pd.DataFrame) -> None
 
 
 def test_it_is_registered_and_takes_no_other_models() -> None:
-    from attrail_mlflow.evaluator import AttrailEvaluator
+    from attrail_mlflow.plugin.evaluator import AttrailEvaluator
 
     assert "attrail" in list_evaluators()
     for kind in ("classifier", "regressor", None):

@@ -13,18 +13,18 @@ import mlflow
 import pytest
 
 from attrail_explainers.errors import RegistryError
-from attrail_explainers.machine import machine_of
-from attrail_flows import shard_work, shards
+from attrail_explainers.runtime.machine import machine_of
 from attrail_flows.configuration import AuditConfig, read_config
-from attrail_flows.explained import Explained, explain_version
-from attrail_flows.model_pool import POOL
-from attrail_flows.runners import Load
-from attrail_flows.shard_work import Answer, Question, Work, answer, compute
-from attrail_flows.sharded import Explaining
-from attrail_flows.slices import read_slices
-from attrail_mlflow.attribution_store import KEPT, WEIGHTS, Entry
-from attrail_mlflow.folder_digest import file_digest
-from attrail_mlflow.registry import Registry
+from attrail_flows.engine import shards, worker
+from attrail_flows.engine.explained import Explained, explain_version
+from attrail_flows.engine.model_pool import POOL
+from attrail_flows.engine.session import Explaining
+from attrail_flows.engine.task_runners import Load
+from attrail_flows.engine.worker import Answer, Question, Work, answer, compute
+from attrail_flows.inputs.slices import read_slices
+from attrail_mlflow.registry.folder_digest import file_digest
+from attrail_mlflow.registry.registry import Registry
+from attrail_mlflow.runs.attribution_store import KEPT, WEIGHTS, Entry
 
 Run = Callable[..., tuple[int, str, str]]
 
@@ -120,7 +120,7 @@ def test_other_weights_another_seed_and_fresh_are_computed(config: AuditConfig) 
 
 def test_another_kind_of_machine_computes_for_itself(config: AuditConfig, monkeypatch: pytest.MonkeyPatch) -> None:
     explained(config, first := InTurn())
-    monkeypatch.setattr(shard_work, "machine_of", lambda device: "x86_64, without AVX2")
+    monkeypatch.setattr(worker, "machine_of", lambda device: "x86_64, without AVX2")
     explained(config, other := InTurn())
     assert len(other.done) == len(first.done)
     explained(config, again := InTurn())
@@ -133,11 +133,11 @@ def test_what_another_machine_computed_for_this_one_is_not_taken_for_its_own(
     class Elsewhere(InTurn):
         def ask(self, question: Question) -> Answer:
             found = super().ask(question)
-            monkeypatch.setattr(shard_work, "machine_of", lambda device: "x86_64, without AVX2")
+            monkeypatch.setattr(worker, "machine_of", lambda device: "x86_64, without AVX2")
             return found
 
     one = explained(config, there := Elsewhere())
-    monkeypatch.setattr(shard_work, "machine_of", machine_of)
+    monkeypatch.setattr(worker, "machine_of", machine_of)
     other = explained(config, here := InTurn())
     assert len(here.done) == len(there.done)
     assert digests(one) == digests(other), "it only says that it is another machine"
@@ -200,10 +200,10 @@ def test_a_server_that_goes_away_in_the_middle_costs_no_finished_shard(config: A
 KILLED = """
 import os, signal, sys
 import attrail_flows
-from attrail_flows import shards
+from attrail_flows.engine import shards
 shards.BUDGET = 4e7
 from attrail_flows.configuration import read_config
-from attrail_mlflow.registry import Registry
+from attrail_mlflow.registry.registry import Registry
 sys.path.insert(0, os.environ["TESTS"])
 from test_kept_attributions import InTurn, explained
 import mlflow

@@ -14,7 +14,7 @@ from prefect.client.schemas.schedules import CronSchedule
 from prefect.client.schemas.sorting import FlowRunSort
 from prefect.flow_engine import run_flow
 
-from attrail_flows.newest_when_late import newest_when_late
+from attrail_flows.flow_runs.late_runs import newest_when_late
 
 
 @flow(name="counts-days")

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from attrail_explainers.errors import ConfigError
-from attrail_flows.places import require_folders, require_server
+from attrail_flows.flow_runs.preconditions import require_folders, require_server
 
 
 @pytest.fixture

@@ -11,19 +11,19 @@ from click.testing import CliRunner
 
 from attrail_explainers.errors import ConfigError, RegistryError, SliceError
 from attrail_flows.cli import attrail
+from attrail_flows.commands.gate import caution_of_gate
 from attrail_flows.configuration import read_config
-from attrail_flows.deployments import read_deployments
-from attrail_flows.gate_commands import caution_of_gate
-from attrail_flows.places import require_output
-from attrail_mlflow.gate_policy import read_gate_policy
-from attrail_mlflow.keys import new_key, passphrase_from_environment, read_signer
-from attrail_mlflow.registry import Registry
-from attrail_mlflow.trusted_keys import read_trusted_keys
-from attrail_monitoring.slice_table import read_slice_table
+from attrail_flows.deployment.deployments import read_deployments
+from attrail_flows.flow_runs.preconditions import require_output
+from attrail_mlflow.gate.policy import read_gate_policy
+from attrail_mlflow.registry.registry import Registry
+from attrail_mlflow.signing.keys import new_key, passphrase_from_environment, read_signer
+from attrail_mlflow.signing.trusted_keys import read_trusted_keys
+from attrail_monitoring.slices.slice_table import read_slice_table
 
 GOLDEN = Path(__file__).parents[1] / "golden/v1"
 WAITING = 30  # seconds until a test that hangs fails
-VERIFY = "from click.testing import CliRunner; from attrail_flows.trail_commands import verify; import sys\n" + (
+VERIFY = "from click.testing import CliRunner; from attrail_flows.commands.trail import verify; import sys\n" + (
     "for each in sys.argv[1:]: done = CliRunner().invoke(verify, [each]); print(done.exit_code, repr(done.exception), "
     "done.output.strip())"
 )

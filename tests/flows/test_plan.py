@@ -5,8 +5,8 @@ from collections.abc import Callable
 
 import pytest
 
-from attrail_monitoring.policy import Policy
-from attrail_monitoring.power import detectable_effect, detectable_shift, images_needed, retrains_needed
+from attrail_monitoring.inference.power import detectable_effect, detectable_shift, images_needed, retrains_needed
+from attrail_monitoring.verdict.policy import Policy
 
 Run = Callable[..., tuple[int, str, str]]
 

@@ -4,8 +4,8 @@ import logging
 
 import pytest
 
-from attrail_flows import progress
-from attrail_flows.progress import LoggedProgress
+from attrail_flows.flow_runs import progress
+from attrail_flows.flow_runs.progress import LoggedProgress
 
 
 def test_time_left_is_what_the_pace_says(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:

@@ -11,12 +11,12 @@ import mlflow
 import pytest
 
 from attrail_flows.configuration import read_config
-from attrail_flows.sign_off import SignOff, question
-from attrail_mlflow.chain import Event
-from attrail_mlflow.journal import read_journal
-from attrail_mlflow.journal_place import store_at
-from attrail_mlflow.keys import key_id, new_key, read_public
-from attrail_mlflow.trusted_keys import read_trusted_keys
+from attrail_flows.sign_off.form import SignOff, question
+from attrail_mlflow.journal.hash_chain import Event
+from attrail_mlflow.journal.journal import read_journal
+from attrail_mlflow.journal.location import store_at
+from attrail_mlflow.signing.keys import key_id, new_key, read_public
+from attrail_mlflow.signing.trusted_keys import read_trusted_keys
 
 Run = Callable[..., tuple[int, str, str]]
 EXPLAINERS = '[[explainer]]\nname = "gradcam"'

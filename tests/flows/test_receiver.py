@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 from fastapi.testclient import TestClient
 
-from attrail_flows.receiver import Starter, create_app
-from attrail_mlflow.inbox import Inbox, Version
-from attrail_mlflow.webhook import sign_delivery
+from attrail_flows.deployment.webhook_receiver import Starter, create_app
+from attrail_mlflow.webhooks.delivery import sign_delivery
+from attrail_mlflow.webhooks.inbox import Inbox, Version
 
 SECRET = b"what MLflow and the receiver know"
 

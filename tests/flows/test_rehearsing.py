@@ -5,23 +5,23 @@ from collections.abc import Iterable, Iterator
 import mlflow
 import pytest
 
+from attrail_explainers.assessment.weight_randomisation import head_weights, shuffled
 from attrail_explainers.digest import seed_of
 from attrail_explainers.errors import ExplanationError
 from attrail_explainers.explainer import Trait
 from attrail_explainers.explanation import explain_slice
-from attrail_explainers.randomisation import head_weights, shuffled
-from attrail_explainers.threads import one_torch_thread
-from attrail_flows import sharded, shards
+from attrail_explainers.runtime.torch_threads import one_torch_thread
+from attrail_flows.audit_steps.rehearsals import Rehearsing
 from attrail_flows.configuration import AuditConfig, read_config
-from attrail_flows.explained import explainers_of
-from attrail_flows.in_turn import InTurn, explaining_in_turn
-from attrail_flows.rehearsing import Rehearsing
-from attrail_flows.runners import Load
-from attrail_flows.shard_work import Work
-from attrail_flows.sharded import Draw
-from attrail_flows.slices import read_slices
-from attrail_mlflow.attribution_store import Entry
-from attrail_mlflow.registry import Registry
+from attrail_flows.engine import session, shards
+from attrail_flows.engine.explained import explainers_of
+from attrail_flows.engine.serial_engine import InTurn, explaining_in_turn
+from attrail_flows.engine.session import Draw
+from attrail_flows.engine.task_runners import Load
+from attrail_flows.engine.worker import Work
+from attrail_flows.inputs.slices import read_slices
+from attrail_mlflow.registry.registry import Registry
+from attrail_mlflow.runs.attribution_store import Entry
 
 
 @pytest.fixture
@@ -91,7 +91,7 @@ def test_a_random_head_gives_what_the_library_gives(config: AuditConfig) -> None
 
 
 def test_an_explainer_that_gives_nothing_is_left_out(config: AuditConfig, monkeypatch: pytest.MonkeyPatch) -> None:
-    real = sharded.require_some_map
+    real = session.require_some_map
 
     def none_of_gradcam(maps) -> None:
         if maps.explainer == "gradcam" and maps.model.endswith("random head"):
@@ -103,7 +103,7 @@ def test_an_explainer_that_gives_nothing_is_left_out(config: AuditConfig, monkey
     slices = read_slices(config, version)
     with explaining_in_turn(registry, config) as how:
         reference = how.explain(version, slices, None, lambda maps: None)
-        monkeypatch.setattr(sharded, "require_some_map", none_of_gradcam)
+        monkeypatch.setattr(session, "require_some_map", none_of_gradcam)
         explainers = explainers_of(reference)
         found = how.rehearse(version, slices, explainers, reference, Draw(0, head=1), lambda maps: None)
     assert [each.explainer for each in found.maps] == ["lime"]

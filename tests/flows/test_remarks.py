@@ -2,12 +2,12 @@
 
 import pytest
 
-from attrail_flows.remarks import batch_size, few_models, remarks_of, wide_limits
+from attrail_flows.inputs.remarks import batch_size, few_models, remarks_of, wide_limits
 from attrail_monitoring.audit_record import ModelFacts
 from attrail_monitoring.comparison import judge
-from attrail_monitoring.floor import NoiseFloor
-from attrail_monitoring.measurement import Measurement
-from attrail_monitoring.policy import Policy
+from attrail_monitoring.floor.noise_floor import NoiseFloor
+from attrail_monitoring.verdict.measurement import Measurement
+from attrail_monitoring.verdict.policy import Policy
 
 NARROW, WIDE = (0.10, 0.11, 0.12, 0.13), (0.02, 0.1, 0.6, 1.5)
 

@@ -9,7 +9,7 @@ from PIL import Image
 
 from attrail_explainers.images import decode
 from attrail_explainers.slice import Preprocessing
-from attrail_flows import roomy
+from attrail_flows.inputs import large_arrays
 
 
 @pytest.fixture
@@ -21,21 +21,21 @@ def paths(tmp_path: Path) -> list[Path]:
     return found
 
 
-@pytest.mark.parametrize("limit", [0, roomy.IN_MEMORY])
+@pytest.mark.parametrize("limit", [0, large_arrays.IN_MEMORY])
 def test_images_decoded_some_at_a_time_are_the_same(
     paths: list[Path], limit: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     read = partial(decode, preprocessing=Preprocessing((8, 8), (0.5,) * 3, (0.5,) * 3))
-    monkeypatch.setattr(roomy, "DECODED", 3)
-    monkeypatch.setattr(roomy, "IN_MEMORY", limit)
-    found = roomy.decoded(paths, read)
+    monkeypatch.setattr(large_arrays, "DECODED", 3)
+    monkeypatch.setattr(large_arrays, "IN_MEMORY", limit)
+    found = large_arrays.decoded(paths, read)
     assert isinstance(found, np.memmap) == (limit == 0)
     assert np.array_equal(found, read(paths))
 
 
 def test_a_large_array_leaves_no_file_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    array = roomy.roomy((3, 2**23))
+    array = large_arrays.roomy((3, 2**23))
     array[:] = 1
     assert isinstance(array, np.memmap)
     assert list(tmp_path.iterdir()) == []

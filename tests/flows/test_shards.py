@@ -12,16 +12,16 @@ from hypothesis import strategies as st
 from torch import nn
 
 from attrail_explainers.attributions import Attributions
-from attrail_explainers.classifier import Classifier
 from attrail_explainers.errors import ExplanationError, IncomparableError
 from attrail_explainers.explainer import Explainer, Maps, Need, Trait, make_explainer, name_of
 from attrail_explainers.explanation import explain_part, explain_slice, require_some_map, settled
+from attrail_explainers.model.classifier import Classifier
 from attrail_explainers.slice import Slice
 from attrail_explainers.subject import Subject
-from attrail_flows import roomy
-from attrail_flows.joining import JoinedMaps
-from attrail_flows.shard_work import described
-from attrail_flows.shards import LOGITS, Model, Shard, cut, keys
+from attrail_flows.engine.joined_maps import JoinedMaps
+from attrail_flows.engine.shards import LOGITS, Model, Shard, cut, keys
+from attrail_flows.engine.worker import described
+from attrail_flows.inputs import large_arrays
 
 EXPLAINERS = [
     make_explainer("gradcam"),
@@ -87,7 +87,7 @@ def test_maps_too_large_for_memory_lie_in_a_file(
     slice_: Slice, classifier: Classifier, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     expected = sharded(slice_, EXPLAINERS[0], classifier, 4)
-    monkeypatch.setattr(roomy, "IN_MEMORY", 0)
+    monkeypatch.setattr(large_arrays, "IN_MEMORY", 0)
     found = sharded(slice_, EXPLAINERS[0], classifier, 4)
     assert isinstance(found.values, np.memmap)
     assert found.digest == expected.digest
@@ -193,10 +193,10 @@ def test_a_key_changes_with_everything_that_a_map_depends_on(slice_: Slice, monk
         key(by=targets + 1),
         key(by=None),
     ]
-    monkeypatch.setattr("attrail_flows.shards.packages", lambda: {"torch": "0"})
+    monkeypatch.setattr("attrail_flows.engine.shards.packages", lambda: {"torch": "0"})
     found.append(key())
     monkeypatch.undo()
-    monkeypatch.setattr("attrail_flows.shards.code_digest", lambda: "sha256:2")
+    monkeypatch.setattr("attrail_flows.engine.shards.code_digest", lambda: "sha256:2")
     found.append(key())
     assert len(set(found)) == len(found)
 

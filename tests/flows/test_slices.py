@@ -12,8 +12,8 @@ from PIL import Image
 
 from attrail_explainers.errors import ConfigError, SliceError, UnsupportedModelError
 from attrail_flows.configuration import read_config
-from attrail_flows.slices import read_slices, read_windows
-from attrail_mlflow.registry import RegisteredVersion
+from attrail_flows.inputs.slices import read_slices, read_windows
+from attrail_mlflow.registry.registry import RegisteredVersion
 
 CONFIG = """
 [registry]

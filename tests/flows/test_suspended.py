@@ -16,8 +16,8 @@ from prefect.deployments import run_deployment
 from prefect.settings import get_current_settings
 
 from attrail_flows.configuration import read_config
-from attrail_flows.deployments import read_deployments
-from attrail_flows.work_pool import settle_pool
+from attrail_flows.deployment.deployments import read_deployments
+from attrail_flows.deployment.work_pool import settle_pool
 
 Run = Callable[..., tuple[int, str, str]]
 PREFECT = Path(sys.executable).with_name("prefect")

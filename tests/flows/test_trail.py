@@ -15,16 +15,16 @@ import mlflow
 import pytest
 
 from attrail_explainers.errors import RecordError
-from attrail_mlflow.audit_run import finishing, open_run
-from attrail_mlflow.chain import Event
-from attrail_mlflow.control_map import control_map_text, read_control_map, require_answered
-from attrail_mlflow.folder_digest import digest_folder
-from attrail_mlflow.journal import read_journal
-from attrail_mlflow.journal_file import JournalFile
-from attrail_mlflow.registry import Registry
-from attrail_mlflow.trail import Trail
-from attrail_mlflow.trusted_keys import read_trusted_keys
-from attrail_mlflow.verification import Promotion, require_covers, verify_statement
+from attrail_mlflow.journal.file import JournalFile
+from attrail_mlflow.journal.hash_chain import Event
+from attrail_mlflow.journal.journal import read_journal
+from attrail_mlflow.registry.folder_digest import digest_folder
+from attrail_mlflow.registry.registry import Registry
+from attrail_mlflow.runs.audit_run import finishing, open_run
+from attrail_mlflow.signing.trusted_keys import read_trusted_keys
+from attrail_mlflow.statements.verification import Promotion, require_covers, verify_statement
+from attrail_mlflow.trail.attestation import Trail
+from attrail_mlflow.trail.control_map import control_map_text, read_control_map, require_answered
 
 Run = Callable[..., tuple[int, str, str]]
 GRADCAM = '[[explainer]]\nname = "gradcam"'

@@ -10,9 +10,9 @@ import pytest
 
 from attrail_explainers.errors import ConfigError
 from attrail_flows.configuration import read_config
+from attrail_flows.one_version.window_dates import dated, windows_of
 from attrail_flows.watch import compared
-from attrail_flows.window_dates import dated, windows_of
-from attrail_monitoring.version_maps import VersionMaps
+from attrail_monitoring.maps.version_maps import VersionMaps
 
 Run = Callable[..., tuple[int, str, str]]
 EXPLAINERS = '[[explainer]]\nname = "gradcam"'

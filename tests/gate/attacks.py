@@ -20,10 +20,10 @@ from unittest import mock
 
 from workshop import API, KEY, OTHER_POLICY, Answer, Workshop
 
-from attrail_mlflow.baseline import InstrumentCheck
-from attrail_mlflow.folder_digest import digest_folder
-from attrail_mlflow.predicate import ModelIdentity
-from attrail_mlflow.seal import Seal
+from attrail_mlflow.registry.folder_digest import digest_folder
+from attrail_mlflow.statements.baseline import InstrumentCheck
+from attrail_mlflow.statements.bundle_seal import Seal
+from attrail_mlflow.statements.predicate import ModelIdentity
 
 AJAX = "ajax-api/2.0/mlflow"
 PASS_TAGS = [{"key": "attrail.verdict", "value": "PASS"}, {"key": "attrail.run_id", "value": "0" * 32}]
@@ -981,7 +981,7 @@ write = SqlAlchemyStore.set_registered_model_alias
 def stop(*arguments):
     {step}
     os.kill(os.getpid(), signal.SIGKILL)
-from attrail_mlflow.gate_store import build
+from attrail_mlflow.plugin.registry_store import build
 store = build(sys.argv[1])
 SqlAlchemyStore.set_registered_model_alias = stop
 store.set_registered_model_alias(*sys.argv[2:])
@@ -1026,7 +1026,7 @@ def _in_process(w: Workshop, step: Callable[[Any], object], **environment: str) 
     """Use the gated store in this process, as somebody with the server's settings could."""
     from mlflow.exceptions import MlflowException
 
-    from attrail_mlflow.gate_store import build
+    from attrail_mlflow.plugin.registry_store import build
 
     with mock.patch.dict(os.environ, {"ATTRAIL_GATE_POLICY": str(w.place.policy)} | environment):
         try:

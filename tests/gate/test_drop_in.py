@@ -24,8 +24,8 @@ from mlflow.store.model_registry.sqlalchemy_store import SqlAlchemyStore
 sys.path.append(str(Path(__file__).parent))
 from workshop import write_policy
 
-from attrail_mlflow.gate_policy import read_gate_policy
-from attrail_mlflow.gated_store import GatedStore
+from attrail_mlflow.gate.policy import read_gate_policy
+from attrail_mlflow.gate_server.store import GatedStore
 
 Values = tuple[tuple[Any, ...], tuple[Any, ...]]  # right ones, and those that are mostly wrong
 NAMES: Values = ("m", "n", "o"), ("absent", "p/q", "a:b", "", " ", "M", None, 5)

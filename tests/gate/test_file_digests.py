@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from attrail_explainers.errors import EvidenceError
-from attrail_mlflow import file_digests
-from attrail_mlflow.file_digests import FileDigests
-from attrail_mlflow.folder_digest import digest_files, digest_folder, digest_of_files, file_digest
+from attrail_mlflow.registry import digest_cache
+from attrail_mlflow.registry.digest_cache import FileDigests
+from attrail_mlflow.registry.folder_digest import digest_files, digest_folder, digest_of_files, file_digest
 
 
 @pytest.fixture
@@ -21,7 +21,7 @@ def reads(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
         found.append(path)
         return file_digest(path)
 
-    monkeypatch.setattr(file_digests, "file_digest", counted)
+    monkeypatch.setattr(digest_cache, "file_digest", counted)
     return found
 
 
@@ -94,7 +94,7 @@ def test_a_file_that_changes_while_it_is_read_has_no_digest(tmp_path: Path, monk
         file.with_suffix(".new").replace(file)
         return found
 
-    monkeypatch.setattr(file_digests, "file_digest", slow)
+    monkeypatch.setattr(digest_cache, "file_digest", slow)
     with pytest.raises(EvidenceError, match="changed while it was read"):
         FileDigests(later).digest(path)
 

@@ -11,14 +11,14 @@ from hypothesis import strategies as st
 from small_audit import digest, signer_of, trusted_of
 
 from attrail_explainers.errors import EvidenceError
-from attrail_mlflow.baseline import Baseline, InstrumentCheck
-from attrail_mlflow.envelope import sign
-from attrail_mlflow.evidence_tags import Objection
-from attrail_mlflow.gate import Case, Decision, decide, statement_digest
-from attrail_mlflow.gate_policy import GatePolicy
-from attrail_mlflow.predicate import Kind, ModelIdentity
-from attrail_mlflow.statement import payload_of
-from attrail_mlflow.waiver import Waiver
+from attrail_mlflow.gate.decision import Case, Decision, decide, statement_digest
+from attrail_mlflow.gate.evidence_tags import Objection
+from attrail_mlflow.gate.policy import GatePolicy
+from attrail_mlflow.signing.envelope import sign
+from attrail_mlflow.statements.baseline import Baseline, InstrumentCheck
+from attrail_mlflow.statements.predicate import Kind, ModelIdentity
+from attrail_mlflow.statements.statement import payload_of
+from attrail_mlflow.statements.waiver import Waiver
 
 NOW = datetime(2026, 11, 21, 17, 6, 32, tzinfo=UTC)
 SOON = NOW + timedelta(days=30)

@@ -11,11 +11,11 @@ from click.testing import CliRunner, Result
 from workshop import API, Workshop
 
 from attrail_explainers.errors import RegistryError
-from attrail_flows.gate_commands import gate, reconcile, waive
-from attrail_mlflow.gate_policy import read_gate_policy
-from attrail_mlflow.promotion import Candidate
-from attrail_mlflow.reconciliation import held_roles
-from attrail_mlflow.registry import Registry
+from attrail_flows.commands.gate import gate, reconcile, waive
+from attrail_mlflow.gate.client import Candidate
+from attrail_mlflow.gate.policy import read_gate_policy
+from attrail_mlflow.gate.reconciliation import held_roles
+from attrail_mlflow.registry.registry import Registry
 
 Run = Callable[..., Result]
 

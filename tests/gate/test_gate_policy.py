@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from workshop import DRIFT_POLICY, SLICE, write_policy
 
 from attrail_explainers.errors import ConfigError
-from attrail_mlflow.gate_policy import GatePolicy, policy_from_environment, read_gate_policy
-from attrail_mlflow.trusted_keys import TrustedKeys
+from attrail_mlflow.gate.policy import GatePolicy, policy_from_environment, read_gate_policy
+from attrail_mlflow.signing.trusted_keys import TrustedKeys
 
 PLAIN = GatePolicy(TrustedKeys())
 

@@ -16,15 +16,15 @@ from mlflow.store.model_registry.sqlalchemy_store import SqlAlchemyStore
 from sqlalchemy import event, text
 from workshop import Keys, Workshop, write_policy
 
-from attrail_mlflow.chain import Event, JournalRecord
-from attrail_mlflow.folder_digest import digest_folder
-from attrail_mlflow.gate_policy import GatePolicy, read_gate_policy
-from attrail_mlflow.gated_store import GatedStore
-from attrail_mlflow.journal import read_journal
-from attrail_mlflow.journal_table import JournalTable
-from attrail_mlflow.model_files import LARGE, ModelFiles
-from attrail_mlflow.predicate import ModelIdentity, Predicate
-from attrail_mlflow.trusted_keys import TrustedKeys
+from attrail_mlflow.gate.policy import GatePolicy, read_gate_policy
+from attrail_mlflow.gate_server.store import GatedStore
+from attrail_mlflow.journal.hash_chain import Event, JournalRecord
+from attrail_mlflow.journal.journal import read_journal
+from attrail_mlflow.journal.table import JournalTable
+from attrail_mlflow.registry.folder_digest import digest_folder
+from attrail_mlflow.registry.model_files import LARGE, ModelFiles
+from attrail_mlflow.signing.trusted_keys import TrustedKeys
+from attrail_mlflow.statements.predicate import ModelIdentity, Predicate
 
 
 class Bench:
@@ -334,11 +334,11 @@ def test_a_statement_from_a_fast_clock_is_older_than_what_was_seen_after_it(
     else:
         bench.attest(store, ahead)
     bench.attest(store, bench.workshop.verdict(model, champion, verdict="DRIFT"))
-    monkeypatch.setattr("attrail_mlflow.gated_store.datetime", _later_by(day + timedelta(hours=1)))
+    monkeypatch.setattr("attrail_mlflow.gate_server.store.datetime", _later_by(day + timedelta(hours=1)))
     assert refused(partial(bench.attest, store, ahead)).json_kwargs["attrail"]["reasons"] == ["superseded"]
     refused(store.set_registered_model_alias, "m", "champion", model.version)
     again = now + day + timedelta(minutes=90)
-    monkeypatch.setattr("attrail_mlflow.gated_store.datetime", _later_by(2 * day))
+    monkeypatch.setattr("attrail_mlflow.gate_server.store.datetime", _later_by(2 * day))
     bench.attest(store, bench.workshop.verdict(model, champion, issued=again, expires=now + 30 * day))
     store.set_registered_model_alias("m", "champion", model.version)
 

@@ -45,5 +45,5 @@ def test_mlflow_works_beside_a_broken_torch(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     changed, modules = json.loads(done.stdout.splitlines()[-1])
     assert changed == [], "importing the plugin changed MLflow's settings for somebody else"
-    assert "attrail_mlflow.gate_store" in modules, "the entry point was not loaded: the test shows nothing"
-    assert "attrail_mlflow.gated_store" not in modules
+    assert "attrail_mlflow.plugin.registry_store" in modules, "the entry point was not loaded: the test shows nothing"
+    assert "attrail_mlflow.gate_server.store" not in modules

@@ -5,8 +5,8 @@ from mlflow.store.model_registry.sqlalchemy_store import SqlAlchemyStore
 from mlflow.store.model_registry.sqlalchemy_workspace_store import WorkspaceAwareSqlAlchemyStore
 
 from attrail_explainers.errors import ConfigError
-from attrail_mlflow.gated_store import GatedStore
-from attrail_mlflow.store_contract import GUARDED, READ, ROUTES, require_routes, require_store
+from attrail_mlflow.gate_server.mlflow_contract import GUARDED, READ, ROUTES, require_routes, require_store
+from attrail_mlflow.gate_server.store import GatedStore
 
 
 @pytest.mark.parametrize("store", [SqlAlchemyStore, WorkspaceAwareSqlAlchemyStore])

@@ -13,14 +13,14 @@ import requests
 from gated_server import Place
 from securesystemslib.signer import CryptoSigner
 
-from attrail_mlflow.baseline import Baseline, InstrumentCheck
-from attrail_mlflow.envelope import sign
-from attrail_mlflow.folder_digest import digest_folder
-from attrail_mlflow.keys import new_key, read_signer
-from attrail_mlflow.predicate import ModelIdentity, Predicate
-from attrail_mlflow.statement import payload_of
-from attrail_mlflow.verdict_statement import VerdictStatement
-from attrail_mlflow.waiver import Waiver
+from attrail_mlflow.registry.folder_digest import digest_folder
+from attrail_mlflow.signing.envelope import sign
+from attrail_mlflow.signing.keys import new_key, read_signer
+from attrail_mlflow.statements.baseline import Baseline, InstrumentCheck
+from attrail_mlflow.statements.predicate import ModelIdentity, Predicate
+from attrail_mlflow.statements.statement import payload_of
+from attrail_mlflow.statements.verdict import VerdictStatement
+from attrail_mlflow.statements.waiver import Waiver
 
 API = "api/2.0/mlflow"
 NUMBERS = itertools.count()

@@ -11,15 +11,15 @@ from typing import Any
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from securesystemslib.signer import CryptoSigner
 
-from attrail_mlflow.bundle import write_bundle
-from attrail_mlflow.chain import Event
-from attrail_mlflow.journal import Journal, read_journal
-from attrail_mlflow.journal_file import JournalFile
-from attrail_mlflow.keys import signer_pem, verifier_of
-from attrail_mlflow.predicate import Kind, ModelIdentity
-from attrail_mlflow.trail import Trail
-from attrail_mlflow.trusted_keys import TrustedKey, TrustedKeys
-from attrail_monitoring.policy import Policy
+from attrail_mlflow.journal.file import JournalFile
+from attrail_mlflow.journal.hash_chain import Event
+from attrail_mlflow.journal.journal import Journal, read_journal
+from attrail_mlflow.signing.keys import signer_pem, verifier_of
+from attrail_mlflow.signing.trusted_keys import TrustedKey, TrustedKeys
+from attrail_mlflow.statements.predicate import Kind, ModelIdentity
+from attrail_mlflow.trail.attestation import Trail
+from attrail_mlflow.trail.bundle import write_bundle
+from attrail_monitoring.verdict.policy import Policy
 
 NOW = datetime(2026, 11, 21, 17, 6, 32, tzinfo=UTC)
 RUN_ID = "5c7625910df547c7aecba7d51319f652"

@@ -7,8 +7,8 @@ import mlflow
 import pytest
 
 from attrail_explainers.errors import EvidenceError, RegistryError
-from attrail_mlflow.attribution_store import WEIGHTS, AttributionStore, artifact_path
-from attrail_mlflow.registry import Registry
+from attrail_mlflow.registry.registry import Registry
+from attrail_mlflow.runs.attribution_store import WEIGHTS, AttributionStore, artifact_path
 
 WEIGHTS_DIGEST = "sha256:" + "a" * 64
 KEYS = [f"sha256:{number:064x}" for number in range(4)]
@@ -103,7 +103,7 @@ def test_of_many_writers_the_first_comes_first_and_all_are_whole(store: Attribut
 def test_more_runs_than_one_page_are_all_looked_at(
     store: AttributionStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("attrail_mlflow.attribution_store.PAGE", 1)
+    monkeypatch.setattr("attrail_mlflow.runs.attribution_store.PAGE", 1)
     for key in KEYS[:3]:
         store.put(store.open("maps", WEIGHTS_DIGEST), written(tmp_path, key), [key])
     assert set(store.index(WEIGHTS_DIGEST)) == set(KEYS[:3])

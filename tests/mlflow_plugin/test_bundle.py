@@ -13,20 +13,20 @@ import pytest
 from small_audit import NOW, RUN_ID, Small, document, signer_of, trusted_of, write_run, write_small
 
 from attrail_explainers.errors import ConfigError, EvidenceError
-from attrail_mlflow.bundle import sealed_files, write_bundle
-from attrail_mlflow.canonical_json import encode
-from attrail_mlflow.chain import Event
-from attrail_mlflow.container import pack, unpack
-from attrail_mlflow.envelope import read_envelope
-from attrail_mlflow.inspection import inspect, inspect_bundle, inspect_run
-from attrail_mlflow.journal import Journal, read_journal
-from attrail_mlflow.journal_file import JournalFile
-from attrail_mlflow.keys import signer_pem
-from attrail_mlflow.manifest import manifest_digest, require_manifest, write_manifest
-from attrail_mlflow.seal import Seal
-from attrail_mlflow.statement import statement_from
-from attrail_mlflow.trail import Trail
-from attrail_mlflow.trusted_keys import TrustedKeys
+from attrail_mlflow.journal.file import JournalFile
+from attrail_mlflow.journal.hash_chain import Event
+from attrail_mlflow.journal.journal import Journal, read_journal
+from attrail_mlflow.signing.canonical_json import encode
+from attrail_mlflow.signing.envelope import read_envelope
+from attrail_mlflow.signing.keys import signer_pem
+from attrail_mlflow.signing.trusted_keys import TrustedKeys
+from attrail_mlflow.statements.bundle_seal import Seal
+from attrail_mlflow.statements.statement import statement_from
+from attrail_mlflow.trail.archive import pack, unpack
+from attrail_mlflow.trail.attestation import Trail
+from attrail_mlflow.trail.bundle import sealed_files, write_bundle
+from attrail_mlflow.trail.inspection import inspect, inspect_bundle, inspect_run
+from attrail_mlflow.trail.manifest import manifest_digest, require_manifest, write_manifest
 
 
 def repacked(bundle: Path, folder: Path, change: Callable[[Path], None]) -> Path:

@@ -8,15 +8,15 @@ import pytest
 from small_audit import Small
 
 from attrail_explainers.errors import EvidenceError
-from attrail_mlflow.bundle import write_bundle
-from attrail_mlflow.control_map import (
+from attrail_mlflow.trail.bundle import write_bundle
+from attrail_mlflow.trail.control_map import (
     CONTROL_MAP,
     control_map_text,
     control_table,
     read_control_map,
     require_answered,
 )
-from attrail_mlflow.inspection import inspect_bundle
+from attrail_mlflow.trail.inspection import inspect_bundle
 
 ROOT = Path(__file__).resolve().parents[2]
 CONTROLS = read_control_map(control_map_text())

@@ -16,10 +16,10 @@ from securesystemslib.signer import SSlibKey
 from small_audit import signer_of, trusted_of
 
 from attrail_explainers.errors import EvidenceError, GateRefusal
-from attrail_mlflow.canonical_json import encode
-from attrail_mlflow.envelope import LIMIT, PAYLOAD_TYPE, read_envelope, sign, signers_of
-from attrail_mlflow.keys import read_public, signer_pem
-from attrail_mlflow.reason import Reason
+from attrail_mlflow.signing.canonical_json import encode
+from attrail_mlflow.signing.envelope import LIMIT, PAYLOAD_TYPE, read_envelope, sign, signers_of
+from attrail_mlflow.signing.keys import read_public, signer_pem
+from attrail_mlflow.signing.refusal import Reason
 
 # https://github.com/secure-systems-lab/dsse/blob/master/protocol.md, "Test Vectors"
 BODY, TYPE = b"hello world", "http://example.com/HelloWorld"

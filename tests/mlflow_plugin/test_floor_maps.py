@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from attrail_explainers.attributions import Attributions, save_attributions
-from attrail_mlflow.floor_maps import floor_maps
+from attrail_mlflow.runs.floor_maps import floor_maps
 
 SUBJECT = ("validation", "gradcam")
 

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from attrail_explainers.errors import EvidenceError
-from attrail_mlflow.folder_digest import digest_files, digest_folder, digest_of_files
+from attrail_mlflow.registry.folder_digest import digest_files, digest_folder, digest_of_files
 
 NAMES = st.lists(st.text("abä.-", min_size=1, max_size=4).filter(lambda name: name.strip(".")), min_size=1, max_size=3)
 FOLDERS = st.dictionaries(NAMES.map("/".join), st.binary(max_size=20), min_size=1, max_size=4)

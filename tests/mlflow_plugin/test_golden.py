@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 
 from attrail_explainers.errors import EvidenceError
-from attrail_mlflow.bundle import attested_in
-from attrail_mlflow.container import unpack
-from attrail_mlflow.inspection import inspect
-from attrail_mlflow.trusted_keys import read_trusted_keys
+from attrail_mlflow.signing.trusted_keys import read_trusted_keys
+from attrail_mlflow.trail.archive import unpack
+from attrail_mlflow.trail.bundle import attested_in
+from attrail_mlflow.trail.inspection import inspect
 
 GOLDEN = sorted(path for path in (Path(__file__).resolve().parents[1] / "golden").glob("v*") if path.is_dir())
 versions = pytest.mark.parametrize("folder", GOLDEN, ids=lambda folder: folder.name)

@@ -19,13 +19,13 @@ from small_audit import NOW, signer_of, trusted_of
 from sqlalchemy import create_engine, text
 
 from attrail_explainers.errors import ConfigError, EvidenceError, RecordError
-from attrail_mlflow.chain import BEGINNING, Event, JournalRecord, checked, record_at
-from attrail_mlflow.inspection import inspect_journal, inspect_store
-from attrail_mlflow.journal import Journal, Store, read_journal, require_head
-from attrail_mlflow.journal_file import JournalFile
-from attrail_mlflow.journal_place import kept_store_at, shown, store_at
-from attrail_mlflow.journal_table import JournalTable
-from attrail_mlflow.predicate import Kind
+from attrail_mlflow.journal.file import JournalFile
+from attrail_mlflow.journal.hash_chain import BEGINNING, Event, JournalRecord, checked, record_at
+from attrail_mlflow.journal.journal import Journal, Store, read_journal, require_head
+from attrail_mlflow.journal.location import kept_store_at, shown, store_at
+from attrail_mlflow.journal.table import JournalTable
+from attrail_mlflow.statements.predicate import Kind
+from attrail_mlflow.trail.inspection import inspect_journal, inspect_store
 
 SIGNER = signer_of("auditor")
 TRUSTED = trusted_of(SIGNER)
@@ -318,10 +318,10 @@ import sys
 from pathlib import Path
 sys.path.append(sys.argv[1])
 from small_audit import signer_of
-from attrail_mlflow.chain import Event
-from attrail_mlflow.journal import Journal
-from attrail_mlflow.journal_file import JournalFile
-from attrail_mlflow.journal_place import shown, store_at
+from attrail_mlflow.journal.hash_chain import Event
+from attrail_mlflow.journal.journal import Journal
+from attrail_mlflow.journal.file import JournalFile
+from attrail_mlflow.journal.location import shown, store_at
 journal = Journal(JournalFile(Path(sys.argv[2])), signer_of("auditor"))
 number = int(sys.argv[3])
 while True:

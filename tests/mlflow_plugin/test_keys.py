@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from attrail_explainers.errors import ConfigError
-from attrail_mlflow.keys import (
+from attrail_mlflow.signing.keys import (
     key_id,
     new_key,
     public_pem,
@@ -25,8 +25,8 @@ from attrail_mlflow.keys import (
     signer_from_environment,
     signer_pem,
 )
-from attrail_mlflow.predicate import Kind
-from attrail_mlflow.trusted_keys import read_trusted_keys
+from attrail_mlflow.signing.trusted_keys import read_trusted_keys
+from attrail_mlflow.statements.predicate import Kind
 
 ENTRY = '[[key]]\nid = "{id}"\nfile = "audit.pub"\nmay = ["verdict", "journal"]\nowner = "nightly audits"\n'
 
@@ -121,7 +121,7 @@ def test_a_wrong_entry_is_named(key: Path, old: str, new: str, says: str) -> Non
 
 def test_verification_loads_neither_torch_nor_mlflow() -> None:
     code = (
-        "import sys; import attrail_mlflow.verification, attrail_mlflow.inspection, attrail_mlflow.journal_table\n"
+        "import sys; import attrail_mlflow.statements.verification, attrail_mlflow.trail.inspection, attrail_mlflow.journal.table\n"
         "print(sorted({name.partition('.')[0] for name in sys.modules} & "
         "{'torch', 'mlflow', 'pandas', 'prefect', 'great_expectations'}))"
     )

@@ -13,14 +13,14 @@ from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
 from attrail_explainers.errors import RegistryError
-from attrail_mlflow.attribution_store import AttributionStore
-from attrail_mlflow.audit_run import open_run
-from attrail_mlflow.calibration_run import find_calibration
-from attrail_mlflow.catalogue import models
-from attrail_mlflow.kept_run import fetch_run
-from attrail_mlflow.mlflow_errors import may_pass, reason, registry_error
-from attrail_mlflow.registry import Registry
-from attrail_mlflow.sequence_run import find_sequence
+from attrail_mlflow.registry.errors import may_pass, reason, registry_error
+from attrail_mlflow.registry.models import models
+from attrail_mlflow.registry.registry import Registry
+from attrail_mlflow.runs.attribution_store import AttributionStore
+from attrail_mlflow.runs.audit_run import open_run
+from attrail_mlflow.runs.calibration_run import find_calibration
+from attrail_mlflow.runs.lookup import fetch_run
+from attrail_mlflow.runs.sequence_run import find_sequence
 
 PAGE = b"<!doctype html><html><body><form>Sign in</form></body></html>"
 JSON, HTML = "application/json", "text/html"

@@ -18,8 +18,8 @@ from mlflow.models import infer_signature
 from torch import nn
 
 from attrail_explainers.errors import AttrailError, RegistryError
-from attrail_mlflow.mlmodel_file import read_mlmodel
-from attrail_mlflow.registry import Registry
+from attrail_mlflow.registry.mlmodel_file import read_mlmodel
+from attrail_mlflow.registry.registry import Registry
 
 EXAMPLE = np.zeros((2, 3, 8, 8), np.float32)
 CODE = "attrail_test_code_that_came_with_a_model"

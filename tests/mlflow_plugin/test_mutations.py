@@ -5,7 +5,7 @@ from pathlib import Path
 
 from small_audit import Small
 
-from attrail_mlflow.inspection import inspect_bundle, inspect_journal
+from attrail_mlflow.trail.inspection import inspect_bundle, inspect_journal
 
 sys.path.append(str(Path(__file__).resolve().parents[1] / "simulations"))
 from mutations import forge

@@ -12,12 +12,12 @@ from torch import nn
 
 from attrail_explainers.errors import ConfigError, RegistryError
 from attrail_explainers.slice import Preprocessing
-from attrail_mlflow.audit_run import COMPLETE, open_run
-from attrail_mlflow.catalogue import models
 from attrail_mlflow.log_classifier import log_classifier
-from attrail_mlflow.policy_notice import post_policy
-from attrail_mlflow.registry import URI, Registry, without_password
-from attrail_mlflow.stated_preprocessing import stated_preprocessing
+from attrail_mlflow.registry.models import models
+from attrail_mlflow.registry.preprocessing import stated_preprocessing
+from attrail_mlflow.registry.registry import URI, Registry, without_password
+from attrail_mlflow.runs.audit_run import COMPLETE, open_run
+from attrail_mlflow.runs.posted_policy import post_policy
 
 
 @pytest.mark.parametrize(

@@ -12,10 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from attrail_explainers.errors import EvidenceError, RegistryError
-from attrail_mlflow import retries
-from attrail_mlflow.attribution_store import AttributionStore, artifact_path
-from attrail_mlflow.audit_run import audit_run
-from attrail_mlflow.registry import Registry
+from attrail_mlflow.registry import retries
+from attrail_mlflow.registry.registry import Registry
+from attrail_mlflow.runs.attribution_store import AttributionStore, artifact_path
+from attrail_mlflow.runs.audit_run import audit_run
 
 WEIGHTS_DIGEST, KEY = "sha256:" + "a" * 64, f"sha256:{1:064x}"
 

@@ -5,7 +5,7 @@ from importlib.metadata import version
 import mlflow
 import pytest
 
-from attrail_mlflow.run_context import CODE, FLOW_RUN, POLICY, PREFECT_VARIABLE, RunContext, noting
+from attrail_mlflow.plugin.run_context import CODE, FLOW_RUN, POLICY, PREFECT_VARIABLE, RunContext, noting
 
 
 def test_other_peoples_runs_are_left_alone() -> None:

@@ -17,19 +17,19 @@ from in_toto_attestation.v1.statement import STATEMENT_TYPE_URI, Statement
 from small_audit import NOW, RUN_ID, digest, document, model, signer_of
 
 from attrail_explainers.errors import EvidenceError, RecordError
-from attrail_mlflow.baseline import Baseline, InstrumentCheck
-from attrail_mlflow.canonical_json import encode
-from attrail_mlflow.envelope import sign
-from attrail_mlflow.folder_digest import digest_folder
-from attrail_mlflow.journal import Journal
-from attrail_mlflow.journal_file import JournalFile
-from attrail_mlflow.keys import signer_pem
-from attrail_mlflow.predicate import Predicate
-from attrail_mlflow.seal import Seal
-from attrail_mlflow.statement import CLASSES, payload_of, statement_from
-from attrail_mlflow.trail import Trail
-from attrail_mlflow.verdict_statement import Binding, statement_of
-from attrail_mlflow.waiver import Waiver
+from attrail_mlflow.journal.file import JournalFile
+from attrail_mlflow.journal.journal import Journal
+from attrail_mlflow.registry.folder_digest import digest_folder
+from attrail_mlflow.signing.canonical_json import encode
+from attrail_mlflow.signing.envelope import sign
+from attrail_mlflow.signing.keys import signer_pem
+from attrail_mlflow.statements.baseline import Baseline, InstrumentCheck
+from attrail_mlflow.statements.bundle_seal import Seal
+from attrail_mlflow.statements.predicate import Predicate
+from attrail_mlflow.statements.statement import CLASSES, payload_of, statement_from
+from attrail_mlflow.statements.verdict import Binding, statement_of
+from attrail_mlflow.statements.waiver import Waiver
+from attrail_mlflow.trail.attestation import Trail
 
 PAGE = Path(__file__).resolve().parents[2] / "mlflow_plugin" / "VERIFY.md"
 BINDING = Binding(model("7"), model("1"), ("champion",), digest("manifest"), NOW, NOW + timedelta(days=30))

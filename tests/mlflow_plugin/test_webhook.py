@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from attrail_explainers.errors import EvidenceError
-from attrail_mlflow.inbox import Inbox
-from attrail_mlflow.webhook import LIMIT, TOLERANCE, Delivery, read_delivery, sign_delivery
+from attrail_mlflow.webhooks.delivery import LIMIT, TOLERANCE, Delivery, read_delivery, sign_delivery
+from attrail_mlflow.webhooks.inbox import Inbox
 
 NOW = datetime(2026, 11, 21, 17, 6, 32, tzinfo=UTC)
 SECRET = b"what MLflow and the receiver know"

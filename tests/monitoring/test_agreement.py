@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from attrail_monitoring.agreement import agreements_of, groups_of
 from attrail_monitoring.comparison import judge
-from attrail_monitoring.policy import Policy
-from attrail_monitoring.verdict import Verdict
+from attrail_monitoring.verdict.agreement import agreements_of, groups_of
+from attrail_monitoring.verdict.findings import Verdict
+from attrail_monitoring.verdict.policy import Policy
 
 MODELS = ("net/2", "net/3", "net/4", "net/5", "net/6")
 FLOOR = (0.30, 0.33, 0.28, 0.35, 0.31)

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from attrail_monitoring.bootstrap import bootstrap_interval
-from attrail_monitoring.statistic import make_statistic, statistic_names
+from attrail_monitoring.inference.bootstrap import bootstrap_interval
+from attrail_monitoring.maps.statistic import make_statistic, statistic_names
 
 RESAMPLES = 1500
 RUNS = 8

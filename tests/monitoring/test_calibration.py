@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 
 from attrail_explainers.errors import IncomparableError, RecordError
-from attrail_monitoring.calibration import Calibration, Place, Rehearsal, calibrate
-from attrail_monitoring.floor import NoiseFloor
-from attrail_monitoring.measurement import measure
-from attrail_monitoring.settings import Settings
-from attrail_monitoring.statistic import make_statistic
-from attrail_monitoring.version_maps import VersionMaps
+from attrail_monitoring.floor.calibration import Calibration, Place, Rehearsal, calibrate
+from attrail_monitoring.floor.noise_floor import NoiseFloor
+from attrail_monitoring.maps.settings import Settings
+from attrail_monitoring.maps.statistic import make_statistic
+from attrail_monitoring.maps.version_maps import VersionMaps
+from attrail_monitoring.verdict.measurement import measure
 
 SETTINGS = Settings(grid=4, resamples=50)
 TARGETS = np.arange(60) % 2

@@ -3,8 +3,8 @@
 import pytest
 
 from attrail_explainers.errors import SliceError
-from attrail_explainers.picture_file import suffixes
-from attrail_monitoring.slice_table import cautions, label_indices, read_slice_table
+from attrail_explainers.files.picture_file import suffixes
+from attrail_monitoring.slices.slice_table import cautions, label_indices, read_slice_table
 
 
 @pytest.fixture

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from attrail_monitoring.class_order import other_order
+from attrail_monitoring.slices.class_order import other_order
 
 LABELS = np.repeat(np.arange(10), 20)
 

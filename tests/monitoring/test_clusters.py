@@ -9,15 +9,15 @@ import numpy as np
 import pytest
 
 from attrail_explainers.errors import IncomparableError
-from attrail_monitoring.clusters import EXEMPLARS, NAMES, NO_MAP, Clusters, clusters_of
-from attrail_monitoring.floor import NoiseFloor
-from attrail_monitoring.grid import to_grid
-from attrail_monitoring.joint_clustering import LANDMARKS, MOST, joint_clusters
-from attrail_monitoring.mcnemar import mcnemar
-from attrail_monitoring.paired_labels import homogeneity
-from attrail_monitoring.settings import Settings
-from attrail_monitoring.shares import shares
-from attrail_monitoring.version_maps import VersionMaps
+from attrail_monitoring.clusters.clusters import EXEMPLARS, NAMES, NO_MAP, Clusters, clusters_of
+from attrail_monitoring.clusters.joint_clustering import LANDMARKS, MOST, joint_clusters
+from attrail_monitoring.floor.noise_floor import NoiseFloor
+from attrail_monitoring.inference.mcnemar import mcnemar
+from attrail_monitoring.inference.paired_labels import homogeneity
+from attrail_monitoring.maps.grid import to_grid
+from attrail_monitoring.maps.settings import Settings
+from attrail_monitoring.maps.shares import shares
+from attrail_monitoring.maps.version_maps import VersionMaps
 
 sys.path.append(str(Path(__file__).parent))
 from trained import IMAGES, cheat, honest

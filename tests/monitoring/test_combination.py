@@ -4,12 +4,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from attrail_monitoring.agreement import Agreement
-from attrail_monitoring.combination import combine
-from attrail_monitoring.floor import NoiseFloor
-from attrail_monitoring.measurement import Measurement
-from attrail_monitoring.stratum import is_class
-from attrail_monitoring.verdict import Finding, Verdict
+from attrail_monitoring.floor.noise_floor import NoiseFloor
+from attrail_monitoring.maps.strata import is_class
+from attrail_monitoring.verdict.agreement import Agreement
+from attrail_monitoring.verdict.combination import combine
+from attrail_monitoring.verdict.findings import Finding, Verdict
+from attrail_monitoring.verdict.measurement import Measurement
 
 SEVERITY = {Verdict.PASS: 0, Verdict.INCONCLUSIVE: 1, Verdict.DRIFT: 2}
 FLOOR = (0.1, 0.11, 0.12, 0.1)

@@ -10,13 +10,13 @@ from hypothesis import strategies as st
 
 from attrail_explainers.attributions import Attributions
 from attrail_explainers.errors import IncomparableError
-from attrail_monitoring.calibration import Calibration, Rehearsal, calibrate
 from attrail_monitoring.comparison import compare, judge
-from attrail_monitoring.floor import NoiseFloor
-from attrail_monitoring.policy import Policy
-from attrail_monitoring.settings import Settings
-from attrail_monitoring.verdict import Verdict
-from attrail_monitoring.version_maps import VersionMaps, version_maps
+from attrail_monitoring.floor.calibration import Calibration, Rehearsal, calibrate
+from attrail_monitoring.floor.noise_floor import NoiseFloor
+from attrail_monitoring.maps.settings import Settings
+from attrail_monitoring.maps.version_maps import VersionMaps, version_maps
+from attrail_monitoring.verdict.findings import Verdict
+from attrail_monitoring.verdict.policy import Policy
 
 FAST = Settings(resamples=200)
 

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from attrail_explainers.errors import ConfigError
-from attrail_monitoring.conformal import conformal_p_values
+from attrail_monitoring.inference.conformal import conformal_p_values
 
 scores = st.lists(st.sampled_from([0.0, 0.5, 1.0]) | st.floats(-10, 10), max_size=20).map(np.array)
 

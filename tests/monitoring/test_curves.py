@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from attrail_monitoring.curves import CHANCE, OWN, Panel, draw_curves
+from attrail_monitoring.pictures.curves import CHANCE, OWN, Panel, draw_curves
 
 
 def pixels(file: bytes):

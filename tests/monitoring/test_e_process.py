@@ -13,7 +13,7 @@ from hypothesis.extra import numpy as arrays
 from scipy import stats
 
 from attrail_explainers.errors import ConfigError, RecordError
-from attrail_monitoring.e_process import BETS, EProcess
+from attrail_monitoring.inference.e_process import BETS, EProcess
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "simulations"))
 

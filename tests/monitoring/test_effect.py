@@ -9,10 +9,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from attrail_monitoring.comparison import judge
-from attrail_monitoring.effect import POWER, Effect, effect_of
-from attrail_monitoring.instrument import Instrument
-from attrail_monitoring.policy import Policy
-from attrail_monitoring.power import images_power, retrains_power
+from attrail_monitoring.floor.sanity import Instrument
+from attrail_monitoring.inference.power import images_power, retrains_power
+from attrail_monitoring.verdict.effect import POWER, Effect, effect_of
+from attrail_monitoring.verdict.policy import Policy
 
 FLOOR = (0.10, 0.12, 0.13, 0.15, 0.11)
 INSTRUMENT = Instrument(random_head={"rank_distance": 0.9}, unrelated={"rank_distance": 0.8})

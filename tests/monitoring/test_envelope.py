@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from attrail_explainers.errors import ConfigError, IncomparableError, RecordError
-from attrail_monitoring.envelope import BLOCK, Envelope
-from attrail_monitoring.settings import Settings
+from attrail_monitoring.floor.envelope import BLOCK, Envelope
+from attrail_monitoring.maps.settings import Settings
 
 SETTINGS = Settings(grid=2)
 

@@ -9,9 +9,9 @@ import pandas as pd
 import pytest
 
 from attrail_explainers.errors import ExplanationError, SliceError
-from attrail_monitoring.expectations import validate_attributions, validate_slice_table
-from attrail_monitoring.slice_table import label_indices, read_slice_table
-from attrail_monitoring.validation import strict, validate
+from attrail_monitoring.expectations.inputs import validate_attributions, validate_slice_table
+from attrail_monitoring.expectations.validation import strict, validate
+from attrail_monitoring.slices.slice_table import label_indices, read_slice_table
 
 
 @pytest.fixture

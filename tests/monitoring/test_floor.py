@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from attrail_monitoring.floor import TIERS, NoiseFloor
-from attrail_monitoring.shared_spread import SharedSpread
+from attrail_monitoring.floor.noise_floor import TIERS, NoiseFloor
+from attrail_monitoring.inference.shared_spread import SharedSpread
 
 distances = st.lists(st.floats(1e-3, 2.0), min_size=4, max_size=60).map(tuple)
 levels = st.floats(1e-4, 0.5)

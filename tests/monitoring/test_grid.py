@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from attrail_monitoring.grid import to_cells, to_grid
+from attrail_monitoring.maps.grid import to_cells, to_grid
 
 shapes = st.tuples(st.integers(1, 3), st.integers(1, 40), st.integers(1, 40))
 maps = shapes.flatmap(lambda shape: arrays.arrays(np.float32, shape, elements=st.floats(-1e6, 1e6, width=32)))
@@ -69,5 +69,5 @@ def test_cells_may_be_smaller_than_pixels(height, width, rows, columns, seed):
 def test_maps_some_at_a_time_are_the_maps_together(monkeypatch):
     values = np.random.default_rng(0).normal(size=(11, 17, 23)).astype(np.float32)
     whole = to_grid(values, 7)
-    monkeypatch.setattr("attrail_monitoring.grid.AT_ONCE", 4)
+    monkeypatch.setattr("attrail_monitoring.maps.grid.AT_ONCE", 4)
     assert np.array_equal(to_grid(values, 7), whole)

@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-from attrail_monitoring.instrument import Instrument, inspect
-from attrail_monitoring.pair import Pair, Side
-from attrail_monitoring.statistic import make_statistic, statistic_names
-from attrail_monitoring.version_maps import VersionMaps
+from attrail_monitoring.floor.sanity import Instrument, inspect
+from attrail_monitoring.maps.pair import Pair, Side
+from attrail_monitoring.maps.statistic import make_statistic, statistic_names
+from attrail_monitoring.maps.version_maps import VersionMaps
 
 GRID = 6
 STATISTICS = [name for name in statistic_names() if name != "outside_shift"]

@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from attrail_monitoring.joint_clustering import LANDMARKS, MOST, joint_clusters
+from attrail_monitoring.clusters.joint_clustering import LANDMARKS, MOST, joint_clusters
 
 
 @given(st.integers(0, 50), st.integers(1, 30), st.permutations(range(4)))

@@ -5,14 +5,14 @@ from dataclasses import asdict, replace
 import pytest
 
 from attrail_monitoring import Policy
-from attrail_monitoring.agreement import Agreement
-from attrail_monitoring.combination import combine
-from attrail_monitoring.floor import NoiseFloor
-from attrail_monitoring.judged import JudgedRow, judged_rows
-from attrail_monitoring.measurement import Measurement
-from attrail_monitoring.moved import MovedImages
-from attrail_monitoring.stratum import is_class
-from attrail_monitoring.verdict import DriftReport, Finding, Verdict
+from attrail_monitoring.floor.noise_floor import NoiseFloor
+from attrail_monitoring.maps.strata import is_class
+from attrail_monitoring.verdict.agreement import Agreement
+from attrail_monitoring.verdict.combination import combine
+from attrail_monitoring.verdict.findings import DriftReport, Finding, Verdict
+from attrail_monitoring.verdict.judged import JudgedRow, judged_rows
+from attrail_monitoring.verdict.measurement import Measurement
+from attrail_monitoring.verdict.moved_images import MovedImages
 
 FLOOR = NoiseFloor((0.1, 0.11, 0.12, 0.1))
 POLICY = asdict(Policy())

@@ -8,7 +8,7 @@ from hypothesis.extra import numpy as arrays
 from statsmodels.stats.contingency_tables import mcnemar as by_statsmodels
 
 from attrail_explainers.errors import ConfigError
-from attrail_monitoring.mcnemar import mcnemar
+from attrail_monitoring.inference.mcnemar import mcnemar
 
 pairs = st.integers(0, 40).flatmap(lambda count: st.tuples(*(arrays.arrays(np.bool_, count) for _ in range(2))))
 

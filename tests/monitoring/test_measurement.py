@@ -10,13 +10,13 @@ from scipy.stats import binom, spearmanr
 
 from attrail_explainers.attributions import Attributions
 from attrail_explainers.errors import IncomparableError
-from attrail_monitoring.calibration import calibrate
-from attrail_monitoring.grid import to_grid
-from attrail_monitoring.measurement import image_distances, measure
-from attrail_monitoring.settings import Settings
-from attrail_monitoring.statistic import make_statistic, statistic_names
-from attrail_monitoring.stratum import OUTCOMES
-from attrail_monitoring.version_maps import VersionMaps, require_comparable, version_maps
+from attrail_monitoring.floor.calibration import calibrate
+from attrail_monitoring.maps.grid import to_grid
+from attrail_monitoring.maps.settings import Settings
+from attrail_monitoring.maps.statistic import make_statistic, statistic_names
+from attrail_monitoring.maps.strata import OUTCOMES
+from attrail_monitoring.maps.version_maps import VersionMaps, require_comparable, version_maps
+from attrail_monitoring.verdict.measurement import image_distances, measure
 
 SETTINGS = Settings(grid=4, resamples=200)
 STATISTICS = [name for name in statistic_names() if name != "outside_shift"]  # that one needs regions

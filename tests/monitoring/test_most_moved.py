@@ -7,11 +7,11 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 from attrail_explainers.errors import IncomparableError
-from attrail_monitoring.measurement import image_distances
-from attrail_monitoring.most_moved import NAMED, most_moved
-from attrail_monitoring.settings import Settings
-from attrail_monitoring.stratum import OUTCOMES, outcome, outcomes
-from attrail_monitoring.version_maps import VersionMaps
+from attrail_monitoring.maps.settings import Settings
+from attrail_monitoring.maps.strata import OUTCOMES, outcome, outcomes
+from attrail_monitoring.maps.version_maps import VersionMaps
+from attrail_monitoring.verdict.measurement import image_distances
+from attrail_monitoring.verdict.most_moved import NAMED, most_moved
 
 pairs = st.integers(0, 30).flatmap(lambda count: st.tuples(*(arrays.arrays(np.bool_, count) for _ in range(2))))
 

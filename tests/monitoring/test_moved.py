@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from attrail_explainers.errors import ConfigError
-from attrail_monitoring.envelope import Envelope
-from attrail_monitoring.moved import Displacement, any_moved, chances, moved_images, moved_on_slices
-from attrail_monitoring.settings import Settings
+from attrail_monitoring.floor.envelope import Envelope
+from attrail_monitoring.maps.settings import Settings
+from attrail_monitoring.verdict.moved_images import Displacement, any_moved, chances, moved_images, moved_on_slices
 
 sys.path.append(str(Path(__file__).parent))
 from trained import IMAGES, cheat, honest

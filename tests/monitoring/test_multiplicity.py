@@ -8,7 +8,13 @@ from scipy.integrate import quad
 from statsmodels.stats.multitest import multipletests
 
 from attrail_explainers.errors import ConfigError
-from attrail_monitoring.multiplicity import benjamini_hochberg, e_benjamini_hochberg, e_values_of, holm, holm_levels
+from attrail_monitoring.inference.multiplicity import (
+    benjamini_hochberg,
+    e_benjamini_hochberg,
+    e_values_of,
+    holm,
+    holm_levels,
+)
 
 chances = st.floats(0, 1) | st.sampled_from([0.0, 1.0, 1e-300, 0.01, 0.02])
 lists = st.lists(chances, min_size=1, max_size=30)

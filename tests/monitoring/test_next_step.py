@@ -7,9 +7,9 @@ import pytest
 from scipy import stats
 
 from attrail_monitoring.comparison import judge
-from attrail_monitoring.floor import NoiseFloor
-from attrail_monitoring.policy import Policy
-from attrail_monitoring.verdict import Verdict
+from attrail_monitoring.floor.noise_floor import NoiseFloor
+from attrail_monitoring.verdict.findings import Verdict
+from attrail_monitoring.verdict.policy import Policy
 
 FLOOR = (0.1, 0.11, 0.12, 0.1, 0.13)
 POLICY = Policy(margins={"rank_distance": 0.05})

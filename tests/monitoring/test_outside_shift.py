@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-from attrail_monitoring.calibration import calibrate
-from attrail_monitoring.measurement import measure
-from attrail_monitoring.settings import Settings
-from attrail_monitoring.version_maps import VersionMaps
+from attrail_monitoring.floor.calibration import calibrate
+from attrail_monitoring.maps.settings import Settings
+from attrail_monitoring.maps.version_maps import VersionMaps
+from attrail_monitoring.verdict.measurement import measure
 
 SETTINGS = Settings(grid=4, resamples=50)
 

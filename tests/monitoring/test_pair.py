@@ -8,10 +8,10 @@ from hypothesis.extra import numpy as arrays
 
 from attrail_explainers.attributions import Attributions
 from attrail_explainers.errors import IncomparableError
-from attrail_monitoring.pair import Pair, Side
-from attrail_monitoring.statistic import make_statistic, statistic_names
-from attrail_monitoring.stratum import OUTCOMES
-from attrail_monitoring.version_maps import VersionMaps, version_maps
+from attrail_monitoring.maps.pair import Pair, Side
+from attrail_monitoring.maps.statistic import make_statistic, statistic_names
+from attrail_monitoring.maps.strata import OUTCOMES
+from attrail_monitoring.maps.version_maps import VersionMaps, version_maps
 
 COUNT = 40
 THREE_CLASSES = np.arange(COUNT) % 3
@@ -149,5 +149,5 @@ def test_version_maps_take_what_users_have(maps):
 def test_terms_some_at_a_time_are_the_terms_together(plain, name, monkeypatch):
     pair, statistic = plain(missing=(np.arange(COUNT) % 7 == 0, np.arange(COUNT) % 11 == 0)), make_statistic(name)
     whole = pair.terms(statistic)
-    monkeypatch.setattr("attrail_monitoring.pair.AT_ONCE", 3)
+    monkeypatch.setattr("attrail_monitoring.maps.pair.AT_ONCE", 3)
     np.testing.assert_allclose(pair.terms(statistic), whole, rtol=0, atol=1e-12)  # products of matrices round by size

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from statsmodels.stats.contingency_tables import SquareTable
 
 from attrail_explainers.errors import ConfigError
-from attrail_monitoring.paired_labels import changes, homogeneity
+from attrail_monitoring.inference.paired_labels import changes, homogeneity
 
 
 def labels(seed, count=300, kinds=4, moved=0.3):

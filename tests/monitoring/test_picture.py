@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from skimage import data
 
-from attrail_monitoring.picture import (
+from attrail_monitoring.pictures.overlays import (
     Scale,
     colour_bar,
     data_uri,

@@ -11,14 +11,14 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from attrail_explainers.errors import ConfigError, UnknownNameError
-from attrail_monitoring.floor import NoiseFloor
-from attrail_monitoring.instrument import Instrument
-from attrail_monitoring.measurement import Measurement
-from attrail_monitoring.multiplicity import e_benjamini_hochberg, e_values_of, holm
-from attrail_monitoring.policy import FEW, Policy
-from attrail_monitoring.settings import Settings
-from attrail_monitoring.stratum import class_name
-from attrail_monitoring.verdict import Verdict
+from attrail_monitoring.floor.noise_floor import NoiseFloor
+from attrail_monitoring.floor.sanity import Instrument
+from attrail_monitoring.inference.multiplicity import e_benjamini_hochberg, e_values_of, holm
+from attrail_monitoring.maps.settings import Settings
+from attrail_monitoring.maps.strata import class_name
+from attrail_monitoring.verdict.findings import Verdict
+from attrail_monitoring.verdict.measurement import Measurement
+from attrail_monitoring.verdict.policy import FEW, Policy
 
 CEILING = 2.0
 SEVERITY = {Verdict.PASS: 0, Verdict.INCONCLUSIVE: 1, Verdict.DRIFT: 2}

@@ -9,8 +9,14 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from attrail_explainers.errors import ConfigError
-from attrail_monitoring.floor import NoiseFloor
-from attrail_monitoring.power import detectable_effect, images_needed, images_power, retrains_needed, retrains_power
+from attrail_monitoring.floor.noise_floor import NoiseFloor
+from attrail_monitoring.inference.power import (
+    detectable_effect,
+    images_needed,
+    images_power,
+    retrains_needed,
+    retrains_power,
+)
 
 alphas = st.floats(0.001, 0.2)
 powers = st.floats(0.3, 0.99)

@@ -21,30 +21,30 @@ from attrail_explainers.attributions import Attributions
 from attrail_explainers.errors import RecordError
 from attrail_explainers.slice import Preprocessing, Slice
 from attrail_monitoring import Policy
-from attrail_monitoring.agreement import Agreement
 from attrail_monitoring.audit_record import AuditRecord, CalibrationFacts, ModelFacts, PolicyFacts, SliceFacts
-from attrail_monitoring.calibration import Calibration, Rehearsal, calibrate
-from attrail_monitoring.clusters import clusters_of
+from attrail_monitoring.clusters.clusters import clusters_of
 from attrail_monitoring.comparison import compare
-from attrail_monitoring.e_process import EProcess
-from attrail_monitoring.floor import TIERS, NoiseFloor, Source
-from attrail_monitoring.measurement import Measurement
-from attrail_monitoring.most_moved import most_moved
-from attrail_monitoring.moved import MovedImages
-from attrail_monitoring.picture import data_uri, fit, no_map, png
+from attrail_monitoring.expectations.rule_tables import rules_of, validate_measurements, with_rules
+from attrail_monitoring.floor.calibration import Calibration, Rehearsal, calibrate
+from attrail_monitoring.floor.noise_floor import TIERS, NoiseFloor, Source
+from attrail_monitoring.formatting import NOTHING, chance, flat, moment, number, percent, share, times
+from attrail_monitoring.inference.e_process import EProcess
+from attrail_monitoring.maps.settings import Settings
+from attrail_monitoring.maps.strata import HEADLINES, OUTCOMES
+from attrail_monitoring.maps.version_maps import VersionMaps
+from attrail_monitoring.pictures.overlays import data_uri, fit, no_map, png
 from attrail_monitoring.report import report as report_module
 from attrail_monitoring.report.classes import SHOWN, classes_of
+from attrail_monitoring.report.image_pairs import Sources
 from attrail_monitoring.report.report import render_report, section_names
-from attrail_monitoring.report.sources import Sources
 from attrail_monitoring.report.strategies import strategies_of
-from attrail_monitoring.report.strip import LEFT, RIGHT, axis_of, strip_of
-from attrail_monitoring.report.wording import NOTHING, chance, flat, moment, number, percent, share, times
-from attrail_monitoring.rule_table import rules_of, validate_measurements, with_rules
-from attrail_monitoring.sequence import Sequence, with_alarm
-from attrail_monitoring.settings import Settings
-from attrail_monitoring.stratum import HEADLINES, OUTCOMES
-from attrail_monitoring.verdict import Finding, Verdict
-from attrail_monitoring.version_maps import VersionMaps
+from attrail_monitoring.report.strip_plot import LEFT, RIGHT, axis_of, strip_of
+from attrail_monitoring.verdict.agreement import Agreement
+from attrail_monitoring.verdict.findings import Finding, Verdict
+from attrail_monitoring.verdict.measurement import Measurement
+from attrail_monitoring.verdict.most_moved import most_moved
+from attrail_monitoring.verdict.moved_images import MovedImages
+from attrail_monitoring.verdict.sequence import Sequence, with_alarm
 
 COUNT = 24
 EVIL = "<script>alert('x')</script>"

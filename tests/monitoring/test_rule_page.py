@@ -10,12 +10,15 @@ import pytest
 from great_expectations.data_context.data_context.context_factory import project_manager
 
 from attrail_explainers.errors import RecordError
-from attrail_monitoring.data_docs import build_data_docs
-from attrail_monitoring.expectations import validate_attributions, validate_slice_table
-from attrail_monitoring.rule_page import render_rule_page
-from attrail_monitoring.rule_table import validate_measurements
-from attrail_monitoring.rules import ExpectAttributionDriftToStayBelowMargin, ExpectUndefinedMapsToStayBelow
-from attrail_monitoring.slice_table import label_indices, read_slice_table
+from attrail_monitoring.expectations.data_docs import build_data_docs
+from attrail_monitoring.expectations.inputs import validate_attributions, validate_slice_table
+from attrail_monitoring.expectations.page import render_rule_page
+from attrail_monitoring.expectations.rule_tables import validate_measurements
+from attrail_monitoring.expectations.rules import (
+    ExpectAttributionDriftToStayBelowMargin,
+    ExpectUndefinedMapsToStayBelow,
+)
+from attrail_monitoring.slices.slice_table import label_indices, read_slice_table
 
 EVIL = "<script>alert('x')</script>"
 TITLE = "digits/8 against digits/1"

@@ -7,15 +7,15 @@ import pandas as pd
 import pytest
 
 from attrail_explainers.errors import ConfigError, UnknownNameError
-from attrail_monitoring.rule_table import rules_of, validate_measurements, with_rules
-from attrail_monitoring.rules import (
+from attrail_monitoring.expectations.rule_tables import rules_of, validate_measurements, with_rules
+from attrail_monitoring.expectations.rules import (
     ExpectAttributionDriftToStayBelowMargin,
     ExpectEveryPrimaryVerdictToBe,
     ExpectUndefinedMapsToStayBelow,
     rule_kinds,
 )
-from attrail_monitoring.validation import Check, Validation
-from attrail_monitoring.verdict import DriftReport, Verdict
+from attrail_monitoring.expectations.validation import Check, Validation
+from attrail_monitoring.verdict.findings import DriftReport, Verdict
 
 BELOW = {"expect": "attribution_drift_to_stay_below_margin", "statistic": "coherent_shift", "margin": 0.1}
 KNOWN = {"slice": ["validation"], "explainer": ("shap", "lime"), "statistic": {"coherent_shift": 1}}

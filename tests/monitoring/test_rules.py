@@ -17,15 +17,15 @@ from pydantic.v1 import ValidationError
 
 from attrail_explainers.errors import ConfigError
 from attrail_monitoring import Policy
-from attrail_monitoring.measurement_expectation import Judged, MeasurementExpectation
-from attrail_monitoring.rule_table import read_suite, validate_measurements
-from attrail_monitoring.rules import (
+from attrail_monitoring.expectations.row_expectation import Judged, MeasurementExpectation
+from attrail_monitoring.expectations.rule_tables import read_suite, validate_measurements
+from attrail_monitoring.expectations.rules import (
     ExpectAttributionDriftToStayBelowMargin,
     ExpectAttributionDriftToStayWithinFloor,
     ExpectEveryPrimaryVerdictToBe,
     ExpectUndefinedMapsToStayBelow,
 )
-from attrail_monitoring.verdict import Verdict
+from attrail_monitoring.verdict.findings import Verdict
 
 FLOOR = (0.28, 0.3, 0.32, 0.34, 0.36)
 
@@ -33,7 +33,7 @@ SNIPPET = """
 import great_expectations as gx
 import pandas as pd
 
-from attrail_monitoring.rules import ExpectAttributionDriftToStayBelowMargin
+from attrail_monitoring.expectations.rules import ExpectAttributionDriftToStayBelowMargin
 
 rows = pd.read_csv("measurements.csv")
 rule = ExpectAttributionDriftToStayBelowMargin(

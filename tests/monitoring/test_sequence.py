@@ -8,13 +8,13 @@ import pytest
 
 from attrail_explainers.errors import ConfigError, RecordError
 from attrail_monitoring.comparison import judge
-from attrail_monitoring.e_process import EProcess
-from attrail_monitoring.floor import NoiseFloor
-from attrail_monitoring.measurement import image_distances
-from attrail_monitoring.policy import Policy
-from attrail_monitoring.sequence import Sequence, advance, with_alarm
-from attrail_monitoring.settings import Settings
-from attrail_monitoring.verdict import Verdict
+from attrail_monitoring.floor.noise_floor import NoiseFloor
+from attrail_monitoring.inference.e_process import EProcess
+from attrail_monitoring.maps.settings import Settings
+from attrail_monitoring.verdict.findings import Verdict
+from attrail_monitoring.verdict.measurement import image_distances
+from attrail_monitoring.verdict.policy import Policy
+from attrail_monitoring.verdict.sequence import Sequence, advance, with_alarm
 
 SETTINGS = Settings(grid=4, resamples=50)
 POLICY = Policy(margins={"rank_distance": 0.3}, settings=SETTINGS)

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from attrail_monitoring.share_bounds import share_bounds
+from attrail_monitoring.inference.share_bounds import share_bounds
 
 TAIL = 0.05
 

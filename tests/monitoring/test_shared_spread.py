@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from attrail_monitoring.floor import NoiseFloor
-from attrail_monitoring.shared_spread import shared_spread
+from attrail_monitoring.floor.noise_floor import NoiseFloor
+from attrail_monitoring.inference.shared_spread import shared_spread
 
 
 def floors(seed, classes=12, models=5, spreads=0.2):

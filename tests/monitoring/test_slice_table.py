@@ -4,7 +4,7 @@ import pandas as pd
 import pytest
 
 from attrail_explainers.errors import SliceError
-from attrail_monitoring.slice_table import label_indices, read_slice_table
+from attrail_monitoring.slices.slice_table import label_indices, read_slice_table
 
 ROWS = pd.DataFrame(
     {

@@ -10,7 +10,7 @@ from scipy.stats import spearmanr
 from skimage.metrics import structural_similarity
 
 from attrail_explainers.errors import UnknownNameError
-from attrail_monitoring.statistic import make_statistic, statistic_names
+from attrail_monitoring.maps.statistic import make_statistic, statistic_names
 
 every_statistic = pytest.mark.parametrize("name", statistic_names())
 values = st.floats(-(2.0**100), 2.0**100) | st.sampled_from([0.0, -0.0, 1.0, -1.0, 5e-324])

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from attrail_monitoring.stratum import OUTCOMES, class_name, classes, is_class, outcome
+from attrail_monitoring.maps.strata import OUTCOMES, class_name, classes, is_class, outcome
 
 pairs = st.integers(0, 30).flatmap(lambda count: st.tuples(*(arrays.arrays(np.bool_, count) for _ in range(2))))
 targets = st.integers(0, 40).flatmap(lambda count: arrays.arrays(np.int64, count, elements=st.integers(-1, 4)))

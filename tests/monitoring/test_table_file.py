@@ -15,7 +15,7 @@ from PIL import Image
 from attrail_explainers.errors import SliceError
 from attrail_explainers.images import decode
 from attrail_explainers.slice import Preprocessing
-from attrail_monitoring.slice_table import cautions, label_indices, read_slice_table
+from attrail_monitoring.slices.slice_table import cautions, label_indices, read_slice_table
 
 PREPROCESSING = Preprocessing((8, 8), (0.0,) * 3, (1.0,) * 3, interpolation="nearest")
 

@@ -10,8 +10,8 @@ from scipy import stats
 from scipy.spatial.distance import pdist
 
 from attrail_explainers.errors import ConfigError, IncomparableError
-from attrail_monitoring.settings import Settings
-from attrail_monitoring.two_sample import QUESTION, compare_windows, two_sample
+from attrail_monitoring.maps.settings import Settings
+from attrail_monitoring.windows import QUESTION, compare_windows, two_sample
 
 both = pytest.mark.parametrize("statistic", ["mmd", "energy"])
 
@@ -57,7 +57,7 @@ def test_energy_equals_scipy_in_one_dimension():
 def test_blocks_do_not_matter(statistic, monkeypatch):
     first, second = windows(2, shift=0.2)
     whole = two_sample(first, second, statistic, 99)
-    monkeypatch.setattr("attrail_monitoring.two_sample.BLOCK", 7)
+    monkeypatch.setattr("attrail_monitoring.windows.BLOCK", 7)
     blocks = two_sample(first, second, statistic, 99)
     assert blocks.value == pytest.approx(whole.value, rel=1e-9)
     assert blocks.p_value == whole.p_value

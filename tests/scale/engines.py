@@ -12,7 +12,7 @@ import staged
 from page import note, put, software, table
 
 from attrail_explainers.slice import Slice
-from attrail_flows.shards import Shard
+from attrail_flows.engine.shards import Shard
 
 FIRST = 96  # images that start every worker and load the model in each, before the clock runs
 OPTIONAL = ("ray", "dask")
@@ -123,9 +123,9 @@ def _flow(place: staged.Staged, server: int, first: int) -> Callable[[str, int],
     from prefect import flow
 
     from attrail_flows.configuration import read_config
-    from attrail_flows.sharded import explaining
-    from attrail_flows.slices import read_slices
-    from attrail_mlflow.registry import Registry
+    from attrail_flows.engine.session import explaining
+    from attrail_flows.inputs.slices import read_slices
+    from attrail_mlflow.registry.registry import Registry
 
     @flow
     def timed(runner: str, workers: int) -> Row:

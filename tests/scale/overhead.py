@@ -12,12 +12,12 @@ import staged
 from page import note, put, software, table
 
 from attrail_explainers.explanation import explain_slice
+from attrail_explainers.runtime.torch_threads import one_torch_thread
 from attrail_explainers.slice import Slice
-from attrail_explainers.threads import one_torch_thread
 from attrail_flows.configuration import AuditConfig, read_config
-from attrail_mlflow.registry import Registry
+from attrail_mlflow.registry.registry import Registry
 from attrail_monitoring.comparison import compare
-from attrail_monitoring.version_maps import VersionMaps
+from attrail_monitoring.maps.version_maps import VersionMaps
 
 
 def prepare_overhead(folder: Path, images: int) -> staged.Staged:
@@ -75,7 +75,7 @@ class _Plain:
 
 
 def _slice(config: AuditConfig) -> Slice:
-    from attrail_flows.slices import read_slices
+    from attrail_flows.inputs.slices import read_slices
 
     registry = Registry(config.registry.tracking_uri)
     (found,) = read_slices(config, registry.resolve("larger", "1"))

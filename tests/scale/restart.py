@@ -47,7 +47,7 @@ def _complete(uri: str) -> dict[str, int]:
     """Complete files of each MLflow run, the oldest run first."""
     import mlflow
 
-    from attrail_mlflow.attribution_store import KEPT, WEIGHTS
+    from attrail_mlflow.runs.attribution_store import KEPT, WEIGHTS
 
     client = mlflow.MlflowClient(uri)
     experiment = client.get_experiment_by_name("attrail")
@@ -89,8 +89,8 @@ def explained(folder: str, images: int) -> int:
 
     from attrail_explainers.slice import Slice
     from attrail_flows.configuration import read_config
-    from attrail_flows.sharded import explaining
-    from attrail_mlflow.registry import Registry
+    from attrail_flows.engine.session import explaining
+    from attrail_mlflow.registry.registry import Registry
 
     place = staged.Staged(Path(folder), "tiny")
     names = tuple(f"{row:06d}" for row in range(images))

@@ -25,9 +25,9 @@ def measure_units(folder: Path, images: int) -> None:
         from prefect import flow
 
         from attrail_flows.configuration import read_config
-        from attrail_flows.sharded import explaining
-        from attrail_flows.slices import read_slices
-        from attrail_mlflow.registry import Registry
+        from attrail_flows.engine.session import explaining
+        from attrail_flows.inputs.slices import read_slices
+        from attrail_mlflow.registry.registry import Registry
 
         @flow
         def counted() -> dict[str, float]:

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
-from attrail_monitoring.e_process import EProcess
+from attrail_monitoring.inference.e_process import EProcess
 
 AUDITS, IMAGES, LIMIT, SD, ALPHA, POWER = 52, 100, 0.35, 0.15, 0.05, 0.9
 Array = NDArray[np.float64]

@@ -16,13 +16,13 @@ from typing import Any
 
 from securesystemslib.dsse import Envelope
 
-from attrail_mlflow.bundle import sealed_files
-from attrail_mlflow.canonical_json import encode
-from attrail_mlflow.chain import record_of
-from attrail_mlflow.container import pack, unpack
-from attrail_mlflow.envelope import read_envelope, sign
-from attrail_mlflow.journal import RECORD_TYPE
-from attrail_mlflow.manifest import manifest_digest, write_manifest
+from attrail_mlflow.journal.hash_chain import record_of
+from attrail_mlflow.journal.journal import RECORD_TYPE
+from attrail_mlflow.signing.canonical_json import encode
+from attrail_mlflow.signing.envelope import read_envelope, sign
+from attrail_mlflow.trail.archive import pack, unpack
+from attrail_mlflow.trail.bundle import sealed_files
+from attrail_mlflow.trail.manifest import manifest_digest, write_manifest
 
 sys.path.extend(str(Path(__file__).resolve().parents[1] / name) for name in ("simulations", "mlflow_plugin"))
 

@@ -27,7 +27,7 @@ from attack_page import put, software, table
 from gated_server import Place, Server, Setting, database
 from workshop import Answer, Keys, Workshop, write_policy
 
-from attrail_mlflow.predicate import ModelIdentity
+from attrail_mlflow.statements.predicate import ModelIdentity
 
 SIZE = 10_000_000  # bytes
 TARGETS = {50: 15.0, 99: 50.0}  # milliseconds added, by percentile

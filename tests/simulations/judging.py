@@ -11,10 +11,10 @@ import time
 import numpy as np
 
 from attrail_explainers.attributions import Attributions
-from attrail_monitoring.calibration import calibrate
 from attrail_monitoring.comparison import compare
-from attrail_monitoring.policy import Policy
-from attrail_monitoring.version_maps import VersionMaps
+from attrail_monitoring.floor.calibration import calibrate
+from attrail_monitoring.maps.version_maps import VersionMaps
+from attrail_monitoring.verdict.policy import Policy
 
 IMAGES, GRID, EXPLAINERS, CLASSES = 10_000, 14, ("gradcam", "shap", "lime"), 100
 

@@ -20,11 +20,11 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from attrail_explainers.attributions import Attributions
-from attrail_monitoring.calibration import Calibration, Rehearsal, calibrate
 from attrail_monitoring.comparison import compare
-from attrail_monitoring.policy import Policy
-from attrail_monitoring.verdict import DriftReport, Verdict
-from attrail_monitoring.version_maps import VersionMaps
+from attrail_monitoring.floor.calibration import Calibration, Rehearsal, calibrate
+from attrail_monitoring.maps.version_maps import VersionMaps
+from attrail_monitoring.verdict.findings import DriftReport, Verdict
+from attrail_monitoring.verdict.policy import Policy
 
 Array = NDArray[np.float64]
 

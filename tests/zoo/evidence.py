@@ -14,13 +14,13 @@ from recipe import Recipe
 from training import made, untrained
 
 from attrail_explainers.attributions import Attributions
-from attrail_explainers.classifier import Classifier
 from attrail_explainers.digest import digest_of
 from attrail_explainers.errors import ExplanationError
 from attrail_explainers.explainer import make_explainer
 from attrail_explainers.explanation import explain_slice
+from attrail_explainers.model.classifier import Classifier
 from attrail_explainers.slice import Slice
-from attrail_monitoring.grid import to_grid
+from attrail_monitoring.maps.grid import to_grid
 
 GRID = 14  # what a policy compares on by default; finer maps are averaged before they are kept
 # 25 windows of occlusion are 13,000 images through the model for one slice.

@@ -20,8 +20,8 @@ from versions import accuracy, version
 
 from attrail_explainers.digest import digest_of
 from attrail_explainers.errors import AttrailError
-from attrail_monitoring.policy import Policy
-from attrail_monitoring.statistic import make_statistic, statistic_names
+from attrail_monitoring.maps.statistic import make_statistic, statistic_names
+from attrail_monitoring.verdict.policy import Policy
 
 SIZES = (256, 512)
 

@@ -14,11 +14,11 @@ from slices import base_slice, marked
 from versions import mixed, version
 
 from attrail_monitoring.comparison import displace
-from attrail_monitoring.measurement import image_distances
-from attrail_monitoring.moved import moved_images
-from attrail_monitoring.policy import Policy
-from attrail_monitoring.settings import Settings
-from attrail_monitoring.verdict import Verdict
+from attrail_monitoring.maps.settings import Settings
+from attrail_monitoring.verdict.findings import Verdict
+from attrail_monitoring.verdict.measurement import image_distances
+from attrail_monitoring.verdict.moved_images import moved_images
+from attrail_monitoring.verdict.policy import Policy
 
 SLICE = "rare mark 5 %"
 IMAGES = max(SIZES)

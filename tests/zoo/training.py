@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from recipe import Recipe
 from torch.nn.utils import prune
 
-from attrail_explainers.classifier import Classifier
-from attrail_explainers.randomisation import head_weights, shuffled
+from attrail_explainers.assessment.weight_randomisation import head_weights, shuffled
+from attrail_explainers.model.classifier import Classifier
 
 BATCH = 32
 DECAY = 0.02

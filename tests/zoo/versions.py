@@ -12,7 +12,7 @@ from slices import base_slice, bases, marked
 from attrail_explainers.attributions import Attributions
 from attrail_explainers.digest import digest_of
 from attrail_explainers.slice import Slice
-from attrail_monitoring.version_maps import VersionMaps
+from attrail_monitoring.maps.version_maps import VersionMaps
 
 Rows = NDArray[np.bool_]
 

@@ -3,10 +3,10 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
-from attrail_explainers.case import Case
-from attrail_explainers.check import Better, Finding
-from attrail_explainers.evaluations import Baseline
-from attrail_explainers.removal import examine_curves, require_curve
+from attrail_explainers.assessment.check import Better, Finding
+from attrail_explainers.assessment.context import Case
+from attrail_explainers.assessment.pixel_flipping import examine_curves, require_curve
+from attrail_explainers.superpixels.evaluations import Baseline
 
 
 @dataclass(frozen=True)

@@ -3,10 +3,10 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
-from attrail_explainers.case import Case
-from attrail_explainers.check import Better, Finding
+from attrail_explainers.assessment.check import Better, Finding
+from attrail_explainers.assessment.context import Case
+from attrail_explainers.assessment.weight_randomisation import every_weight, examine_randomised
 from attrail_explainers.parameters import require_whole
-from attrail_explainers.randomisation import every_weight, examine_randomised
 
 
 @dataclass(frozen=True)

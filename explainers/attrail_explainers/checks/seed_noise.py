@@ -6,8 +6,8 @@ from typing import ClassVar
 
 import numpy as np
 
-from attrail_explainers.case import Case
-from attrail_explainers.check import Better, Finding
+from attrail_explainers.assessment.check import Better, Finding
+from attrail_explainers.assessment.context import Case
 from attrail_explainers.digest import seed_of
 from attrail_explainers.explainer import Trait
 from attrail_explainers.parameters import require_whole

@@ -7,14 +7,14 @@ from typing import ClassVar
 import numpy as np
 import torch
 
-from attrail_explainers.activations import logits_from
-from attrail_explainers.attention import AttentionTape
 from attrail_explainers.errors import UnsupportedModelError
 from attrail_explainers.explainer import Maps, Need, Trait
-from attrail_explainers.layers import token_layer
-from attrail_explainers.places import TargetLayer
+from attrail_explainers.layers.activations import logits_from
+from attrail_explainers.layers.attention import AttentionTape
+from attrail_explainers.layers.target_layer import token_layer
+from attrail_explainers.model.places import TargetLayer
+from attrail_explainers.model.working_copy import WorkingCopy
 from attrail_explainers.subject import Subject
-from attrail_explainers.working_copy import WorkingCopy
 
 
 @dataclass(frozen=True)

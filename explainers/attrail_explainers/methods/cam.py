@@ -3,10 +3,10 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
-from attrail_explainers.activations import activations_and_gradients
 from attrail_explainers.errors import UnsupportedModelError
 from attrail_explainers.explainer import Maps, Need, Trait
-from attrail_explainers.layers import target_layer
+from attrail_explainers.layers.activations import activations_and_gradients
+from attrail_explainers.layers.target_layer import target_layer
 from attrail_explainers.parameters import require_layer
 from attrail_explainers.subject import Subject
 

@@ -9,15 +9,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from attrail_explainers.explainer import Maps, Need, Trait
-from attrail_explainers.game_method import GameMethod
-from attrail_explainers.games import (
+from attrail_explainers.subject import Subject
+from attrail_explainers.superpixels.game_method import GameMethod
+from attrail_explainers.superpixels.games import (
     Answers,
     Rows,
     Strategy,
     play,
     superpixel_diagnostics,
 )
-from attrail_explainers.subject import Subject
 
 TOGETHER = 32  # pairs tried at once: fixed, so that the patch does not depend on the machine
 

@@ -5,8 +5,8 @@ from typing import ClassVar
 
 import torch
 
-from attrail_explainers.activations import activations_and_gradients, rectified
 from attrail_explainers.explainer import Maps, Need, Trait
+from attrail_explainers.layers.activations import activations_and_gradients, rectified
 from attrail_explainers.parameters import require_layer
 from attrail_explainers.subject import Subject
 

@@ -7,8 +7,8 @@ import torch
 
 from attrail_explainers.errors import UnsupportedModelError
 from attrail_explainers.explainer import Maps, Need, Trait
-from attrail_explainers.gradients import gradients_of, maps_of
-from attrail_explainers.rules import Rule, Rules, unchanged
+from attrail_explainers.gradients.backward_rules import Rule, Rules, unchanged
+from attrail_explainers.gradients.gradients import gradients_of, maps_of
 from attrail_explainers.subject import Subject
 
 

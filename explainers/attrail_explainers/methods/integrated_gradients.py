@@ -6,9 +6,8 @@ from typing import ClassVar
 import torch
 from captum.attr import IntegratedGradients as CaptumIntegratedGradients
 
-from attrail_explainers.evaluations import BASELINES, Baseline
 from attrail_explainers.explainer import Maps, Need, Trait
-from attrail_explainers.gradients import (
+from attrail_explainers.gradients.gradients import (
     baselines_of,
     completeness_residual,
     differentiable,
@@ -17,6 +16,7 @@ from attrail_explainers.gradients import (
 )
 from attrail_explainers.parameters import require_choice, require_whole
 from attrail_explainers.subject import Subject
+from attrail_explainers.superpixels.evaluations import BASELINES, Baseline
 
 
 @dataclass(frozen=True)

@@ -9,11 +9,11 @@ from lime.lime_base import LimeBase
 from numpy.typing import NDArray
 from scipy.special import expit
 
-from attrail_explainers.blas import one_thread
-from attrail_explainers.evaluations import Evaluations
 from attrail_explainers.explainer import Need, Trait
 from attrail_explainers.parameters import require_positive
-from attrail_explainers.superpixel_method import SuperpixelMethod, Values
+from attrail_explainers.runtime.blas import one_thread
+from attrail_explainers.superpixels.evaluations import Evaluations
+from attrail_explainers.superpixels.shared_method import SuperpixelMethod, Values
 
 ROWS = 4096  # coalitions the emulator answers: more change no weight by as much as its noise
 

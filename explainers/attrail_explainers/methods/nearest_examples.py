@@ -9,9 +9,9 @@ import torch
 from numpy.typing import NDArray
 
 from attrail_explainers.explainer import Maps, Need, Trait
-from attrail_explainers.layers import target_layer
+from attrail_explainers.layers.target_layer import target_layer
+from attrail_explainers.model.places import TargetLayer
 from attrail_explainers.parameters import require_layer
-from attrail_explainers.places import TargetLayer
 from attrail_explainers.subject import Examples, Subject
 
 

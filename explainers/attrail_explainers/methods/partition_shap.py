@@ -11,15 +11,15 @@ from numpy.typing import NDArray
 from scipy.cluster.hierarchy import linkage
 
 from attrail_explainers.explainer import Maps, Need, Trait
-from attrail_explainers.game_method import GameMethod
-from attrail_explainers.games import (
+from attrail_explainers.subject import Subject
+from attrail_explainers.superpixels.game_method import GameMethod
+from attrail_explainers.superpixels.games import (
     Game,
     Rows,
     Strategy,
     play,
     superpixel_diagnostics,
 )
-from attrail_explainers.subject import Subject
 
 SPLITS = 16  # groups split between two looks at the queue: fixed, so that the values do not depend on the machine
 

@@ -6,7 +6,7 @@ from typing import ClassVar
 from captum.attr import Saliency as CaptumSaliency
 
 from attrail_explainers.explainer import Maps, Need, Trait
-from attrail_explainers.gradients import differentiable, maps_of
+from attrail_explainers.gradients.gradients import differentiable, maps_of
 from attrail_explainers.subject import Subject
 
 

@@ -5,11 +5,11 @@ from typing import ClassVar
 
 import numpy as np
 
-from attrail_explainers.blas import one_thread
-from attrail_explainers.coalitions import log_choose
-from attrail_explainers.evaluations import Evaluations
 from attrail_explainers.explainer import Need, Trait
-from attrail_explainers.superpixel_method import SuperpixelMethod, Values
+from attrail_explainers.runtime.blas import one_thread
+from attrail_explainers.superpixels.coalitions import log_choose
+from attrail_explainers.superpixels.evaluations import Evaluations
+from attrail_explainers.superpixels.shared_method import SuperpixelMethod, Values
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ import torch
 
 from attrail_explainers.digest import seed_of
 from attrail_explainers.explainer import Maps, Need, Trait
-from attrail_explainers.gradients import gradients_of, maps_of
+from attrail_explainers.gradients.gradients import gradients_of, maps_of
 from attrail_explainers.parameters import require_positive, require_whole
 from attrail_explainers.subject import Subject
 

@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from attrail_monitoring.audit_record import AuditRecord
-from attrail_monitoring.instrument import Instrument
-from attrail_monitoring.verdict import Finding
+from attrail_monitoring.floor.sanity import Instrument
+from attrail_monitoring.verdict.findings import Finding
 
 DIAGNOSTICS = {
     "surrogate_r2": "R² of LIME's linear surrogate on its evaluations",

@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from attrail_monitoring.report.strip import Axis, Strip, axis_of, strip_of
-from attrail_monitoring.verdict import Finding, Verdict
+from attrail_monitoring.report.strip_plot import Axis, Strip, axis_of, strip_of
+from attrail_monitoring.verdict.findings import Finding, Verdict
 
 SHOWN = 12  # classes in a picture
 LEFT, RIGHT = 66.0, 300.0  # of a drawing 340 wide, between the class's name and its number of images

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from attrail_monitoring.floor import NoiseFloor, Source
+from attrail_monitoring.floor.noise_floor import NoiseFloor, Source
 
 
 @dataclass(frozen=True)

@@ -3,11 +3,11 @@
 from dataclasses import dataclass
 
 from attrail_monitoring.audit_record import AuditRecord
-from attrail_monitoring.combination import combine
-from attrail_monitoring.floor import NoiseFloor
+from attrail_monitoring.floor.noise_floor import NoiseFloor
+from attrail_monitoring.maps.strata import BOTH_RIGHT
 from attrail_monitoring.report.declared_change import DeclaredChange, declared_change
-from attrail_monitoring.stratum import BOTH_RIGHT
-from attrail_monitoring.verdict import Finding, Verdict
+from attrail_monitoring.verdict.combination import combine
+from attrail_monitoring.verdict.findings import Finding, Verdict
 
 
 @dataclass(frozen=True)

@@ -17,18 +17,18 @@ from markupsafe import Markup
 
 from attrail_explainers.attributions import Attributions
 from attrail_explainers.slice import Slice
+from attrail_monitoring import formatting
 from attrail_monitoring.audit_record import FORMAT, AuditRecord
-from attrail_monitoring.floor import TIERS
-from attrail_monitoring.policy import Policy
-from attrail_monitoring.report import wording
+from attrail_monitoring.floor.noise_floor import TIERS
+from attrail_monitoring.maps.strata import named, with_name
 from attrail_monitoring.report.checks import checks_of
 from attrail_monitoring.report.classes import classes_of
 from attrail_monitoring.report.declared_change import models_of
-from attrail_monitoring.report.exhibit import exhibits_of
+from attrail_monitoring.report.explainer_panel import exhibits_of
 from attrail_monitoring.report.headline import headline_of
-from attrail_monitoring.report.strata import strata_of
+from attrail_monitoring.report.outcomes import strata_of
 from attrail_monitoring.report.strategies import strategies_of
-from attrail_monitoring.stratum import named, with_name
+from attrail_monitoring.verdict.policy import Policy
 
 FOLDER = Path(__file__).parent
 
@@ -74,19 +74,19 @@ def _environment(folder: Path) -> Environment:
         lstrip_blocks=True,
     )
     environment.filters |= {
-        "number": wording.number,
-        "percent": wording.percent,
-        "times": wording.times,
-        "share": wording.share,
+        "number": formatting.number,
+        "percent": formatting.percent,
+        "times": formatting.times,
+        "share": formatting.share,
         "models_of": models_of,
-        "chance": wording.chance,
-        "spoken": wording.spoken,
-        "sentence": wording.sentence,
-        "moment": wording.moment,
-        "flat": wording.flat,
-        "looked_up": wording.looked_up,
+        "chance": formatting.chance,
+        "spoken": formatting.spoken,
+        "sentence": formatting.sentence,
+        "moment": formatting.moment,
+        "flat": formatting.flat,
+        "looked_up": formatting.looked_up,
         "named": named,
-        "lane_name": wording.lane_name,
+        "lane_name": formatting.lane_name,
         "with_name": with_name,
     }
     return environment

@@ -9,10 +9,10 @@ from numpy.typing import NDArray
 from attrail_explainers.errors import RecordError
 from attrail_explainers.slice import Slice
 from attrail_monitoring.audit_record import AuditRecord
-from attrail_monitoring.clusters import Cluster, Clusters
-from attrail_monitoring.picture import colour_bar, data_uri, png
-from attrail_monitoring.report.sources import Maps, Pair, Sources
-from attrail_monitoring.report.strip import Axis, axis_to
+from attrail_monitoring.clusters.clusters import Cluster, Clusters
+from attrail_monitoring.pictures.overlays import colour_bar, data_uri, png
+from attrail_monitoring.report.image_pairs import Maps, Pair, Sources
+from attrail_monitoring.report.strip_plot import Axis, axis_to
 
 SHOWN = 6  # clusters of one explainer on one slice
 EXEMPLARS = 3  # images of each

@@ -5,7 +5,7 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from attrail_monitoring.shares import shares
+from attrail_monitoring.maps.shares import shares
 
 Array = NDArray[np.float64]
 

@@ -26,11 +26,11 @@ PATIENCE = 60.0  # seconds that a point is held at most
 
 # module: (function, point before it, point after it)
 WATCHED = {
-    "attrail_flows.shard_work": [("_compute", "shard begun", "shard computed"), ("compute", None, "shard kept")],
-    "attrail_explainers.randomisation": [("shuffled", "calibrating", None)],
-    "attrail_mlflow.calibration_run": [("keep_calibration", "floor measured", "floor kept")],
-    "attrail_mlflow.evidence": [("Evidence.write", "judged", "evidence written")],
-    "attrail_mlflow.trail": [("Trail.note_audit", "evidence sent", "journaled")],
+    "attrail_flows.engine.worker": [("_compute", "shard begun", "shard computed"), ("compute", None, "shard kept")],
+    "attrail_explainers.assessment.weight_randomisation": [("shuffled", "calibrating", None)],
+    "attrail_mlflow.runs.calibration_run": [("keep_calibration", "floor measured", "floor kept")],
+    "attrail_mlflow.runs.evidence_files": [("Evidence.write", "judged", "evidence written")],
+    "attrail_mlflow.trail.attestation": [("Trail.note_audit", "evidence sent", "journaled")],
     "mlflow.tracking.client": [
         ("MlflowClient.set_model_version_tag", None, "version tagged"),
         ("MlflowClient.set_tag", None, "run tagged"),
@@ -91,7 +91,7 @@ def watch(module: ModuleType) -> None:
         *inside, name = path.split(".")
         owner = functools.reduce(getattr, inside, module)
         setattr(owner, name, watched(getattr(owner, name), before, after))
-    if module.__name__ == "attrail_flows.shards":
+    if module.__name__ == "attrail_flows.engine.shards":
         module.BUDGET = float((FOLDER / "budget").read_text())
 
 
@@ -115,7 +115,7 @@ class Finder(importlib.abc.MetaPathFinder):
     def find_spec(
         self, name: str, path: Sequence[str] | None, target: ModuleType | None = None
     ) -> importlib.machinery.ModuleSpec | None:
-        if name not in WATCHED and name != "attrail_flows.shards":
+        if name not in WATCHED and name != "attrail_flows.engine.shards":
             return None
         spec = importlib.machinery.PathFinder.find_spec(name, path, target)
         if spec and spec.loader:

@@ -1,0 +1,187 @@
+"""Assess: hold the maps of one explainer against the checks, and keep what they find."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import cached_property, partial
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy.stats import t as student
+
+from attrail_explainers.assessment.check import Check, Finding, check_names, make_check, name_of_check
+from attrail_explainers.assessment.context import Case
+from attrail_explainers.attributions import Attributions
+from attrail_explainers.errors import ConfigError
+from attrail_explainers.explainer import Explainer, make_explainer
+from attrail_explainers.explanation import Progress, class_indices, explain_slice, pixels_of
+from attrail_explainers.model.classifier import Classifier
+from attrail_explainers.slice import Slice
+
+FORMAT = "attrail.assessment/1"
+CONFIDENCE = 0.95
+
+
+@dataclass(frozen=True, eq=False)
+class Outcome:
+    """A check as it was run, what it found for every image, and the summary over the images where it is defined."""
+
+    check: Check
+    finding: Finding
+
+    @property
+    def values(self) -> NDArray[np.float64]:
+        """(N,) one number per image, NaN where it does not exist."""
+        return self.finding.values
+
+    @property
+    def undefined(self) -> int:
+        """Number of images without a value."""
+        return int(np.isnan(self.values).sum())
+
+    @property
+    def mean(self) -> float:
+        """Mean over the images that have a value; NaN when none has."""
+        return mean_of(self.values)
+
+    @cached_property
+    def interval(self) -> tuple[float, float]:
+        """95 % interval of the mean over images (Student's t); NaN with fewer than two values.
+
+        It says how far the choice of images could move the mean, not what other seeds would give.
+        """
+        known = self.values[np.isfinite(self.values)]
+        if len(known) < 2:
+            return np.nan, np.nan
+        reach = student.ppf((1 + CONFIDENCE) / 2, len(known) - 1) * known.std(ddof=1) / np.sqrt(len(known))
+        return self.mean - float(reach), self.mean + float(reach)
+
+    @property
+    def chance(self) -> float | None:
+        """Mean of what a map that knows nothing gets, where the check measures that."""
+        chance = self.finding.details.get("chance")
+        return None if chance is None else mean_of(chance)
+
+    def facts(self) -> dict[str, Any]:
+        """Everything about the outcome as plain JSON values, NaN as None."""
+        summary = {"mean": self.mean, "interval": self.interval, "chance": self.chance, "values": self.values}
+        return {
+            "parameters": asdict(self.check),
+            "better": self.check.better.value,
+            "good": self.check.good,
+            "undefined": self.undefined,
+            **{name: plain(value) for name, value in summary.items()},
+            "details": {name: plain(value) for name, value in self.finding.details.items()},
+        }
+
+
+@dataclass(frozen=True, eq=False)
+class Assessment:
+    """What the checks find about the maps of one explainer for one model version on one slice.
+
+    ``outcomes`` holds one outcome under each check's name; row n of every array belongs to ``maps.sample_ids[n]``.
+    """
+
+    maps: Attributions
+    outcomes: Mapping[str, Outcome]
+
+    @property
+    def explainer(self) -> str:
+        return self.maps.explainer
+
+    @property
+    def parameters(self) -> Mapping[str, Any]:
+        return self.maps.parameters
+
+    def document(self) -> dict[str, Any]:
+        """The assessment as strict JSON values, without the maps themselves."""
+        maps = self.maps
+        return {
+            "format": FORMAT,
+            "explainer": maps.explainer,
+            "parameters": dict(maps.parameters),
+            "model": maps.model,
+            "weights_digest": maps.weights_digest,
+            **maps.optional,
+            "slice": maps.slice_name,
+            "slice_digest": maps.slice_digest,
+            "maps_digest": maps.digest,
+            "sample_ids": list(maps.sample_ids),
+            "targets": maps.targets.tolist(),
+            "undefined": dict(maps.undefined),
+            "confidence": CONFIDENCE,
+            "checks": {name: outcome.facts() for name, outcome in self.outcomes.items()},
+        }
+
+
+def assess(
+    module: torch.nn.Module,
+    images: torch.Tensor | NDArray[np.float32],
+    targets: torch.Tensor | NDArray[np.int64] | Sequence[int],
+    explainer: str = "gradcam",
+    checks: Sequence[str | Check] | None = None,
+    seed: int = 0,
+    sample_ids: Sequence[str] | None = None,
+    **parameters: Any,
+) -> Assessment:
+    """Check the maps of one explainer for a torch module, without MLflow or Prefect.
+
+    ``checks`` are names, or checks with parameters of their own (``make_check``); None runs all there are. Everything
+    else is as in ``explain``: images (N,C,H,W), targets (N,), ``parameters`` of the explainer. Raises what
+    ``explain`` raises.
+    """
+    pixels = pixels_of(images)
+    labels = class_indices(targets)
+    names = tuple(str(name) for name in (range(len(pixels)) if sample_ids is None else sample_ids))
+    subjects = Slice("images", pixels, labels, names)
+    method = make_explainer(explainer, parameters)
+    classifier = Classifier(type(module).__name__, "", module)
+    return assess_slice(classifier, subjects, method, chosen_checks(checks), labels, seed)
+
+
+def chosen_checks(checks: Sequence[str | Check] | None) -> list[Check]:
+    """The checks that are meant by names or by themselves, all of them by None; ConfigError when one comes twice."""
+    chosen = check_names() if checks is None else checks
+    found = [make_check(each) if isinstance(each, str) else each for each in chosen]
+    names = [name_of_check(each) for each in found]
+    twice = {name for name in names if names.count(name) > 1}
+    if twice:
+        raise ConfigError(f"check {min(twice)!r} is asked for twice: an assessment holds each check once")
+    return found
+
+
+def assess_slice(
+    classifier: Classifier,
+    slice_: Slice,
+    explainer: Explainer,
+    checks: Sequence[Check],
+    targets: NDArray[np.int64],
+    seed: int,
+    progress: Progress = lambda images: None,
+) -> Assessment:
+    """Explain a slice and run the checks on the maps; ``targets`` (N,) is the class each map explains.
+
+    ``progress`` is called with the number of images done, which come to N for the maps and N for each check.
+    """
+    (maps,) = explain_slice(classifier, slice_, [explainer], targets, seed, progress)
+    case = Case(classifier, slice_, explainer, targets, seed, maps)
+    outcomes = {}
+    with torch.inference_mode(False):  # as in explain_slice
+        for check in checks:
+            outcomes[name_of_check(check)] = Outcome(check, case.model.fitting(partial(check.examine, case)))
+            progress(len(slice_))
+    return Assessment(maps, outcomes)
+
+
+def mean_of(values: NDArray[np.float64]) -> float:
+    """Mean of the values that are not NaN; NaN when there is none."""
+    known = values[np.isfinite(values)]
+    return float(known.mean()) if len(known) else float("nan")
+
+
+def plain(value: Any) -> Any:
+    """An array or a number as JSON values, NaN as None."""
+    if isinstance(value, np.ndarray | tuple | list):
+        return [plain(each) for each in value]
+    return None if value is None or np.isnan(value) else float(value)

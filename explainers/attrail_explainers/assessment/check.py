@@ -1,0 +1,82 @@
+"""What a check of explanations is, and how one is found: every file of ``checks/`` is one, under the file's name."""
+
+import dataclasses
+import importlib
+import pkgutil
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+import attrail_explainers.checks as checks  # noqa: PLR0402 - "from" would make a circle with the package itself
+from attrail_explainers.errors import ConfigError, UnknownNameError
+
+if TYPE_CHECKING:
+    from attrail_explainers.assessment.context import Case
+
+
+class Better(StrEnum):
+    """Which values of a check speak for the explanation."""
+
+    LOWER = "lower is better"
+    HIGHER = "higher is better"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What a check finds for N images.
+
+    ``values`` (N,) float64, NaN where an image has no map or the quantity does not exist for it. ``details`` holds
+    what else was measured, (N,) or (N,K) under each name; under "chance" what a map that knows nothing would get.
+    """
+
+    values: NDArray[np.float64]
+    details: Mapping[str, NDArray[np.float64]] = field(default_factory=dict)
+
+
+class Check(Protocol):
+    """One question to an explanation, answered by one number per image. Its dataclass fields are its parameters.
+
+    ``good`` says in a few words what speaks for the explanation. Contracts, held by ``tests/explainers/test_checks.py``
+    for every file of ``checks/``: same seed same bytes, whatever the order of images, the batch or the thread; model
+    and images untouched; NaN for images without a map.
+    """
+
+    better: ClassVar[Better]
+    good: ClassVar[str]
+    __dataclass_fields__: ClassVar[dict[str, dataclasses.Field[Any]]]
+
+    def examine(self, case: "Case") -> Finding:
+        """The check's answer for every image of the case."""
+        ...
+
+
+def check_names() -> list[str]:
+    """Names of all checks: the files of ``checks/``."""
+    return sorted(module.name for module in pkgutil.iter_modules(checks.__path__))
+
+
+def check_class(name: str) -> type[Check]:
+    """The check that ``checks/NAME.py`` defines; UnknownNameError lists the known names."""
+    if name not in check_names():
+        raise UnknownNameError.of("check", name, check_names())
+    found: type[Check] = importlib.import_module(f"{checks.__name__}.{name}").CHECK
+    return found
+
+
+def make_check(name: str, parameters: Mapping[str, Any] | None = None) -> Check:
+    """The check ``name`` with ``parameters``; ConfigError names a parameter it does not have."""
+    kind = check_class(name)
+    known = [each.name for each in dataclasses.fields(kind)]
+    for parameter in parameters or {}:
+        if parameter not in known:
+            raise ConfigError(f"check {name!r} has no parameter {parameter!r}: it takes {', '.join(known)}")
+    return kind(**(parameters or {}))
+
+
+def name_of_check(check: Check) -> str:
+    """The name under which a check is found."""
+    return type(check).__module__.rpartition(".")[2]

@@ -1,0 +1,1 @@
+"""Files of strangers: no pipe, no device, pictures as pixels."""

@@ -1,0 +1,1 @@
+"""Gradients of the target's logit, and backward rules."""

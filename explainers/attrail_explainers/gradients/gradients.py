@@ -1,0 +1,74 @@
+"""What the gradient family shares: gradients of the target's logit, and maps made from pixel values."""
+
+from collections.abc import Callable, Mapping
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from attrail_explainers.errors import UnsupportedModelError
+from attrail_explainers.explainer import Maps
+from attrail_explainers.model.working_copy import WorkingCopy
+from attrail_explainers.superpixels.evaluations import Baseline, baseline_of
+
+
+def differentiable(model: WorkingCopy) -> Callable[[torch.Tensor], torch.Tensor]:
+    """The model's logits as a function of images; UnsupportedModelError when no gradient leads back to them."""
+
+    def logits(images: torch.Tensor) -> torch.Tensor:
+        found = model.call(images)
+        if not found.requires_grad:
+            raise UnsupportedModelError(
+                f"model {model.label}: no gradient leads back from its logits to the image; use shap, lime or "
+                "occlusion, which only call the model"
+            )
+        return found
+
+    return logits
+
+
+def gradients_of(model: WorkingCopy, images: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    """Gradients (N,C,H,W) of the target logits in images (N,C,H,W); targets (N,). One batch's graph at a time."""
+    forward, parts = differentiable(model), list[torch.Tensor]()
+    for chunk, classes in zip(model.chunks(images), targets.split(model.batch), strict=True):
+        leaf = chunk.detach().clone().requires_grad_()
+        logits = forward(leaf).gather(1, classes[:, None])
+        parts += torch.autograd.grad(logits.sum(), leaf)
+    return torch.cat(parts)
+
+
+def target_logits(model: WorkingCopy, images: torch.Tensor, targets: torch.Tensor) -> NDArray[np.float64]:
+    """The target logits (N,) of images (N,C,H,W)."""
+    with torch.no_grad():
+        logits = model.call(images).gather(1, targets[:, None])
+    return plain(logits[:, 0])
+
+
+def baselines_of(images: torch.Tensor, kind: Baseline) -> torch.Tensor:
+    """Each image's baseline (N,C,H,W), made image by image so that it cannot depend on the others."""
+    return torch.stack([baseline_of(image, kind) for image in images])
+
+
+def maps_of(values: torch.Tensor, diagnostics: Mapping[str, NDArray[np.float64]] | None = None) -> Maps:
+    """Maps of values (N,H,W); one that is not finite, or zero everywhere, is undefined."""
+    found = values.detach().float().cpu().numpy()
+    undefined = {}
+    for row, each in enumerate(found):
+        if not np.isfinite(each).all():
+            undefined[row] = "its gradients are not finite"
+        elif not each.any():
+            undefined[row] = "no pixel has any influence: the map is zero everywhere"
+    found[list(undefined)] = np.nan
+    return Maps(found, undefined, diagnostics or {})
+
+
+def completeness_residual(
+    values: torch.Tensor, full: NDArray[np.float64], empty: NDArray[np.float64]
+) -> dict[str, NDArray[np.float64]]:
+    """Sum of each map (N,H,W) less the change of the target logit (N,) from baseline to image: ideally 0."""
+    return {"completeness_residual": plain(values.double().sum(dim=(1, 2))) - (full - empty)}
+
+
+def plain(values: torch.Tensor) -> NDArray[np.float64]:
+    """A tensor's numbers in double precision."""
+    return np.asarray(values.detach().double().cpu().numpy())

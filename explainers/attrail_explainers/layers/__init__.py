@@ -1,0 +1,1 @@
+"""The layer that says "where", found by noise and checked; activations and attention."""

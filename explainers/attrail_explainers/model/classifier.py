@@ -1,0 +1,100 @@
+"""A model version as explainers see it: a torch module, how to call it, and which model it is by digests."""
+
+import threading
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from attrail_explainers.errors import ConfigError, ExplanationError
+from attrail_explainers.model.working_copy import WorkingCopy, arrange, private_copy
+from attrail_explainers.model_files.state_digest import digest_of_state
+
+
+@dataclass(frozen=True, eq=False)
+class Classifier:
+    """An image classifier under a name and a version.
+
+    ``module`` maps images (N,C,H,W) to logits (N,classes) and lets hooks fire on its submodules; it is copied before it
+    is run. ``graph`` is a faster way to call the same weights where there is one: then both came from a file, are this
+    classifier's own and are not copied. ``target_layer`` is the submodule whose activations the
+    class-activation methods use (None: found by itself). ``batch_size`` is set when the model was exported for one
+    batch size only. ``program_digest`` says what is computed with the weights, by the exported program or the model's
+    files; None for a module that lives in this process alone, whose code nobody can know for certain.
+    """
+
+    name: str
+    version: str
+    module: torch.nn.Module
+    graph: torch.nn.Module | None = None
+    target_layer: str | None = None
+    batch_size: int | None = None
+    program_digest: str | None = None
+    _copies: dict[tuple[int, ...], WorkingCopy] = field(default_factory=dict, repr=False)
+    _lock: threading.RLock = field(default_factory=threading.RLock, repr=False)
+
+    @property
+    def label(self) -> str:
+        return f"{self.name}/{self.version}" if self.version else self.name
+
+    def with_target_layer(self, layer: str | None) -> "Classifier":
+        """The same classifier with its target layer forced, unless ``layer`` is None."""
+        return self if layer is None else replace(self, target_layer=layer)
+
+    @cached_property
+    def weights_digest(self) -> str:
+        """Digest over the sorted state: name, dtype, shape and bytes of every parameter and saved buffer.
+
+        A hint alone: other programs may hold the same state. Raises UnsupportedModelError for a state that cannot be
+        read.
+        """
+        return digest_of_state(self.module.state_dict(), self.label)
+
+    def working_copy(self, images: NDArray[np.float32] | torch.Tensor) -> WorkingCopy:
+        """What is run on images (N,C,H,W) of this size; made once."""
+        size = tuple(images.shape[1:])
+        with self._lock:
+            if size not in self._copies:
+                example = torch.as_tensor(np.array(images[:1]) if isinstance(images, np.ndarray) else images[:1])
+                copied, graph = self._arranged
+                self._copies[size] = WorkingCopy(self.label, copied, graph, example, self.batch_size, self._lock)
+            return self._copies[size]
+
+    @cached_property
+    def _arranged(self) -> tuple[torch.nn.Module, torch.nn.Module | None]:
+        if self.graph is None:
+            return private_copy(self.label, self.module), None
+        arrange(self.module)
+        arrange(self.graph)
+        return self.module, self.graph
+
+    def require_classes(self, targets: NDArray[np.int64], images: NDArray[np.float32] | torch.Tensor) -> None:
+        """ConfigError names the first target that is no class of the model; ``images`` (N,C,H,W) have its size."""
+        classes = self.working_copy(images).classes
+        unknown = (targets < 0) | (targets >= classes)
+        if unknown.any():
+            target = targets[int(unknown.argmax())]
+            raise ConfigError(f"class {target} cannot be explained: model {self.label} has {classes} classes, 0 and up")
+
+    def logits(self, images: NDArray[np.float32], sample_ids: tuple[str, ...]) -> NDArray[np.float32]:
+        """Logits (N,classes) of any number of images; ExplanationError names the first image without finite ones."""
+        model = self.working_copy(images)
+
+        def called() -> torch.Tensor:
+            starts = range(0, len(images), model.batch)
+            chunks = (torch.from_numpy(np.array(images[start : start + model.batch])) for start in starts)
+            return torch.cat([model.call(chunk.to(model.device)) for chunk in chunks])
+
+        with torch.inference_mode():
+            logits = model.fitting(called)
+        found = logits.float().cpu().numpy()
+        broken = ~np.isfinite(found).all(axis=1)
+        if broken.any():
+            sample = sample_ids[int(broken.argmax())]
+            raise ExplanationError(
+                f"model {self.label} returns NaN or infinite outputs for image {sample!r} "
+                f"({int(broken.sum())} of {len(broken)} images): check its weights and the preprocessing"
+            )
+        return np.asarray(found, dtype=np.float32)

@@ -1,0 +1,98 @@
+"""Turn model files into classifiers. Nothing here unpickles, and nothing runs code that came with a model."""
+
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from attrail_explainers.digest import digest_of_file
+from attrail_explainers.errors import UnsupportedModelError
+from attrail_explainers.excerpt import excerpt
+from attrail_explainers.model.classifier import Classifier
+from attrail_explainers.model.repeatability import require_no_training
+from attrail_explainers.model_files.export_archive import LOG_AGAIN, copy_checked
+from attrail_explainers.model_files.pickle_digest import pickle_digest
+from attrail_explainers.model_files.program_digest import program_digest
+from attrail_explainers.slice import require_float_images
+
+
+def classifier_from_export(archive: Path, name: str, version: str) -> Classifier:
+    """A classifier from a ``torch.export`` archive (.pt2), as MLflow logs PyTorch models by default.
+
+    ``ExportedProgram.module()`` never fires hooks on submodules, so hooks go through the unflattened program, whose
+    submodules keep their names; plain calls go through the faster graph. torch reads a checked copy of the archive
+    (``export_archive``). Raises UnsupportedModelError when the archive is not what ``torch.export.save`` writes, torch
+    cannot read it, or it was exported in training mode.
+    """
+    label = f"{name}/{version}"
+    with tempfile.TemporaryDirectory(prefix="attrail-") as folder:
+        checked = Path(folder, "model.pt2")
+        exported_by = copy_checked(archive, checked, label)
+        try:
+            program = torch.export.load(checked)
+            graph: Any = program.module()
+            module = torch.export.unflatten(program)
+        except MemoryError:
+            raise
+        except Exception as error:  # torch raises whatever its deserializer stumbles over
+            raise UnsupportedModelError(_unreadable(label, exported_by, error)) from error
+    require_no_training(program, label)
+    computes = program_digest(program, module.state_dict()) or digest_of_file(archive)
+    return Classifier(name, version, module, graph, batch_size=_fixed_batch(program, label), program_digest=computes)
+
+
+def _unreadable(label: str, exported_by: str, error: Exception) -> str:
+    """Why torch cannot read an archive whose members are what they should be."""
+    reason = excerpt((str(error).strip() or type(error).__name__).splitlines()[-1])
+    if exported_by != torch.__version__:
+        return f"model {label} was exported by torch {exported_by}, this is {torch.__version__} ({reason}); {LOG_AGAIN}"
+    return f"model {label} cannot be read by torch {torch.__version__} ({reason}); {LOG_AGAIN}"
+
+
+def classifier_from_pickle(path: Path, pickle_module: Any, name: str, version: str) -> Classifier:
+    """A classifier from a pickled module, which may run any code: for those who allowed it, in a process of its own.
+
+    Raises UnsupportedModelError when the pickle's code is not installed here, or it is damaged or no ordinary module.
+    """
+    try:
+        module = torch.load(path, map_location="cpu", weights_only=False, pickle_module=pickle_module)
+    except MemoryError:
+        raise
+    except Exception as error:  # a pickle raises whatever its code does
+        reason = excerpt((str(error).strip() or type(error).__name__).splitlines()[0])
+        raise UnsupportedModelError(
+            f"model {name}/{version} is pickled and cannot be loaded here: {reason}; install the code that it "
+            "needs, or log the model as pt2"
+        ) from error
+    classifier = classifier_from_module(module, name, version)
+    module.eval()
+    return replace(classifier, program_digest=pickle_digest(path, module))
+
+
+def classifier_from_module(module: Any, name: str, version: str) -> Classifier:
+    """A classifier from an ordinary torch module; UnsupportedModelError for anything else."""
+    if not isinstance(module, torch.nn.Module) or isinstance(module, torch.jit.ScriptModule | torch.fx.GraphModule):
+        raise UnsupportedModelError(
+            f"model {name}/{version}: expected an ordinary torch.nn.Module, got {type(module).__name__}; "
+            "log the model in MLflow's default pt2 format"
+        )
+    return Classifier(name, version, module)
+
+
+def _fixed_batch(program: torch.export.ExportedProgram, label: str) -> int | None:
+    """The batch size the program was exported for, None when it takes any.
+
+    Raises UnsupportedModelError for a program with another input than one of images in floating-point numbers.
+    """
+    inputs = program.graph_signature.user_inputs
+    found = [node.meta["val"] for node in program.graph.nodes if node.name in inputs]
+    shapes = [each.shape for each in found]
+    if len(shapes) != 1 or len(shapes[0]) != 4:
+        raise UnsupportedModelError(
+            f"expected a model with one image input (N,C,H,W), got inputs of shape {[tuple(s) for s in shapes]}"
+        )
+    require_float_images(label, str(found[0].dtype).removeprefix("torch."))
+    first = shapes[0][0]
+    return first if isinstance(first, int) else None

@@ -1,0 +1,122 @@
+"""Whether a model answers an image the same way whenever it is asked: no map can be compared that no second call gives.
+
+Exports keep the mode they were logged in, dropout and batch statistics included; some modules draw or look at the other
+images of a batch in any mode.
+"""
+
+import random
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+import numpy as np
+import torch
+from torch.export import ExportedProgram
+
+from attrail_explainers.errors import UnsupportedModelError
+from attrail_explainers.model.output_scale import noise_like
+
+Call = Callable[[torch.Tensor], torch.Tensor]
+
+# Share of the largest output that an answer may move by. torch.testing takes 1.3e-6 (float32), 1e-3 (float16) and
+# 1.6e-2 (bfloat16) for honest rounding of one operator; whole networks add it up. Dropout moves outputs by percents.
+TOLERANCE = 1e-4
+ROUNDINGS = 8  # of the model's own dtype, where these are more
+AGAIN = 32  # times a model that draws is asked: one that drops a layer in 20 calls is found out with 96 %
+
+MODES = ("train", "training", "dropout_p")  # arguments of operators that do otherwise in training
+SHARES = ("p", "dropout", "dropout_p")  # and what they drop
+
+DRAWS = "draws random numbers, such as dropout that is always on, or keeps something from call to call"
+LOOKS = (
+    "looks at the whole batch, as batch statistics in training mode and dynamic quantization do (then explain the "
+    "model from before it was quantized)"
+)
+WAY_OUT = "call model.eval() before log_model, let forward follow self.training, and log the model again"
+
+
+def require_no_training(program: ExportedProgram, label: str) -> None:
+    """UnsupportedModelError names the operators of an export that draw random numbers or are in training mode."""
+    modules = [each for each in program.graph_module.modules() if isinstance(each, torch.fx.GraphModule)]
+    found = sorted({name for module in modules for node in module.graph.nodes for name in _in_training(node)})
+    if found:
+        raise UnsupportedModelError(
+            f"model {label} answers differently whenever it is asked: its graph holds {' and '.join(found)}; {WAY_OUT}"
+        )
+
+
+def require_repeatable(
+    label: str, call: Call, images: torch.Tensor, eps: float, buffers: Callable[[], Iterable[torch.Tensor]]
+) -> torch.Tensor:
+    """What a model answers to an image (1,C,H,W).
+
+    UnsupportedModelError when it is something else the second time, or beside another image: it is asked about twice
+    with noise beside it, once behind the noise, and once alone. ``call`` gives the outputs (N,classes) of images on
+    their device, ``eps`` is the spacing of the model's own numbers. A model that draws, or changes its ``buffers`` as
+    it answers, is asked ``AGAIN`` times more.
+    """
+    pair = torch.cat([images[:1], noise_like(images)[:1]])
+    with torch.inference_mode():
+        first, before = call(pair), _moving(images.device, buffers())
+        again = call(pair)
+        more = 0 if _same(before, _moving(images.device, buffers())) else AGAIN
+        others = [again, *(call(pair) for _ in range(more))]
+        _require_same(label, first, others, _tolerance(eps), "when asked twice", DRAWS)
+        require_alike(label, first[:1], [call(pair.flip(0)).flip(0)[:1], call(pair[:1])], eps)
+    return first[:1]
+
+
+def require_alike(label: str, answer: torch.Tensor, others: list[torch.Tensor], eps: float) -> None:
+    """UnsupportedModelError when an image's answer (1,classes) is another in other batches."""
+    _require_same(label, answer, others, _tolerance(eps), "with other images beside it", LOOKS)
+
+
+def _tolerance(eps: float) -> float:
+    return max(TOLERANCE, ROUNDINGS * eps)
+
+
+def _require_same(
+    label: str, first: torch.Tensor, others: list[torch.Tensor], tolerance: float, how: str, why: str
+) -> None:
+    largest = float(first.nan_to_num().abs().max())
+    moved = max(float((first - other).nan_to_num().abs().max()) for other in others)
+    if moved > tolerance * largest:
+        raise UnsupportedModelError(
+            f"model {label} answers an image differently {how} (outputs up to {largest:.3g} move by {moved:.3g}): "
+            f"it {why}; {WAY_OUT}"
+        )
+
+
+def _moving(device: torch.device, buffers: Iterable[torch.Tensor]) -> list[torch.Tensor]:
+    """What moves when a model draws, by torch, NumPy or Python, or keeps something: generators and buffers."""
+    drawn = torch.cuda.get_rng_state(device) if device.type == "cuda" else torch.get_rng_state()
+    numpy: Any = np.random.get_state(legacy=False)["state"]
+    python = torch.tensor(random.getstate()[1])
+    return [drawn, python, torch.tensor([*numpy["key"].tolist(), numpy["pos"]]), *(each.clone() for each in buffers)]
+
+
+def _same(first: list[torch.Tensor], second: list[torch.Tensor]) -> bool:
+    return all(torch.equal(one, other) for one, other in zip(first, second, strict=True))
+
+
+def _in_training(node: torch.fx.Node) -> Iterator[str]:
+    """What an operator does that answers must not depend on, for a message.
+
+    Batch norm without running statistics is left to ``require_repeatable``: instance norm is made of it.
+    """
+    if not isinstance(node.target, torch._ops.OpOverload):
+        return
+    name, given = node.target._schema.name.partition("::")[2], _arguments(node, node.target)
+    if any(each in given for each in MODES):
+        draws = "lower" in given or any(given.get(each) for each in SHARES)
+        trains = given.get("train", given.get("training")) is not False
+        if trains and (draws or given.get("running_mean") is not None):
+            yield f"{name.strip('_')} in training mode"
+    elif torch.Tag.nondeterministic_seeded in node.target.tags and node.users:
+        yield f"{name.strip('_')} (random numbers)"
+
+
+def _arguments(node: torch.fx.Node, target: torch._ops.OpOverload) -> dict[str, Any]:
+    """An operator's arguments by name, defaults included."""
+    arguments = target._schema.arguments
+    given = {each.name: each.default_value for each in arguments if each.has_default_value()}
+    return given | {each.name: value for each, value in zip(arguments, node.args, strict=False)} | dict(node.kwargs)

@@ -1,0 +1,287 @@
+"""A private copy of a model, arranged for speed: the module that a user gives is never run and never touched."""
+
+import contextlib
+import copy
+import logging
+import re
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, TypeVar
+
+import torch
+from torch.nn.parameter import is_lazy
+
+from attrail_explainers.errors import UnsupportedModelError
+from attrail_explainers.model.drawn_anew import PARAMETRIZATIONS
+from attrail_explainers.model.output_scale import End, LastFunction, OutputScale, noise_like, scale_of
+from attrail_explainers.model.places import Places, TargetLayer
+from attrail_explainers.model.repeatability import require_alike, require_repeatable
+from attrail_explainers.runtime.allocator import keep_pages
+
+Result = TypeVar("Result")
+Forward = Callable[[torch.Tensor], torch.Tensor]
+Hook = Callable[[torch.nn.Module, Any, Any], Any]
+
+# Bytes of the largest activation of one batch: on a CPU larger ones leave the caches and are slower per image.
+BUDGET = {"cpu": 40 * 2**20, "cuda": 2**30}
+MOST = {"cpu": 32, "cuda": 512}  # images per batch, however small they are
+
+CALL = re.compile(r"@\d+")  # what an unflattened export appends to the names of a submodule's second and later calls
+
+logger = logging.getLogger("attrail.explainers")
+
+
+@dataclass(frozen=True)
+class Activation:
+    """What a submodule gave for one image: the shape (T,C), (C,h,w) or (h,w,C) of its output, as the model has it."""
+
+    layer: str
+    shape: tuple[int, ...]
+
+
+class WorkingCopy:
+    """A model copy, as ``private_copy`` arranges it, that is run on images of one size.
+
+    ``module`` lets hooks fire; plain calls take the faster ``forward`` where there is one. ``activations`` are the
+    outputs of all submodules in the order in which they finish, but for those that only pass their input on;
+    ``outputs`` is the number of outputs; both are found by one call with ``images`` (N,C,H,W). ``scale`` says what the
+    outputs are and makes logits of them, ``classes`` is the number of these. ``batch`` is the number of images in every
+    call: as many as keep the largest activation within the byte budget, so that it depends on the architecture and the
+    images' size alone. Raises UnsupportedModelError for a model that does not answer an image the same way each time.
+    """
+
+    def __init__(
+        self,
+        label: str,
+        module: torch.nn.Module,
+        forward: Forward | None,
+        images: torch.Tensor,
+        fixed_batch: int | None,
+        lock: threading.RLock,
+    ) -> None:
+        keep_pages()
+        self.label, self.module, self.forward = label, module, forward
+        self.dtype = _dtype(module)
+        self.fixed_batch = fixed_batch
+        self.target_layers: dict[str | None, TargetLayer] = {}  # what layers.target_layer found, by what was forced
+        self.token_grids: dict[int, list[Places]] = {}  # what layers found of so many tokens
+        self._lock = lock
+        self._layout = torch.channels_last
+        self.batch = fixed_batch or 2  # two images tell a batch of windows from a batch of images
+        self.scale = OutputScale()
+        self.activations, outputs, end = self._probed(images)
+        self.outputs = outputs.shape[1]
+        self._require_repeatable(images[:1].to(self.device))
+        self.scale = self._scale(outputs, end, images)
+        self.classes = 2 if self.scale.single else self.outputs
+
+    @property
+    def device(self) -> torch.device:
+        tensor = next(self.module.parameters(), None)
+        return torch.device("cpu") if tensor is None else tensor.device
+
+    def call(self, images: torch.Tensor, *, hooked: bool = False, filled: bool = True) -> torch.Tensor:
+        """Logits (N,classes), at least float32, of any number of images.
+
+        ``hooked`` goes through ``module`` so that hooks fire. Every batch has the same shape: a short one is filled up
+        with copies of its first image, because kernels choose their order of summation by the batch's shape and an
+        image must get the same bytes alone as among others; ``filled=False`` leaves it short, for looking at the model
+        where no byte is kept. The model gets a copy, which it may overwrite. Raises UnsupportedModelError when it
+        cannot take the images or its output is not (N,classes).
+        """
+        forward = self.module if hooked or self.forward is None else self.forward
+        with self._lock:
+            found = [self._logits(forward, chunk, filled) for chunk in images.split(self.batch)]
+        return found[0] if len(found) == 1 else torch.cat(found)
+
+    def chunks(self, images: torch.Tensor) -> Iterator[torch.Tensor]:
+        """The images in batches."""
+        yield from images.split(self.batch)
+
+    @contextlib.contextmanager
+    def hooks(self, hooks: dict[str, Hook]) -> Iterator[None]:
+        """Forward hooks on submodules, and sole use of the copy, for the time of a block."""
+        with self._lock:
+            handles = []
+            try:
+                for name, hook in hooks.items():
+                    handles.append(self.module.get_submodule(name).register_forward_hook(hook))
+                yield
+            finally:
+                for handle in handles:
+                    handle.remove()
+
+    def fitting(self, work: Callable[[], Result]) -> Result:
+        """What ``work`` returns; it is done again with half the batch whenever memory runs out."""
+        while True:
+            try:
+                return work()
+            except (RuntimeError, MemoryError) as error:
+                if not out_of_memory(error) or self.batch == 1 or self.fixed_batch is not None:
+                    raise
+                self.batch //= 2
+                logger.warning("out of memory on model %s: going on in batches of %d images", self.label, self.batch)
+
+    def _logits(self, forward: Forward, images: torch.Tensor, filled: bool) -> torch.Tensor:
+        count = len(images)
+        missing = self.batch - count if filled or self.fixed_batch else 0
+        filling = images[:1].detach().expand(missing, *images.shape[1:])
+        whole = torch.cat([images, filling]) if len(filling) else images
+        values = self._run(forward, whole.to(self.dtype, memory_format=self._layout, copy=True))
+        if isinstance(values, torch.Tensor) and values.ndim < 2 and values.numel() % len(whole) == 0:
+            values = values.reshape(len(whole), -1)  # squeezed: one logit each, or a single image's
+        if not isinstance(values, torch.Tensor) or values.ndim != 2 or len(values) != len(whole):
+            got = tuple(values.shape) if isinstance(values, torch.Tensor) else type(values).__name__
+            raise UnsupportedModelError(
+                f"model {self.label}: expected logits (N,classes) for {len(whole)} images, got {got}; log a model that "
+                "returns its logits as one tensor"
+            )
+        return self.scale.logits(
+            values[:count] if values.dtype == torch.float64 else values[:count].float(), self.label
+        )
+
+    def _run(self, forward: Forward, images: torch.Tensor) -> Any:
+        try:
+            return self.scale.values(forward, images, self.label)
+        except (RuntimeError, AssertionError, ValueError, TypeError) as error:
+            if out_of_memory(error):
+                raise
+            if "floating point dtype can require gradients" in str(error):  # a hook's, at a layer of whole numbers
+                raise UnsupportedModelError(
+                    f"model {self.label} is quantized: its layers give whole numbers, which have no gradients; explain "
+                    "the model from before it was quantized, or use shap, lime or occlusion, which only call the model"
+                ) from error
+            reason = str(error).strip().partition("\n")[0]
+            raise UnsupportedModelError(
+                f"model {self.label} cannot take images of shape {tuple(images.shape)}: {reason}; "
+                "set [preprocessing] to what the model was logged with"
+            ) from error
+
+    def _require_repeatable(self, image: torch.Tensor) -> None:
+        """Ask in batches of two, of one, and of the size that is used from now on."""
+        eps, run = (
+            torch.finfo(self.dtype).eps,
+            self.forward if isinstance(self.forward, torch.nn.Module) else self.module,
+        )
+        answer = require_repeatable(self.label, partial(self.call, filled=False), image, eps, run.buffers)
+        self.batch = self.fixed_batch or self._affordable(image)
+        with torch.inference_mode():
+            many = self.fitting(lambda: self.call(image.expand(self.batch, *image.shape[1:])))
+            require_alike(self.label, answer, [many], eps)
+
+    def _scale(self, outputs: torch.Tensor, end: End | None, images: torch.Tensor) -> OutputScale:
+        def more() -> torch.Tensor:
+            with torch.inference_mode():
+                return self.call(noise_like(images).to(self.device), filled=False)
+
+        return scale_of(self.label, outputs, end, more, torch.finfo(self.dtype).eps)
+
+    def _probed(self, images: torch.Tensor) -> tuple[tuple[Activation, ...], torch.Tensor, End | None]:
+        """Activations, outputs and their end; the layout falls back to the ordinary one where channels-last fails."""
+        some = images[:1].to(self.device)
+        try:
+            return self._activations(some)
+        except UnsupportedModelError:
+            self._layout = torch.contiguous_format
+            return self._activations(some)
+
+    def _activations(self, images: torch.Tensor) -> tuple[tuple[Activation, ...], torch.Tensor, End | None]:
+        found: list[Activation] = []
+
+        def keep(name: str) -> Hook:
+            def hook(module: torch.nn.Module, arguments: Any, output: Any) -> None:
+                passed_through = any(output is argument for argument in arguments)  # identities; exports drop them
+                if not passed_through and isinstance(output, torch.Tensor) and _of_images(output, self.batch):
+                    found.append(Activation(CALL.sub("", name), tuple(output.shape[1:])))
+
+            return hook
+
+        names = [name for name, _ in self.module.named_modules() if name and PARAMETRIZATIONS not in name.split(".")]
+        tape = LastFunction(everything=True)
+        with torch.inference_mode(), self.hooks({name: keep(name) for name in names}), tape:
+            outputs = self.call(images, hooked=True)
+        return tuple(found), outputs, tape.last(outputs, torch.finfo(self.dtype).eps)
+
+    def _affordable(self, images: torch.Tensor) -> int:
+        kind = self.device.type if self.device.type in BUDGET else "cpu"
+        largest = max((_count(each.shape) for each in self.activations), default=0)
+        largest = max(largest, _count(tuple(images.shape[1:]))) * self.dtype.itemsize
+        fitting = max(1, BUDGET[kind] // largest)
+        return int(min(MOST[kind], 2 ** (fitting.bit_length() - 1)))
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that memory ran out, on a GPU or on the CPU."""
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or "not enough memory" in str(error)
+
+
+def private_copy(label: str, module: torch.nn.Module) -> torch.nn.Module:
+    """A deep copy, arranged; UnsupportedModelError when the module cannot be copied or is a scripted one.
+
+    Of a module that ``torch.compile`` gave it is the module inside: compiled anew for every copy it would be slower.
+    """
+    module = getattr(module, "_orig_mod", module)
+    if not isinstance(module, torch.nn.Module):
+        raise UnsupportedModelError(
+            f"model {label}: expected a torch.nn.Module, got {type(module).__name__}; give the module itself"
+        )
+    for name, tensor in [*module.named_parameters(), *module.named_buffers()]:
+        if is_lazy(tensor) or tensor.is_meta:
+            raise UnsupportedModelError(
+                f"model {label}: {name} has no values yet (a lazy layer, or device meta): load its weights, or run it "
+                "on one batch first"
+            )
+    if any(isinstance(part, torch.jit.ScriptModule) for part in module.modules()):
+        raise UnsupportedModelError(
+            f"model {label} is or holds a scripted module (torch.jit), whose operations cannot be followed: give the "
+            "module that was scripted, or log that in MLflow's default pt2 format"
+        )
+    try:
+        copied = deep_copy(module)
+    except (RuntimeError, TypeError) as error:
+        raise UnsupportedModelError(
+            f"model {label} cannot be copied, log it in MLflow's default pt2 format: {error}"
+        ) from error
+    arrange(copied)
+    return copied
+
+
+def deep_copy(module: torch.nn.Module) -> torch.nn.Module:
+    """A copy of a module and of everything in it; RuntimeError or TypeError when something cannot be copied."""
+    # Weights that old-style weight norm and pruning compute before each call; torch copies no tensor with a history.
+    computed = [
+        each for part in module.modules() for each in vars(part).values()
+        if isinstance(each, torch.Tensor) and not each.is_leaf
+    ]  # fmt: skip
+    memo: dict[int, Any] = {id(each): each.detach().clone() for each in computed}
+    # Placeholders of an unflattened program hold fake tensors, which cannot be copied and need not be.
+    memo |= {id(node): node for node in getattr(module, "input_placeholders", ())}
+    return copy.deepcopy(module, memo)
+
+
+def arrange(module: torch.nn.Module) -> None:
+    """Evaluation mode, no weight gradients, no in-place activations, channels-last weights."""
+    for part in module.modules():
+        part.training = False
+        if getattr(part, "inplace", False) is True:
+            setattr(part, "inplace", False)  # noqa: B010 - mypy takes every attribute of a module for a tensor
+    for weight in [*module.parameters(), *module.buffers()]:
+        weight.requires_grad_(False)
+        if weight.ndim == 4:
+            weight.data = weight.data.contiguous(memory_format=torch.channels_last)
+
+
+def _dtype(module: torch.nn.Module) -> torch.dtype:
+    """The one floating dtype of all weights; float32 when there are several or none."""
+    found = {each.dtype for each in module.parameters() if each.is_floating_point()}
+    return found.pop() if len(found) == 1 else torch.float32
+
+
+def _of_images(output: torch.Tensor, batch: int) -> bool:
+    return output.ndim > 1 and len(output) == batch
+
+
+def _count(shape: tuple[int, ...]) -> int:
+    return int(torch.Size(shape).numel())

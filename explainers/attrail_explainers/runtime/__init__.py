@@ -1,0 +1,1 @@
+"""What the process is told: memory, BLAS, torch's threads, GPUs."""

@@ -1,0 +1,1 @@
+"""Superpixels, coalitions, masked evaluations, the emulator, games."""

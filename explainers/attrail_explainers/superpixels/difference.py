@@ -1,0 +1,96 @@
+"""SHAP of the difference between two versions, evaluated together until it is certain enough."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from attrail_explainers.errors import IncomparableError, SliceError
+from attrail_explainers.explanation import class_indices
+from attrail_explainers.model.classifier import Classifier
+from attrail_explainers.model.working_copy import WorkingCopy
+from attrail_explainers.parameters import require_whole
+from attrail_explainers.superpixels.emulator import Emulator
+from attrail_explainers.superpixels.evaluations import Evaluations, Perturbation, evaluate_together
+from attrail_explainers.superpixels.segmentation import Segmentation
+
+PERTURBATION = Perturbation(Segmentation(), "blur", evaluations=512, tolerance=0.2)
+
+
+@dataclass(frozen=True)
+class Difference:
+    """Shapley values of log odds of the target by the second version minus those by the first.
+
+    ``values`` and ``deviations`` (N,H,W) float32, value and standard deviation of each superpixel spread evenly over
+    its pixels; NaN where an image has fewer than two superpixels. ``evaluations`` (N,) is what each version was asked.
+    """
+
+    values: NDArray[np.float32]
+    deviations: NDArray[np.float32]
+    evaluations: NDArray[np.int64]
+    sample_ids: tuple[str, ...]
+
+
+def explain_difference(
+    first: torch.nn.Module,
+    second: torch.nn.Module,
+    images: NDArray[np.float32],
+    targets: NDArray[np.int64] | Sequence[int],
+    sample_ids: Sequence[str] | None = None,
+    seed: int = 0,
+    perturbation: Perturbation = PERTURBATION,
+) -> Difference:
+    """What the second of two versions sees more, or less, of than the first in images (N,C,H,W).
+
+    Both are asked about the same coalitions, so that what they have in common cancels before anything is estimated:
+    the closer the versions, the fewer evaluations it takes. They stop when the standard deviation of the values is at
+    most the perturbation's tolerance of their spread. Raises ConfigError for a class the models lack, IncomparableError
+    for models with different classes, SliceError when ``sample_ids`` are not N.
+    """
+    names = tuple(str(name) for name in (range(len(images)) if sample_ids is None else sample_ids))
+    if not len(images) == len(targets) == len(names):
+        raise SliceError(f"{len(images)} images need as many targets and sample ids, got {len(targets)}, {len(names)}")
+    require_whole("seed", seed, 0)
+    models = _models(first, second, images, class_indices(targets))
+    shape = (len(images), *images.shape[2:])
+    values, deviations = (np.full(shape, np.nan, dtype=np.float32) for _ in range(2))
+    spent = np.zeros(len(images), dtype=np.int64)
+    for row, name in enumerate(names):
+        image = torch.from_numpy(np.array(images[row])).to(models[0].device)
+        both = evaluate_together(models, image, int(targets[row]), name, seed, perturbation)
+        spent[row] = len(both[0].log_odds) + 2
+        if both[0].coalitions is not None:
+            values[row], deviations[row] = _spread(*both)
+    return Difference(values, deviations, spent, names)
+
+
+def _models(
+    first: torch.nn.Module, second: torch.nn.Module, images: NDArray[np.float32], targets: NDArray[np.int64]
+) -> list[WorkingCopy]:
+    classifiers = [Classifier(name, "", module) for name, module in (("first", first), ("second", second))]
+    for classifier in classifiers:
+        classifier.require_classes(targets, images)
+    models = [classifier.working_copy(images) for classifier in classifiers]
+    if models[0].classes != models[1].classes:
+        raise IncomparableError(
+            f"the first version has {models[0].classes} classes, the second {models[1].classes}: only versions with "
+            "the same classes can be compared"
+        )
+    return models
+
+
+def _spread(first: Evaluations, second: Evaluations) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Values and deviations of the difference, each pixel with its share of its superpixel's."""
+    if first.coalitions is None:
+        raise ValueError("a difference needs at least two superpixels")
+    emulator = Emulator(
+        first.coalitions.present,
+        second.log_odds - first.log_odds,
+        second.full - first.full,
+        second.empty - first.empty,
+    )
+    areas = np.bincount(first.segments.ravel())
+    values, deviations = emulator.shapley_values() / areas, emulator.shapley_deviations() / areas
+    return values[first.segments], deviations[first.segments]

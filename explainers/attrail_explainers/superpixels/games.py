@@ -1,0 +1,147 @@
+"""Games that superpixels play: what a model says of an image from which some of them are removed."""
+
+from collections.abc import Callable, Generator, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TypeVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from attrail_explainers.errors import ExplanationError
+from attrail_explainers.subject import Subject
+from attrail_explainers.superpixels.evaluations import Baseline, baseline_of, target_log_odds
+from attrail_explainers.superpixels.masking import Mosaic
+from attrail_explainers.superpixels.segmentation import Segmentation, is_grid, segment_diagnostics
+
+Rows = NDArray[np.bool_]
+
+
+@dataclass(frozen=True, eq=False)
+class Game:
+    """One image (C,H,W), the ``baseline`` (C,H,W) that replaces what is removed, its ``segments`` (H,W), its target."""
+
+    sample_id: str
+    image: torch.Tensor
+    baseline: torch.Tensor
+    segments: NDArray[np.int64]
+    target: int
+
+    @property
+    def players(self) -> int:
+        return int(self.segments.max()) + 1
+
+    @cached_property
+    def mosaic(self) -> Mosaic:
+        return Mosaic(self.image, self.baseline, self.segments)
+
+    def keeping(self, rows: Rows) -> torch.Tensor:
+        """Copies of the image (M,C,H,W) that keep the superpixels of each row (M,S) and replace the others."""
+        return self.mosaic.keeping(rows)
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What the model says of M copies: the target's ``log_odds`` (M,) and the class it chooses, ``chosen`` (M,)."""
+
+    log_odds: NDArray[np.float64]
+    chosen: NDArray[np.int64]
+
+
+Result = TypeVar("Result")
+Strategy = Generator[
+    Rows, Answers, Result
+]  # asks about rows of superpixels that stay, gets answers, ends with a result
+
+
+def games_of(subject: Subject, segmentation: Segmentation, baseline: Baseline) -> list[Game]:
+    """The game of each image of a subject."""
+    return [
+        Game(name, image, baseline_of(image, baseline), segmentation.segment(image.cpu().numpy()), int(target))
+        for name, image, target in zip(subject.sample_ids, subject.images, subject.targets, strict=True)
+    ]
+
+
+def play(subject: Subject, games: Sequence[Game], strategies: Sequence[Strategy[Result]]) -> list[Result]:
+    """The result of each game's strategy; all are played side by side so that their questions fill whole batches."""
+    results: dict[int, Result] = {}
+    questions: dict[int, Rows] = {}
+
+    def go_on(number: int, answers: Answers | None) -> None:
+        try:
+            questions[number] = strategies[number].send(answers) if answers else next(strategies[number])
+        except StopIteration as end:
+            results[number] = end.value
+            subject.row_done()
+
+    for number in range(len(games)):
+        go_on(number, None)
+    while questions:
+        asked = list(questions)
+        answers = _answers(subject, [(games[number], questions.pop(number)) for number in asked])
+        for number, answer in zip(asked, answers, strict=True):
+            go_on(number, answer)
+    return [results[number] for number in range(len(games))]
+
+
+def log_odds(logits: torch.Tensor, targets: Sequence[int]) -> torch.Tensor:
+    """Log odds (M,) float64, on the CPU, of one target for each row of logits (M,classes).
+
+    Row by row: a sum over classes then never depends on which rows stand together.
+    """
+    rows = logits.cpu()
+    return torch.cat([target_log_odds(row[None], target) for row, target in zip(rows, targets, strict=True)])
+
+
+def _answers(subject: Subject, asked: Sequence[tuple[Game, Rows]]) -> Iterator[Answers]:
+    with torch.inference_mode():
+        images = (copy for game, rows in asked for row in rows for copy in game.keeping(row[None]))
+        logits = _logits(subject, images)
+        start = 0
+        for game, rows in asked:
+            own = logits[start : start + len(rows)]
+            start += len(rows)
+            found = log_odds(own, [game.target] * len(rows)).numpy()
+            require_finite(subject, found, game.sample_id)
+            yield Answers(found, own.argmax(dim=1).numpy())
+
+
+def _logits(subject: Subject, images: Iterator[torch.Tensor]) -> torch.Tensor:
+    """Logits (M,classes), on the CPU, of images made only when their batch is due."""
+    found = []
+    batch = []
+    for image in images:
+        batch.append(image)
+        if len(batch) == subject.model.batch:
+            found.append(subject.model.call(torch.stack(batch)).cpu())
+            batch = []
+    if batch:
+        found.append(subject.model.call(torch.stack(batch)).cpu())
+    return torch.cat(found)
+
+
+def require_finite(subject: Subject, values: NDArray[np.float64], sample_id: str) -> None:
+    """ExplanationError when the model's answers for perturbed copies of an image are no numbers."""
+    if not np.isfinite(values).all():
+        raise ExplanationError(
+            f"model {subject.model.label} returns NaN or infinite outputs for perturbed copies of {sample_id!r}"
+        )
+
+
+def worth_of(subject: Subject) -> Callable[[torch.Tensor, torch.Tensor], torch.Tensor]:
+    """The targets' log odds as captum asks for them: of the subject's images, repeated, beside their targets."""
+
+    def worth(images: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        found = log_odds(subject.model.call(images), targets.tolist())
+        for place, sample_id in enumerate(subject.sample_ids):
+            require_finite(subject, found[place :: len(subject)].numpy(), sample_id)
+        return found.to(images.device)
+
+    return worth
+
+
+def superpixel_diagnostics(games: Sequence[Game]) -> dict[str, NDArray[np.float64]]:
+    """Of each image: number of ``segments``, ``smallest_segment`` in pixels, ``grid`` 1 where they follow no edge."""
+    found = [segment_diagnostics(game.segments) | {"grid": float(is_grid(game.segments))} for game in games]
+    return {name: np.array([each[name] for each in found]) for name in found[0]}

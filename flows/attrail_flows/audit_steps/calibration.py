@@ -1,0 +1,148 @@
+"""The steps of a calibration as plain functions: the floor's versions, and what the explainers can do."""
+
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from attrail_explainers.attributions import save_attributions
+from attrail_explainers.digest import digest_of, digest_of_arrays
+from attrail_explainers.errors import ConfigError
+from attrail_explainers.explainer import Trait
+from attrail_explainers.slice import Slice
+from attrail_flows.audit_steps.rehearsals import REPEATS, Rehearsing
+from attrail_flows.configuration import AuditConfig
+from attrail_flows.engine.explained import Explained, explainer_facts, explainers_of, model_facts
+from attrail_flows.engine.session import Explaining
+from attrail_flows.engine.shards import code_digest, packages
+from attrail_flows.inputs.versions import Versions
+from attrail_mlflow.registry.registry import Registry
+from attrail_mlflow.runs.calibration_run import find_calibration, keep_calibration
+from attrail_mlflow.runs.evidence_files import slug
+from attrail_monitoring.audit_record import CalibrationFacts, ModelFacts
+from attrail_monitoring.floor.calibration import FORMAT, Calibration, Rehearsal, calibrate
+from attrail_monitoring.floor.noise_floor import Source
+from attrail_monitoring.maps.statistic import statistic_names
+
+Progress = Callable[[int], object]
+
+NO_WEIGHTS = digest_of_arrays(())  # what ``Classifier.weights_digest`` is where the state is empty
+
+
+@dataclass(frozen=True, eq=False)
+class Calibrated:
+    """A calibration, and what the record says of it."""
+
+    calibration: Calibration
+    facts: CalibrationFacts
+
+
+def calibration_key(config: AuditConfig, versions: Versions, slices: Sequence[Slice], reference: Explained) -> str:
+    """Digest of all that a floor depends on: it is measured anew when any of it changes."""
+    policy = config.policy.value()
+    floor = [(each.label, each.source, each.run_id) for each in versions.floor]
+    return digest_of(
+        {
+            "format": FORMAT,
+            "source": source_of(config),
+            "reference": [versions.reference.label, reference.weights_digest, reference.program_digest],
+            "floor": floor,
+            "slices": {each.name: each.digest for each in slices},
+            "targets": {name: found.tolist() for name, found in reference.targets.items()},
+            "explainers": explainer_facts(reference),
+            "settings": asdict(policy.settings),
+            "statistics": statistic_names(),
+            "computed": {"machine": reference.machine, "code": code_digest(), "packages": packages()},
+        }
+    )
+
+
+def source_of(config: AuditConfig) -> Source:
+    """What the floor's models are: the configuration's word, but repeats where the function stays the same."""
+    return "repeats" if config.registry.change == "same-function" else config.registry.floor_source
+
+
+def find(registry: Registry, config: AuditConfig, key: str) -> Calibrated | None:
+    """The calibration kept under a key, None when there is none."""
+    found = find_calibration(registry, config.registry.experiment, key)
+    if found is None:
+        return None
+    run_id, document, arrays = found
+    return Calibrated(Calibration.from_document(document, arrays), _facts(document, run_id))
+
+
+def measure(
+    how: Explaining,
+    slices: Sequence[Slice],
+    reference: Explained,
+    floor: Sequence[Explained],
+    key: str,
+    progress: Progress = lambda images: None,
+) -> Calibrated:
+    """Calibrate, and keep it with all its maps in a run of its own."""
+    registry, config = how.registry, how.config
+    source = source_of(config)
+    rehearsing = Rehearsing(how, slices, reference, progress)
+    repeats = rehearsing.repeats() if source == "repeats" else []
+    rehearsal = Rehearsal(rehearsing.random_head(), rehearsing.again(floor[0] if floor else None))
+    others = repeats or [each.version_maps for each in floor]
+    calibration = calibrate(reference.version_maps, others, config.policy.value().settings, source, rehearsal)
+    document = calibration.document() | {
+        "key": key,
+        "time": datetime.now(UTC).isoformat(timespec="seconds"),
+        "reference": asdict(model_facts(reference, "reference")),
+        "floor": [asdict(model_facts(each, "floor")) for each in floor],
+        "accuracy": {each.name: {other.version.label: other.accuracy[each.name] for other in floor} for each in slices},
+        "slices": {each.name: each.digest for each in slices},
+        "explainers": explainer_facts(reference),
+    }
+    title = f"floor of {reference.version.label}: {len(others)} {source}"
+    with tempfile.TemporaryDirectory(prefix="attrail-") as folder:
+        for role, maps in [(f"floor-{each.version.label}", each.maps) for each in floor]:
+            for each in maps:
+                name = f"{slug(role)}.safetensors"
+                save_attributions(each, Path(folder) / "maps" / each.slice_name / each.explainer / name)
+        kept = (document, calibration.arrays, Path(folder))
+        run_id = keep_calibration(registry, config.registry.experiment, title, *kept)
+    return Calibrated(calibration, _facts(document, run_id))
+
+
+def rehearsed(config: AuditConfig, reference: Explained, floor: Sequence[Explained], slices: Sequence[Slice]) -> int:
+    """How many maps ``measure`` computes."""
+    explainers = explainers_of(reference)
+    aware = sum(Trait.UNTARGETED not in each.traits for each in explainers)
+    drawing = sum(Trait.RANDOM in each.traits for each in explainers)
+    again = REPEATS * drawing if source_of(config) == "repeats" else 2 * drawing if floor else 0
+    return sum(len(each) for each in slices) * (aware + again)
+
+
+def require_retrains(models: Sequence[ModelFacts], compared: Explained) -> None:
+    """ConfigError when a floor version has the weights of a compared one, or of another: it would lower the floor.
+
+    Models that keep nothing in their state have no weights to compare; they are the same where their programs are.
+    """
+    known = [model_facts(compared, "compared")]
+    for each in models:
+        for other in known:
+            same = each.program_digest == other.program_digest
+            if each.weights_digest == other.weights_digest and (same or each.weights_digest != NO_WEIGHTS):
+                how = "" if same else ", under another program"
+                raise ConfigError(
+                    f"{each.label} in registry.floor has the weights of {other.label}{how}: it is no retrain; "
+                    "take it out"
+                )
+        known.append(each)
+
+
+def _facts(document: Mapping[str, Any], run_id: str) -> CalibrationFacts:
+    return CalibrationFacts(
+        key=document["key"],
+        run_id=run_id,
+        time=document["time"],
+        source=document["source"],
+        digest=digest_of(document),
+        models=tuple(ModelFacts(**each) for each in document["floor"]),
+        accuracy=document["accuracy"],
+    )

@@ -1,0 +1,123 @@
+"""The facts of an audit as one record."""
+
+import os
+import platform
+from collections.abc import Sequence
+from dataclasses import asdict
+from functools import partial
+from importlib.metadata import PackageNotFoundError, version
+
+import numpy as np
+
+from attrail_explainers.slice import Slice
+from attrail_flows.configuration import AuditConfig
+from attrail_flows.engine.explained import Explained, explainer_facts, model_facts
+from attrail_flows.inputs.remarks import remarks_of
+from attrail_flows.inputs.slices import Tables
+from attrail_mlflow.runs.floor_maps import floor_maps
+from attrail_monitoring.audit_record import AuditRecord, CalibrationFacts, SliceFacts
+from attrail_monitoring.clusters.clusters import clusters_of
+from attrail_monitoring.floor.calibration import Calibration
+from attrail_monitoring.maps.strata import BOTH_RIGHT, OUTCOMES, outcomes
+from attrail_monitoring.slices.class_order import other_order
+from attrail_monitoring.slices.slice_table import SliceTable
+from attrail_monitoring.verdict.findings import DriftReport
+from attrail_monitoring.verdict.most_moved import most_moved
+
+PACKAGES = (
+    "attrail",
+    "torch",
+    "torchvision",
+    "timm",
+    "captum",
+    "shap",
+    "lime",
+    "numpy",
+    "scipy",
+    "scikit-image",
+    "mlflow",
+    "prefect",
+)
+
+
+def audit_record(
+    config: AuditConfig,
+    report: DriftReport,
+    compared: tuple[Explained, Explained],
+    calibrated: tuple[Calibration, CalibrationFacts],
+    slices: Sequence[Slice],
+    tables: Tables,
+) -> AuditRecord:
+    """All facts of the audit as one value; its run is added once MLflow has given it an id."""
+    reference, candidate = compared
+    calibration, facts = calibrated
+    models = (model_facts(reference, "reference"), model_facts(candidate, "candidate"))
+    return AuditRecord(
+        change=config.registry.change,
+        reference=models[0],
+        candidate=models[1],
+        floor=facts.models,
+        calibration=facts,
+        instruments=tuple(
+            {"slice": name, "explainer": explainer, **asdict(each)}
+            for (name, explainer), each in calibration.instruments.items()
+        ),
+        slices=tuple(
+            _slice_facts(each, table, compared, facts, said)
+            for each, table, said in zip(slices, tables.tables, tables.cautions, strict=True)
+        ),
+        explainers=tuple(explainer_facts(reference)),
+        classes=reference.version.class_names,
+        report=report,
+        policy=asdict(config.policy.value()) | {"allow_pickle": config.policy.allow_pickle},
+        maps={
+            f"{maps.slice_name}/{maps.explainer}/{maps.model}": maps.digest for each in compared for maps in each.maps
+        },
+        environment=environment(),
+        made_in={name: made for each in compared for name, made in each.made_in.items()},
+        remarks=tuple(remarks_of((*models, *facts.models), len(facts.models), report)),
+        moved=most_moved(reference.version_maps, candidate.version_maps, config.policy.value().settings),
+        clusters=clusters_of(
+            reference.version_maps,
+            candidate.version_maps,
+            partial(floor_maps, facts.run_id),
+            config.policy.value().settings,
+        ),
+    )
+
+
+def environment() -> dict[str, str]:
+    """Versions and hardware an audit ran with."""
+    found = {"python": platform.python_version(), "machine": platform.machine(), "system": platform.system()}
+    found["processors"] = str(os.cpu_count())
+    for package in PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            found[package] = "not installed as a distribution"
+    return found
+
+
+def _slice_facts(
+    slice_: Slice,
+    table: SliceTable,
+    compared: tuple[Explained, Explained],
+    calibration: CalibrationFacts,
+    cautions: tuple[str, ...],
+) -> SliceFacts:
+    reference, candidate = (each.predictions[slice_.name] for each in compared)
+    kinds = np.array(outcomes(*(each.right[slice_.name] for each in compared)))
+    samples = np.array(slice_.sample_ids)
+    order = other_order(compared[0].version.label, slice_.labels, reference)
+    return SliceFacts(
+        name=slice_.name,
+        source=str(table.source),
+        digest=slice_.digest,
+        images=len(slice_),
+        accuracy={each.version.label: each.accuracy[slice_.name] for each in compared}
+        | dict(calibration.accuracy.get(slice_.name, {})),
+        flipped=int((reference != candidate).sum()),
+        outcomes={kind: tuple(samples[kinds == kind].tolist()) for kind in OUTCOMES if kind != BOTH_RIGHT},
+        preprocessing=asdict(slice_.preprocessing) if slice_.preprocessing else {},
+        cautions=(*cautions, order) if order else cautions,
+    )

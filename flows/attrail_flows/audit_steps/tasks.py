@@ -1,0 +1,155 @@
+"""The tasks of an audit, as Prefect shows and repeats them; each calls one plain function."""
+
+import tempfile
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+from prefect import runtime, task
+from prefect.cache_policies import NO_CACHE
+
+from attrail_explainers.slice import Slice
+from attrail_flows.audit_steps import calibration
+from attrail_flows.audit_steps.calibration import Calibrated
+from attrail_flows.audit_steps.judging import measure_versions
+from attrail_flows.configuration import AuditConfig
+from attrail_flows.engine.explained import Explained
+from attrail_flows.engine.session import Explaining
+from attrail_flows.flow_runs.progress import progress_of
+from attrail_flows.flow_runs.retries import DELAYS, RETRIES, may_help
+from attrail_flows.inputs.preflight import preflight_audit, preflight_floor
+from attrail_flows.inputs.slices import Tables, load_slices, preprocessing_of, read_tables
+from attrail_flows.inputs.versions import ComparedVersions, Versions, warn_of_few
+from attrail_mlflow.registry.registry import RegisteredVersion, Registry
+from attrail_mlflow.runs.audit_run import AuditRun, open_run, translated
+from attrail_mlflow.runs.evidence_files import Evidence
+from attrail_mlflow.runs.posted_policy import post_policy
+from attrail_monitoring import comparison
+from attrail_monitoring.audit_record import AuditRecord, PolicyFacts
+from attrail_monitoring.expectations.inputs import Validation
+from attrail_monitoring.verdict.findings import DriftReport
+from attrail_monitoring.verdict.measurement import Measurement
+from attrail_monitoring.verdict.moved_images import Displacement
+from attrail_monitoring.verdict.policy import Policy
+
+# They carry NO_CACHE: maps and models pass between them in memory, and hashing them as cache keys would be waste.
+
+
+@task(name="load", cache_policy=NO_CACHE, retries=RETRIES, retry_delay_seconds=DELAYS, retry_condition_fn=may_help)
+def load(config: AuditConfig) -> tuple[Registry, ComparedVersions]:
+    """Connect to MLflow and find every version, once nothing can be seen to be wrong."""
+    registry, versions = preflight_audit(config)
+    warn_of_few(versions)
+    return registry, versions
+
+
+@task(
+    name="load floor", cache_policy=NO_CACHE, retries=RETRIES, retry_delay_seconds=DELAYS, retry_condition_fn=may_help
+)
+def load_floor(config: AuditConfig) -> tuple[Registry, Versions]:
+    """Connect to MLflow and find the reference and its noise floor's versions, once nothing can be seen to be wrong."""
+    registry, versions = preflight_floor(config)
+    warn_of_few(versions)
+    return registry, versions
+
+
+@task(name="validate", cache_policy=NO_CACHE)
+def validate(config: AuditConfig, versions: Versions) -> tuple[Tables, tuple[Slice, ...]]:
+    """Hold the slice tables against Great Expectations, then decode their images."""
+    tables = read_tables(config, versions.reference)
+    return tables, load_slices(tables, preprocessing_of(config, versions.every))
+
+
+@task(
+    name="explain",
+    task_run_name="explain-{version.label}",
+    cache_policy=NO_CACHE,
+    retries=RETRIES,
+    retry_delay_seconds=DELAYS,
+    retry_condition_fn=may_help,
+)
+def explain(
+    how: Explaining, version: RegisteredVersion, slices: Sequence[Slice], reference: Explained | None
+) -> Explained:
+    """Explain one version on every slice, shard by shard; what was kept before is not computed again."""
+    maps = sum(len(each) for each in slices) * len(how.config.explainers)
+    with progress_of(f"explain {version.label}", maps) as advance:
+        return how.explain(version, slices, reference, advance)
+
+
+@task(name="calibrate", cache_policy=NO_CACHE, retries=RETRIES, retry_delay_seconds=DELAYS, retry_condition_fn=may_help)
+def find_floor(registry: Registry, config: AuditConfig, key: str) -> Calibrated | None:
+    """The noise floor, where it was measured before."""
+    return calibration.find(registry, config, key)
+
+
+@task(
+    name="measure floor",
+    cache_policy=NO_CACHE,
+    retries=RETRIES,
+    retry_delay_seconds=DELAYS,
+    retry_condition_fn=may_help,
+)
+def measure_floor(
+    how: Explaining,
+    slices: Sequence[Slice],
+    reference: Explained,
+    floor: Sequence[Explained],
+    key: str,
+) -> Calibrated:
+    """Measure the noise floor and whether the explainers can measure, and keep both."""
+    with progress_of("rehearse", calibration.rehearsed(how.config, reference, floor, slices)) as advance:
+        return calibration.measure(how, slices, reference, floor, key, advance)
+
+
+@task(name="compare", cache_policy=NO_CACHE)
+def compare(
+    reference: Explained, candidate: Explained, calibrated: Calibrated, policy: Policy
+) -> tuple[list[Measurement], list[Displacement], Validation]:
+    """Validate the maps and measure how far they are apart."""
+    return measure_versions(reference, candidate, calibrated.calibration, policy)
+
+
+@task(name="judge", cache_policy=NO_CACHE)
+def judge(
+    measurements: Sequence[Measurement],
+    displacements: Sequence[Displacement],
+    config: AuditConfig,
+    calibrated: Calibrated,
+    reference: Explained,
+) -> DriftReport:
+    """Hold the measurements against the policy."""
+    instruments, change = calibrated.calibration.instruments, config.registry.change
+    return comparison.judge(
+        measurements, config.policy.value(), instruments, displacements, change, reference.version.class_names
+    )
+
+
+@task(name="open", cache_policy=NO_CACHE, retries=RETRIES, retry_delay_seconds=DELAYS, retry_condition_fn=may_help)
+def open_audit(
+    registry: Registry, config: AuditConfig, versions: ComparedVersions, policy: Policy
+) -> tuple[AuditRun, PolicyFacts]:
+    """Begin the audit's run, and keep the policy in it before anything is computed."""
+    run = open_run(
+        registry, config.registry.experiment, f"{versions.candidate.label} against {versions.reference.label}"
+    )
+    return run, post_policy(run, versions.candidate.name, asdict(policy), policy.digest)
+
+
+@task(name="record", cache_policy=NO_CACHE, retries=RETRIES, retry_delay_seconds=DELAYS, retry_condition_fn=may_help)
+def record(run: AuditRun, versions: ComparedVersions, evidence: Evidence) -> AuditRecord:
+    """Keep all evidence in the audit's MLflow run."""
+    with tempfile.TemporaryDirectory(prefix="attrail-") as folder:
+        facts = {"run_id": run.run_id, "time": datetime.now(UTC).isoformat(timespec="seconds")}
+        facts |= {"flow_run_id": flow_run(), "tracking_uri": run.registry.shown}
+        kept = replace(evidence.record, run=facts)
+        replace(evidence, record=kept).write(Path(folder))
+        with translated(run):
+            run.keep(kept, Path(folder), versions.reference, versions.candidate)
+    return kept
+
+
+def flow_run() -> str:
+    """The id of the flow's run."""
+    return str(runtime.flow_run.id or "")

@@ -1,0 +1,162 @@
+"""What the commands print."""
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from typing import Any
+
+from rich import box
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from attrail_explainers.explainer import explainer_class, explainer_names
+from attrail_monitoring.formatting import number
+from attrail_monitoring.maps.statistic import make_statistic, statistic_names
+from attrail_monitoring.maps.strata import HEADLINES
+
+COLOURS = {"PASS": "green", "DRIFT": "red", "INCONCLUSIVE": "yellow", "left out": "yellow"}
+WIDTH = 80  # where the output is no terminal
+DECIDES = "\N{BLACK LEFT-POINTING SMALL TRIANGLE}"
+
+
+def console() -> Console:
+    """Standard output, as wide as the terminal; numbers and names are not coloured by guesses."""
+    return Console(width=None if Console().is_terminal else WIDTH, highlight=False)
+
+
+def table_of(title: str, *columns: str, numbers: Collection[str] = ()) -> Table:
+    """An empty table in which long names are folded, and the columns of ``numbers`` are kept whole."""
+    table = Table(
+        title=escape(title) or None, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False
+    )
+    for column in columns:
+        table.add_column(column, overflow="fold", no_wrap=column in numbers)
+    return table
+
+
+def fitted(table: Table, out: Console) -> Table:
+    """The table, its gaps narrower where names would be folded otherwise."""
+    if out.measure(table, options=out.options.update(width=10 * WIDTH)).maximum > out.width:
+        table.padding = (0, 0)
+    return table
+
+
+def print_audit(document: Mapping[str, Any]) -> None:
+    """Every row that the verdict can rest on, what counts beside them, the verdict, and what to do next."""
+    out = console()
+    reference, candidate = document["reference"]["label"], document["candidate"]["label"]
+    out.print(escape(f"{candidate} against {reference}, change: {document['change']}"), style="bold")
+    for each in document["slices"]:
+        out.print()
+        out.print(fitted(_judged(each, document["judged"]), out))
+        out.print(escape(_accuracy(each, reference, candidate)), soft_wrap=True)
+    supporting = sum(row["stratum"] in HEADLINES and not row["primary"] for row in document["measurements"])
+    out.print(f"\n{supporting} supporting statistics, which take no part in the verdict, are in the report")
+    for line in lines_beside(document):
+        out.print(escape(line), soft_wrap=True)
+    verdict = document["verdict"]
+    out.print(f"[bold {COLOURS[verdict]}]{verdict}[/]: {escape(document['reason'])}", soft_wrap=True)
+    if document["next_step"]:
+        out.print(escape(f"next: {document['next_step']}"), soft_wrap=True)
+    out.print(escape(f"MLflow run {document['run_id']}, report: {document['report_location']}"), soft_wrap=True)
+
+
+def lines_beside(document: Mapping[str, Any]) -> Iterator[str]:
+    """What counts beside the rows: cautions about slices, what versions return, the sequence, rules."""
+    for each in document["slices"]:
+        yield from (f"caution on {each['name']}: {caution}" for caution in each["cautions"])
+    yield from _scales(document)
+    yield from _sequence(document)
+    yield from _rules(document)
+
+
+def print_calibration(document: Mapping[str, Any]) -> None:
+    """The floor of every primary statistic on the images that the verdict rests on, and where it is kept."""
+    out = console()
+    out.print(f"noise floor: {len(document['models'])} {document['source']}", style="bold")
+    rows = [row for row in document["floors"] if row["stratum"] in HEADLINES]
+    for place in dict.fromkeys((row["slice"], row["stratum"]) for row in rows):
+        table = table_of(f"slice {', '.join(place)}", "explainer", "statistic", "distances")
+        for row in rows:
+            if (row["slice"], row["stratum"]) == place:
+                distances = ", ".join(number(each) for each in row["distances"])
+                table.add_row(escape(row["explainer"]), row["statistic"], distances)
+        out.print()
+        out.print(table)
+    out.print(f"MLflow run {document['run_id']}, key {document['key']}", soft_wrap=True)
+
+
+def print_explainers() -> None:
+    """Every explainer with what it needs of a model and what it is."""
+    table = table_of("", "explainer", "needs", "what it is", numbers=("explainer",))
+    for name in explainer_names():
+        method = explainer_class(name)
+        table.add_row(name, ", ".join(sorted(method.needs)), _first_line(method))
+    console().print(table)
+
+
+def print_statistics() -> None:
+    """Every statistic with its range and what it is."""
+    table = table_of("", "statistic", "range", "decides", "what it is", numbers=("statistic", "range"))
+    for name in statistic_names():
+        statistic = make_statistic(name)
+        decides = "yes" if statistic.primary else "shown only"
+        table.add_row(name, f"0..{statistic.upper:g}", decides, _first_line(type(statistic)))
+    console().print(table)
+
+
+def _judged(slice_: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> Table:
+    """The rows of one slice; a triangle marks those that the verdict rests on."""
+    title = f"slice {slice_['name']}, {slice_['images']} images"
+    table = table_of(
+        title, "explainer", "evidence", "distance", "limit", "verdict", numbers=("distance", "limit", "verdict")
+    )
+    for row in rows:
+        if row["slice"] == slice_["name"]:
+            cells = [escape(row[name]) for name in ("explainer", "what", "distance", "limit")]
+            verdict = f"[{COLOURS[row['verdict']]}]{row['verdict']}[/]{' ' + DECIDES if row['decides'] else ''}"
+            table.add_row(*cells, verdict)
+    return table
+
+
+def _accuracy(slice_: Mapping[str, Any], reference: str, candidate: str) -> str:
+    accuracy = slice_["accuracy"]
+    return (
+        f"accuracy: {reference} {accuracy[reference]:.1%}, {candidate} {accuracy[candidate]:.1%}; "
+        f"{slice_['flipped']} predictions differ"
+    )
+
+
+def _scales(document: Mapping[str, Any]) -> Iterator[str]:
+    """One line for each version that returns something other than logits."""
+    for each in (document["reference"], document["candidate"]):
+        if each["outputs"] != "logits":
+            yield f"{each['label']} returns {each['outputs']}; versions are compared on the scale of logits"
+
+
+def _sequence(document: Mapping[str, Any]) -> Iterator[str]:
+    """How far the scheduled audits are from their alarm together, one line if the audit is one of them."""
+    state = document["sequence"]
+    if state is not None:
+        alarm = 1 / document["policy"]["alpha"]
+        raised = "raised" if state["peak"] >= alarm else "not raised"
+        highest = "" if state["peak"] <= state["e_value"] else f", {state['peak']:.3g} at most so far"
+        yield (
+            f"sequence {state['name']}, {len(state['fed'])} audits: e = {state['e_value']:.3g}{highest}; "
+            f"the alarm at {alarm:g} is {raised}"
+        )
+
+
+def _rules(document: Mapping[str, Any]) -> Iterator[str]:
+    """Every rule of the configuration that was not met, and how many were."""
+    rules = document["rules"]
+    failed = [each for each in rules if not each["success"]]
+    for each in failed:
+        name = f" {each['name']}" if each["name"] else ""
+        shown = "" if each["severity"] == "critical" else f" ({each['severity']}, shown only)"
+        yield f"rule{name} not met{shown}: {each['observed'].rstrip('.')}; expected: {each['expected']}"
+    if rules:
+        yield f"{len(rules) - len(failed)} of {len(rules)} rules met"
+
+
+def _first_line(documented: type) -> str:
+    return (documented.__doc__ or "").strip().partition("\n")[0]

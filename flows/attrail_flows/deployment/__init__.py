@@ -1,0 +1,1 @@
+"""Deployments, work pool, runs that fell silent, the receiver of webhooks."""

@@ -1,0 +1,1 @@
+"""Can attrail work here."""

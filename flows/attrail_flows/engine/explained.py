@@ -1,0 +1,151 @@
+"""What a version was explained with, and what came of it."""
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from attrail_explainers.attributions import Attributions
+from attrail_explainers.errors import SliceError
+from attrail_explainers.explainer import Explainer, make_explainer
+from attrail_explainers.explanation import explain_slice
+from attrail_explainers.slice import Slice
+from attrail_flows.configuration import AuditConfig
+from attrail_flows.inputs import remarks
+from attrail_flows.inputs.versions import require_same_classes
+from attrail_mlflow.registry.registry import RegisteredVersion, Registry
+from attrail_monitoring.audit_record import ModelFacts
+from attrail_monitoring.maps.version_maps import VersionMaps
+
+logger = logging.getLogger("attrail.audit")
+
+
+@dataclass(frozen=True, eq=False)
+class Explained:
+    """One version's evidence: maps per slice and explainer; per slice predictions, targets and ``right``, all (N,).
+
+    ``made_in`` says for maps, as slice/explainer/label, how many shards of them each MLflow run holds; ``pickled`` that
+    the version was loaded from a pickle; ``outputs`` what the model returns. ``program_digest`` says what it
+    computes with its weights, and ``machine`` on which kind of machine it was run.
+    ``batch_size`` is the only one that it takes, None where it takes any.
+    """
+
+    version: RegisteredVersion
+    weights_digest: str
+    classes: int
+    maps: tuple[Attributions, ...]
+    predictions: Mapping[str, NDArray[np.int64]]
+    targets: Mapping[str, NDArray[np.int64]]
+    right: Mapping[str, NDArray[np.bool_]]
+    regions: Mapping[str, NDArray[np.bool_]]
+    pickled: bool = False
+    made_in: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    outputs: str = "logits"
+    program_digest: str | None = None
+    machine: str = ""
+    batch_size: int | None = None
+
+    @property
+    def accuracy(self) -> dict[str, float]:
+        return {name: float(right.mean()) for name, right in self.right.items()}
+
+    @property
+    def version_maps(self) -> VersionMaps:
+        return VersionMaps(self.maps, self.right, self.regions)
+
+
+def explain_version(
+    registry: Registry,
+    version_: RegisteredVersion,
+    slices: Sequence[Slice],
+    config: AuditConfig,
+    reference: Explained | None = None,
+    progress: Callable[[int], object] = lambda images: None,
+) -> Explained:
+    """Load one version, predict and explain every slice. With ``reference``, its targets and layers are used."""
+    classifier = registry.load(version_, allow_pickle=config.policy.allow_pickle)
+    warn_of_batch_size(version_.label, classifier.batch_size)
+    explainers = explainers_for(config, reference)
+    maps: list[Attributions] = []
+    predictions, targets, right, classes = {}, {}, {}, 0
+    for each in slices:
+        logits = classifier.logits(each.images, each.sample_ids)
+        classes = logits.shape[1]
+        require_fitting(version_, classes, [each], reference)
+        predictions[each.name] = logits.argmax(axis=1).astype(np.int64)
+        right[each.name] = predictions[each.name] == each.labels
+        source = predictions if reference is None else reference.predictions
+        targets[each.name] = each.labels if config.policy.targets == "label" else source[each.name]
+        maps += explain_slice(classifier, each, explainers, targets[each.name], config.policy.seed, progress)
+    regions = {each.name: each.regions for each in slices if each.regions is not None}
+    return Explained(
+        version_,
+        classifier.weights_digest,
+        classes,
+        tuple(maps),
+        predictions,
+        targets,
+        right,
+        regions,
+        pickled=registry.loaded(version_).pickled,
+        outputs=str(classifier.working_copy(slices[0].images).scale),
+        program_digest=classifier.program_digest,
+        batch_size=classifier.batch_size,
+    )
+
+
+def require_fitting(
+    version_: RegisteredVersion, classes: int, slices: Sequence[Slice], reference: Explained | None
+) -> None:
+    """SliceError when a label is no class of the model, IncomparableError when the reference has other classes."""
+    for each in slices:
+        _require_labels(each, classes, version_.label)
+    if reference is not None:
+        require_same_classes(reference.version.label, reference.classes, version_.label, classes)
+
+
+def warn_of_batch_size(label: str, batch_size: int | None) -> None:
+    """Say it when a model takes batches of one size alone."""
+    if batch_size is not None:
+        logger.warning(remarks.batch_size(label, batch_size))
+
+
+def explainers_for(config: AuditConfig, reference: Explained | None) -> list[Explainer]:
+    """The configured explainers, or exactly those the reference was explained with: same layer, same settings."""
+    if reference is None:
+        return [each.value() for each in config.explainers]
+    return explainers_of(reference)
+
+
+def explainers_of(explained: Explained) -> list[Explainer]:
+    """The explainers a version was explained with: same layer, same settings."""
+    return [make_explainer(each["name"], each["parameters"]) for each in explainer_facts(explained)]
+
+
+def explainer_facts(explained: Explained) -> list[Mapping[str, Any]]:
+    """Name and parameters of each explainer as used; the seed is the policy's, not the explainer's."""
+    found = {}
+    for maps in explained.maps:
+        found[maps.explainer] = {key: value for key, value in maps.parameters.items() if key != "seed"}
+    return [{"name": name, "parameters": parameters} for name, parameters in found.items()]
+
+
+def model_facts(explained: Explained, role: str) -> ModelFacts:
+    """What a record says of a version."""
+    found = explained.version
+    digest = explained.weights_digest
+    facts = (found.label, found.uri, digest, role, found.version, found.source, found.run_id)
+    return ModelFacts(*facts, explained.pickled, explained.outputs, explained.program_digest, explained.batch_size)
+
+
+def _require_labels(slice_: Slice, classes: int, label: str) -> None:
+    outside = np.flatnonzero((slice_.labels < 0) | (slice_.labels >= classes))
+    if len(outside):
+        row = int(outside[0])
+        raise SliceError(
+            f"slice {slice_.name!r}: image {slice_.sample_ids[row]!r} has the label {slice_.labels[row]}, "
+            f"{label} knows 0..{classes - 1}; correct the table"
+        )

@@ -1,0 +1,61 @@
+"""Shards without Prefect, one after the other in this thread: for commands that are no flows."""
+
+import contextlib
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Executor
+from dataclasses import dataclass
+from uuid import uuid4
+
+from attrail_explainers.runtime.torch_threads import one_torch_thread
+from attrail_flows.configuration import AuditConfig
+from attrail_flows.engine.model_pool import POOL
+from attrail_flows.engine.session import Explaining
+from attrail_flows.engine.task_runners import Load
+from attrail_flows.engine.worker import Answer, Question, Work, answer, compute
+from attrail_mlflow.registry.registry import Registry
+from attrail_mlflow.runs.attribution_store import Entry
+from attrail_mlflow.signing.keyless_process import another_process, must_be_apart
+
+
+class InTurn:
+    """The plainest engine."""
+
+    def ask(self, question: Question) -> Answer:
+        """What a model is."""
+        return answer(question)
+
+    def compute(self, works: Iterable[Work], load: Load | None = None) -> Iterator[tuple[Work, list[Entry]]]:
+        """Every work with what was kept of it, in order."""
+        for work in works:
+            yield work, compute(work)
+
+
+@dataclass(frozen=True)
+class InAnotherProcess:
+    """The same in a process that loads the models, where this one must not."""
+
+    process: Executor
+
+    def ask(self, question: Question) -> Answer:
+        """What a model is."""
+        return self.process.submit(answer, question).result()
+
+    def compute(self, works: Iterable[Work], load: Load | None = None) -> Iterator[tuple[Work, list[Entry]]]:
+        """Every work with what was kept of it, in order."""
+        for work in works:
+            yield work, self.process.submit(compute, work).result()
+
+
+@contextlib.contextmanager
+def explaining_in_turn(registry: Registry, config: AuditConfig) -> Iterator[Explaining]:
+    """What versions are explained with for the time of a block; the same bytes as every flow's."""
+    name = str(uuid4())
+    if must_be_apart(allow_pickle=config.policy.allow_pickle):
+        with another_process() as process:
+            yield Explaining(registry, config, InAnotherProcess(process), name)
+        return
+    try:
+        with one_torch_thread():
+            yield Explaining(registry, config, InTurn(), name)
+    finally:
+        POOL.forget(name)

@@ -1,0 +1,160 @@
+"""What a worker does, on any engine: borrow the model, compute one shard in one thread, keep the results in MLflow."""
+
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors import SafetensorError
+from safetensors.numpy import load_file, save_file
+
+from attrail_explainers.attributions import Attributions, load_attributions, save_attributions
+from attrail_explainers.digest import digest_of
+from attrail_explainers.errors import RecordError, RegistryError
+from attrail_explainers.explainer import Explainer, name_of
+from attrail_explainers.explanation import explain_part, settled
+from attrail_explainers.model.classifier import Classifier
+from attrail_explainers.runtime.machine import machine_of
+from attrail_explainers.runtime.torch_threads import one_torch_thread
+from attrail_explainers.slice import Slice
+from attrail_flows.engine.model_pool import POOL, ModelKey
+from attrail_flows.engine.shards import LOGITS, Model
+from attrail_mlflow.registry.registry import LoadedFiles, Registry
+from attrail_mlflow.runs.attribution_store import AttributionStore, Entry, artifact_path
+
+
+@dataclass(frozen=True, eq=False)
+class Work:
+    """One shard's work, for any process on any machine: nothing in it but values.
+
+    ``targets`` (N,) of the part's images, None for what the model predicts; ``keys`` as ``shards.keys`` gives them;
+    ``run_id`` is the MLflow run that gets the results. ``expected`` is what whoever hands it out takes the model for.
+    """
+
+    model: ModelKey
+    expected: Model
+    part: Slice
+    explainers: tuple[Explainer, ...]
+    targets: NDArray[np.int64] | None
+    seed: int
+    keys: Mapping[str, str]
+    run_id: str
+    experiment: str
+
+    @property
+    def label(self) -> str:
+        """What this work is, for people."""
+        what = "+".join(name_of(each) for each in self.explainers) or LOGITS
+        return f"{self.model.label}-{self.part.name}-{what}-{self.part.sample_ids[0]}"
+
+
+@dataclass(frozen=True, eq=False)
+class Question:
+    """What is this model? Asked with a few images that it takes, and the explainers whose layers are to be found."""
+
+    model: ModelKey
+    part: Slice
+    explainers: tuple[Explainer, ...] = ()
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A model as its worker sees it, the explainers with the layers they found, and the files it was loaded from.
+
+    ``batch_size`` is the only one that the model takes, None where it takes any.
+    """
+
+    model: Model
+    explainers: tuple[Explainer, ...]
+    files: LoadedFiles
+    batch_size: int | None = None
+
+
+def answer(question: Question) -> Answer:
+    """Load a model and look at it.
+
+    Raises what ``Registry.load`` and ``Classifier.logits`` raise: whether it gives numbers comes before where its
+    evidence lies.
+    """
+    key, part = question.model, question.part
+    registry = _registry(key.tracking_uri, key.flow)
+    with POOL.borrowed(key, registry, part.images) as classifier, one_torch_thread():
+        classifier.logits(part.images[:1], part.sample_ids[:1])
+        explainers = tuple(settled(each, classifier, part.images) for each in question.explainers)
+        return Answer(described(classifier, part), explainers, registry.loaded(key.version), classifier.batch_size)
+
+
+def described(classifier: Classifier, slice_: Slice) -> Model:
+    """What of a model counts for cutting slices and for keys."""
+    copy = classifier.working_copy(slice_.images)
+    activations = sum(int(np.prod(each.shape)) for each in copy.activations)
+    facts = (classifier.weights_digest, copy.classes, max(1, activations), copy.device.type, str(copy.dtype))
+    kind = machine_of(copy.device)
+    return Model(*facts, outputs=str(copy.scale), program_digest=classifier.program_digest, machine=kind)
+
+
+def compute(work: Work) -> list[Entry]:
+    """Compute a shard and keep it; an entry for each of the work's keys, in their order.
+
+    Raises RegistryError when the model is not the one the work is about.
+    """
+    registry = _registry(work.model.tracking_uri, work.model.flow)
+    borrowed = POOL.borrowed(work.model, registry, work.part.images)
+    with tempfile.TemporaryDirectory(prefix="attrail-") as folder, borrowed as classifier:
+        found = described(classifier, work.part)
+        if found.identity != work.expected.identity:
+            raise RegistryError(f"{work.model.version.uri} changed while it was audited: audit it again")
+        keys = _keys(work, found.machine)
+        with one_torch_thread():
+            _compute(work, keys, classifier, Path(folder))
+        return AttributionStore(registry, work.experiment).put(work.run_id, Path(folder), keys.values())
+
+
+def _keys(work: Work, machine: str) -> Mapping[str, str]:
+    """The work's keys, where it is done by the kind of machine they are for; else keys that no audit looks for."""
+    if machine == work.expected.machine:
+        return work.keys
+    return {name: digest_of({"key": key, "machine": machine}) for name, key in work.keys.items()}
+
+
+def _compute(work: Work, keys: Mapping[str, str], classifier: Classifier, folder: Path) -> None:
+    (folder / artifact_path("")).parent.mkdir()
+    if not work.explainers:
+        logits = classifier.logits(work.part.images, work.part.sample_ids)
+        _save_logits(logits, folder / artifact_path(keys[LOGITS]))
+        return
+    targets = work.targets
+    if targets is None:
+        targets = classifier.logits(work.part.images, work.part.sample_ids).argmax(axis=1).astype(np.int64)
+    for each in explain_part(classifier, work.part, work.explainers, targets, work.seed):
+        save_attributions(each, folder / artifact_path(keys[each.explainer]))
+
+
+def _save_logits(logits: NDArray[np.float32], path: Path) -> None:
+    try:
+        save_file({LOGITS: logits}, path)
+    except (OSError, SafetensorError) as error:
+        raise RecordError(f"{path} cannot be written: {error}; make room there, or set TMPDIR elsewhere") from error
+
+
+def read_result(name: str, path: Path) -> Attributions | NDArray[np.float32]:
+    """What ``compute`` wrote under a name: an explainer's maps, or logits (N,classes) under ``LOGITS``.
+
+    Raises RecordError when the file is neither.
+    """
+    if name != LOGITS:
+        return load_attributions(path)
+    try:
+        found: NDArray[np.float32] = load_file(path)[LOGITS]
+    except (OSError, KeyError, SafetensorError) as error:
+        raise RecordError(f"{path} is not a file of logits: {error}") from error
+    return found
+
+
+@lru_cache(maxsize=64)
+def _registry(tracking_uri: str, flow: str) -> Registry:
+    """One for each run of a flow: a registry remembers the files it read, and refuses others of the same version."""
+    return Registry(tracking_uri)

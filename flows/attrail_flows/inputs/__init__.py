@@ -1,0 +1,1 @@
+"""What an audit is given: versions, slice tables, images."""

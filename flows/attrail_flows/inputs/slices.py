@@ -1,0 +1,143 @@
+"""The slices of an audit: tables that were held against Great Expectations, and their decoded images."""
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from attrail_explainers.errors import ConfigError, SliceError
+from attrail_explainers.files.picture_file import size_of
+from attrail_explainers.slice import Preprocessing, Slice, require_float_images
+from attrail_flows.configuration import AuditConfig, SliceSection
+from attrail_flows.inputs.large_arrays import decoded
+from attrail_mlflow.registry.preprocessing import stated_preprocessing
+from attrail_mlflow.registry.registry import RegisteredVersion
+from attrail_monitoring.slices.slice_table import SliceTable, cautions, label_indices, left_out, read_slice_table
+
+if TYPE_CHECKING:
+    from attrail_monitoring.expectations.inputs import Validation
+
+logger = logging.getLogger("attrail.slices")
+
+
+@dataclass(frozen=True, eq=False)
+class Tables:
+    """Validated slice tables with their class indices, and what Great Expectations said of them.
+
+    ``cautions`` are sentences about each table: what was left out of it, whose word its class indices are.
+    """
+
+    tables: tuple[SliceTable, ...]
+    labels: tuple[pd.Series, ...]
+    validations: tuple["Validation", ...]
+    cautions: tuple[tuple[str, ...], ...]
+
+
+def read_tables(config: AuditConfig, reference: RegisteredVersion, *, labelled: bool = True) -> Tables:
+    """Read every slice's table and hold it against Great Expectations, before any model is loaded."""
+    from attrail_monitoring.expectations.inputs import validate_slice_table  # noqa: PLC0415 - Great Expectations is slow to come
+
+    names, count = reference.class_names, reference.classes
+    tables, labels = zip(*(read_table(each, reference, labelled=labelled) for each in config.slices), strict=True)
+    pairs = zip(tables, labels, strict=True)
+    validations = tuple(validate_slice_table(table, found, count) for table, found in pairs)
+    said = tuple(cautions(table, names, count) if labelled else left_out(table) for table in tables)
+    return Tables(tables, labels, validations, said)
+
+
+def read_table(
+    section: SliceSection, reference: RegisteredVersion, *, labelled: bool = True
+) -> tuple[SliceTable, pd.Series]:
+    """A slice's table and the class index of every row.
+
+    Unless it must be ``labelled``, labels are not looked at: every image is of class 0 then.
+    """
+    table = read_slice_table(section.name, section.source, section.where, section.limit, labelled=labelled)
+    if not labelled:
+        return table, pd.Series(0, index=table.rows.index, dtype="int64")
+    return table, label_indices(table, reference.class_names, reference.classes)
+
+
+def read_slices(config: AuditConfig, version: RegisteredVersion, *, labelled: bool = True) -> tuple[Slice, ...]:
+    """The configuration's slices as one version takes them."""
+    return load_slices(read_tables(config, version, labelled=labelled), preprocessing_of(config, [version]))
+
+
+def read_windows(config: AuditConfig, version: RegisteredVersion) -> tuple[Slice, ...]:
+    """The same of production images, which need no labels."""
+    return read_slices(config, version, labelled=False)
+
+
+def load_slices(tables: Tables, preprocessing: Preprocessing) -> tuple[Slice, ...]:
+    """Decode the images of every slice, and warn of what its table's reader should know."""
+    from attrail_explainers.images import decode  # noqa: PLC0415 - it loads timm, the tables do not
+
+    slices = []
+    for table, labels, said in zip(tables.tables, tables.labels, tables.cautions, strict=True):
+        for caution in said:
+            logger.warning("slice %s: %s", table.name, caution)
+        images = decoded(table.pictures, partial(decode, preprocessing=preprocessing))
+        ids = tuple(str(image) for image in table.rows["image"])
+        regions = _regions(table, preprocessing)
+        slices.append(Slice(table.name, images, labels.to_numpy(dtype=np.int64), ids, preprocessing, regions))
+    return tuple(slices)
+
+
+def preprocessing_of(config: AuditConfig, versions: Sequence[RegisteredVersion]) -> Preprocessing:
+    """The preprocessing: the configuration's, else what the reference was logged with, else its timm data config.
+
+    Raises ConfigError when none of them says, or when the versions say different things.
+    """
+    if config.preprocessing is not None:
+        return _fitting(config.preprocessing.value(), versions)
+    stated = [stated_preprocessing(each) for each in versions]
+    if stated[0] is None:
+        raise ConfigError(
+            f"{versions[0].label} does not say how its images are preprocessed: set [preprocessing] size, mean and std"
+        )
+    for each, found in zip(versions, stated, strict=True):
+        if found is not None and found != stated[0]:
+            raise ConfigError(
+                f"{each.label} was logged with another preprocessing than {versions[0].label}: versions can only be "
+                "compared on the same pixels; set [preprocessing] if one setting fits both"
+            )
+    return _fitting(stated[0], versions)
+
+
+def _fitting(preprocessing: Preprocessing, versions: Sequence[RegisteredVersion]) -> Preprocessing:
+    """The preprocessing, if its result is what the models were logged with."""
+    for each in versions:
+        require_float_images(each.label, each.input_type)
+    logged, given = versions[0].input_shape, (preprocessing.channels, *preprocessing.size)
+    if logged and any(size not in (-1, found) for size, found in zip(logged, given, strict=True)):
+        raise ConfigError(
+            f"preprocessing gives images of shape (C,H,W) = {given}, {versions[0].label} was logged for {logged}: "
+            "correct [preprocessing] size, and mean and std to one number per channel"
+        )
+    return preprocessing
+
+
+def _regions(table: SliceTable, preprocessing: Preprocessing) -> NDArray[np.bool_] | None:
+    """Where the evidence belongs (N,H,W), from masks that are resized and cropped as the images are.
+
+    Raises SliceError for a mask that lies on its side beside its image.
+    """
+    from attrail_explainers.images import decode_masks  # noqa: PLC0415 - as above
+
+    masks = table.masks
+    if masks is None:
+        return None
+    for picture, mask in zip(table.pictures, masks, strict=True):
+        (height, width), (tall, wide) = (size_of(each, preprocessing.orientation) for each in (picture, mask))
+        if height != width and height * tall == width * wide:
+            raise SliceError(
+                f"slice {table.name!r}: image {picture} is {width} pixels wide and {height} high, its mask {mask} "
+                f"{wide} and {tall}: one of them lies on its side; correct the mask, or set [preprocessing] "
+                'orientation = "stored"'
+            )
+    return decode_masks(masks, preprocessing)

@@ -1,0 +1,68 @@
+"""``attrail check``: does the explanation of one version hold? One slice, one explainer, every check."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from attrail_explainers.assessment.assessment import Assessment, assess_slice, chosen_checks
+from attrail_explainers.model.classifier import Classifier
+from attrail_explainers.slice import Slice
+from attrail_flows.configuration import AuditConfig
+from attrail_flows.engine.explained import warn_of_batch_size
+from attrail_flows.flow_runs.progress import progress_of
+from attrail_flows.inputs.slices import read_slices
+from attrail_mlflow.registry.registry import Registry
+from attrail_monitoring.pictures.curves import Panel, draw_curves
+
+PANELS = {
+    "deletion": ("deletion: lower is better", "pixels removed, largest values first (%)"),
+    "insertion": ("insertion: higher is better", "pixels inserted, largest values first (%)"),
+}
+
+
+def check_to_folder(
+    config: AuditConfig,
+    model_uri: str,
+    slice_name: str,
+    explainer_name: str,
+    folder: Path,
+    check_names: Sequence[str] | None = None,
+) -> Assessment:
+    """Write ``checks.json`` and, where curves were measured, ``curves.png`` into ``folder``; None runs all checks."""
+    checks = chosen_checks(check_names)
+    chosen = config.narrowed(explainer_name, slice_name)
+    explainer = chosen.explainers[0].value()
+    registry = Registry(config.registry.tracking_uri)
+    version = registry.resolve(config.registry.model, model_uri)
+    (slice_,) = read_slices(chosen, version)
+    classifier = registry.load(version, allow_pickle=config.policy.allow_pickle)
+    warn_of_batch_size(version.label, classifier.batch_size)
+    targets = _targets(config, classifier, slice_)
+    with progress_of(f"check {explainer_name} of {version.label}", len(slice_) * (1 + len(checks))) as advance:
+        found = assess_slice(classifier, slice_, explainer, checks, targets, config.policy.seed, advance)
+    folder.mkdir(parents=True, exist_ok=True)
+    document = json.dumps(found.document(), indent=1, allow_nan=False)
+    (folder / "checks.json").write_text(document + "\n", encoding="utf-8")
+    panels = _panels(found)
+    if panels:
+        title = f"{explainer_name}, {version.label}, {slice_name} ({len(slice_)} images)"
+        (folder / "curves.png").write_bytes(draw_curves(panels, title))
+    return found
+
+
+def _targets(config: AuditConfig, classifier: Classifier, slice_: Slice) -> NDArray[np.int64]:
+    """The classes that are explained: the labels, or what the version itself predicts, as the policy says."""
+    logits = classifier.logits(slice_.images, slice_.sample_ids)
+    return slice_.labels if config.policy.targets == "label" else logits.argmax(axis=1).astype(np.int64)
+
+
+def _panels(found: Assessment) -> list[Panel]:
+    panels = []
+    for name, (title, across) in PANELS.items():
+        if name in found.outcomes:
+            details = found.outcomes[name].finding.details
+            panels.append(Panel(title, across, details["curve"], details["chance_curve"]))
+    return panels

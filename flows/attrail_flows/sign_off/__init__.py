@@ -1,0 +1,1 @@
+"""The question, the form, the answer."""

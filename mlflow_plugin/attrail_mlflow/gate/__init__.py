@@ -1,0 +1,1 @@
+"""May this version take this role: pure decision, policy, a client's view."""

@@ -1,0 +1,1 @@
+"""MLflow asked in one way: versions, files and their digests, tags, errors."""

@@ -1,0 +1,53 @@
+"""The catalogue: which models a registry has, their newest versions, and who holds which alias."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from mlflow.entities.model_registry import RegisteredModel
+from mlflow.exceptions import MlflowException
+
+from attrail_mlflow.registry.errors import registry_error
+from attrail_mlflow.registry.registry import Registry
+from attrail_mlflow.registry.searching import versions_named
+
+VERDICT_RUN, VERDICT_REFERENCE = "attrail.run_id", "attrail.reference"
+
+
+@dataclass(frozen=True)
+class Model:
+    """A registered model: its ``newest`` version, that version's tags, and the version that each alias names."""
+
+    name: str
+    newest: str
+    tags: Mapping[str, str]
+    aliases: Mapping[str, str]
+
+    def was_audited_against(self, version: str) -> bool:
+        """Whether the newest version carries a verdict of an audit against another version."""
+        stated = self.tags.get(VERDICT_REFERENCE)
+        return VERDICT_RUN in self.tags and stated == f"models:/{self.name}/{version}"
+
+
+def models(registry: Registry, matching: str = "") -> Iterator[Model]:
+    """Every model with a version, by name; ``matching`` is MLflow's filter, such as ``name LIKE 'digits%'``.
+
+    Raises RegistryError when MLflow refuses the filter or cannot be reached.
+    """
+    try:
+        for each in sorted(_registered(registry, matching), key=lambda model: str(model.name)):
+            newest = next(versions_named(registry.client, str(each.name), page=1), None)
+            if newest is not None:
+                aliases = {alias: str(version) for alias, version in each.aliases.items()}
+                yield Model(str(each.name), str(newest.version), newest.tags, aliases)
+    except MlflowException as error:
+        raise registry_error(f"the models at {registry.shown} cannot be listed", error) from error
+
+
+def _registered(registry: Registry, matching: str) -> Iterator[RegisteredModel]:
+    token = None
+    while True:
+        page = registry.client.search_registered_models(filter_string=matching or None, page_token=token)
+        yield from page
+        token = page.token
+        if not token:
+            return

@@ -1,0 +1,309 @@
+"""The registry: which versions there are, what they say of themselves, and their classifiers."""
+
+import contextlib
+import importlib
+import logging
+import re
+import tempfile
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit, urlunsplit
+
+import mlflow
+import requests
+from mlflow.entities.model_registry import ModelVersion
+from mlflow.exceptions import MlflowException
+from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE, RESOURCE_DOES_NOT_EXIST, ErrorCode
+
+from attrail_explainers.errors import EvidenceError, RecordError, RegistryError
+from attrail_explainers.files.plain_file import open_plain
+from attrail_mlflow.registry.errors import may_pass, reason, registry_error
+from attrail_mlflow.registry.fetching import fetch_mlmodel, fetch_model, listed
+from attrail_mlflow.registry.folder_digest import digest_folder
+from attrail_mlflow.registry.mlmodel_file import MLmodel, read_mlmodel
+from attrail_mlflow.registry.model_folder import ModelFolder, checked_folder, require_members
+from attrail_mlflow.registry.searching import versions_named
+from attrail_mlflow.statements.predicate import ModelIdentity
+
+if TYPE_CHECKING:
+    from attrail_explainers.model.classifier import Classifier
+
+NUMBER = "[0-9]+"
+PERMANENT = {ErrorCode.Name(RESOURCE_DOES_NOT_EXIST), ErrorCode.Name(INVALID_PARAMETER_VALUE)}
+URI = re.compile(
+    r"models:/(?:(?P<model_id>m-[0-9A-Za-z-]+)|(?P<name>[^/]+)(?:/(?P<version>[0-9]+)|@(?P<alias>[^/@]+)))"
+)
+SQLITE = b"SQLite format 3\x00"  # how every such file begins, unless nothing was written yet
+CONNECT = 5.0  # seconds until an address counts as one that nobody answers at
+URIS = "models:/NAME/VERSION, models:/NAME@ALIAS or models:/m-ID"
+
+logger = logging.getLogger("attrail.registry")
+
+
+@dataclass(frozen=True)
+class LoadedFiles:
+    """The files that a version was loaded from: their digest (``folder_digest``), and whether they were a pickle."""
+
+    digest: str
+    pickled: bool
+
+
+@dataclass(frozen=True)
+class RegisteredVersion:
+    """A model version as the registry knows it, before its model is loaded.
+
+    ``classes``, ``input_shape`` (C,H,W) and ``input_type`` (float32, ...) come from the logged signature, None where it
+    does not say; ``metadata`` is the logged model's own, with what ``log_classifier`` writes under the key ``attrail``.
+    """
+
+    name: str
+    version: str
+    source: str
+    model_id: str | None
+    run_id: str | None
+    classes: int | None
+    input_shape: tuple[int, ...] | None
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+    input_type: str | None = None
+
+    @property
+    def label(self) -> str:
+        return f"{self.name}/{self.version}"
+
+    @property
+    def uri(self) -> str:
+        return f"models:/{self.name}/{self.version}"
+
+    @property
+    def facts(self) -> Mapping[str, Any]:
+        """What attrail's own logging wrote beside the model: preprocessing, classes, timm model."""
+        found = self.metadata.get("attrail")
+        return found if isinstance(found, Mapping) else {}
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Names of the classes in the order of the outputs, none where the model was logged without them."""
+        found = self.facts.get("classes")
+        return tuple(str(each) for each in found) if isinstance(found, list | tuple) else ()
+
+
+class Registry:
+    """MLflow's registry and tracking store at one address. It becomes MLflow's address for the whole process.
+
+    Raises RegistryError when the address is an SQLite file that does not exist, where MLflow would make an empty one,
+    or a file of another kind.
+    """
+
+    def __init__(self, tracking_uri: str | None = None) -> None:
+        self.tracking_uri = tracking_uri or mlflow.get_tracking_uri()
+        database = self.tracking_uri.removeprefix("sqlite:///")
+        if database != self.tracking_uri:
+            self._require_sqlite(Path(database))
+        mlflow.set_tracking_uri(self.tracking_uri)
+        self._loaded: dict[str, LoadedFiles] = {}
+        self.client = mlflow.MlflowClient(self.tracking_uri)
+
+    def _require_sqlite(self, database: Path) -> None:
+        try:
+            with open_plain(database) as file:
+                beginning = file.read(len(SQLITE))
+        except FileNotFoundError as error:
+            told = f"tracking_uri {self.shown}: there is no such SQLite file; correct the path"
+            raise RegistryError(told) from error
+        except OSError as error:
+            raise RegistryError(f"tracking_uri {self.shown}: the SQLite file cannot be read: {error}") from error
+        if beginning not in {SQLITE, b""}:
+            raise RegistryError(f"tracking_uri {self.shown}: the file is no SQLite database; correct the path")
+
+    @property
+    def shown(self) -> str:
+        """The address without a user name and password, for messages and records."""
+        return without_password(self.tracking_uri)
+
+    def require_answer(self) -> None:
+        """Nothing, when something answers at the address; RegistryError after one attempt of ``CONNECT`` seconds.
+
+        What it answers does not matter here, nor a certificate that MLflow may know how to check.
+        """
+        if not self.tracking_uri.startswith(("http://", "https://")):
+            return
+        try:
+            requests.head(self.tracking_uri, timeout=CONNECT)
+        except (requests.exceptions.SSLError, requests.exceptions.ReadTimeout):
+            return
+        except requests.exceptions.RequestException as error:
+            raise registry_error(f"MLflow at {self.shown} cannot be asked", error) from error
+
+    def resolve(self, model: str, reference: str) -> RegisteredVersion:
+        """The version that an alias, a version number or a ``models:/`` URI names; RegistryError if there is none."""
+        return self._described(self.find(model, reference))
+
+    def find(self, model: str, reference: str) -> ModelVersion:
+        """The same as MLflow's registry has it, whatever its model is; ``model`` counts where the URI names none."""
+        uri = URI.fullmatch(reference)
+        if reference.startswith("models:") and uri is None:
+            raise RegistryError(f"{reference!r} is no model URI: write {URIS}")
+        if uri and uri["model_id"]:
+            return self._registered(uri["model_id"])
+        name = uri["name"] if uri else model
+        number = uri["version"] if uri else reference if re.fullmatch(NUMBER, reference) else None
+        alias = uri["alias"] if uri else reference
+        try:
+            if not number:
+                return self.client.get_model_version_by_alias(name, alias)
+            found = self.client.get_model_version(name, number)
+        except MlflowException as error:
+            if error.error_code not in PERMANENT:
+                raise self.failure(f"version {reference!r} of model {name!r} cannot be looked up", error) from error
+            raise RegistryError(f"model {name!r} has no version {reference!r}{self._known(name, alias)}") from error
+        if not uri:
+            self._warn_of_alias(name, number)
+        return found
+
+    def _warn_of_alias(self, name: str, number: str) -> None:
+        """Say it when a number that was taken for a version is another one's alias as well."""
+        with self._translated(f"the aliases of {name} cannot be looked up"):
+            other = self.client.get_registered_model(name).aliases.get(number)
+        if other is not None and int(other) != int(number):
+            _warn_once(
+                f"{number!r} is taken for version {number} of {name}; it is an alias of version {other} as well: write "
+                f"models:/{name}@{number} for that"
+            )
+
+    def require_loadable(self, version: RegisteredVersion, *, allow_pickle: bool = False) -> None:
+        """Nothing, when the version's files have names that ``load`` takes; its MLmodel file is all that is fetched.
+
+        Raises RegistryError as ``load`` does. What is inside the files is looked at by ``load`` alone.
+        """
+        what = f"model {version.uri}"
+        with self._translated(what):
+            require_members(listed(version.uri), self.mlmodel(version.uri), what, allow_pickle=allow_pickle)
+
+    def load(self, version: RegisteredVersion, *, allow_pickle: bool = False) -> "Classifier":
+        """The version's classifier; its files are checked first, and no loader of MLflow sees them.
+
+        Raises RegistryError when it cannot be fetched, is no exported PyTorch model (or pickled and not allowed), or
+        comes with anything that is not needed to load one; UnsupportedModelError when the export is not as it must be.
+        """
+        with tempfile.TemporaryDirectory(prefix="attrail-") as folder:
+            what = f"model {version.uri}"
+            with self._translated(what):
+                local = fetch_model(version.uri, Path(folder))
+                digest = digest_folder(local)
+            checked = checked_folder(local, what, allow_pickle=allow_pickle)
+            self.remember(version, LoadedFiles(digest, checked.pickled_by is not None))
+            return _classifier(checked, version)
+
+    def mlmodel(self, uri: str) -> MLmodel:
+        """What the MLmodel file of a ``models:/`` URI says; RegistryError when it cannot be fetched or read."""
+        with tempfile.TemporaryDirectory(prefix="attrail-") as folder:
+            with self._translated(f"model {uri} cannot be fetched"):
+                fetch_mlmodel(uri, Path(folder))
+            return read_mlmodel(Path(folder), f"model {uri}")
+
+    def identity(self, version: RegisteredVersion, weights_digest: str) -> ModelIdentity:
+        """The version bound to the files that were loaded, so that these and no others were explained.
+
+        Raises RecordError when it was not loaded.
+        """
+        digest = self.loaded(version).digest
+        return ModelIdentity(version.name, version.version, version.source, digest, weights_digest)
+
+    def loaded(self, version: RegisteredVersion) -> LoadedFiles:
+        """The files that ``load`` read, here or in a process that told; RecordError when it did not."""
+        found = self._loaded.get(version.uri)
+        if found is None:
+            raise RecordError(f"{version.uri} was not loaded here, so no statement can say which files it has")
+        return found
+
+    def remember(self, version: RegisteredVersion, files: LoadedFiles) -> None:
+        """Hold a version to the files it was loaded from; RegistryError when it was loaded from others before."""
+        if self._loaded.setdefault(version.uri, files) != files:
+            raise RegistryError(f"the files of {version.uri} changed while it was audited: audit it again")
+
+    def aliases(self, version: RegisteredVersion) -> tuple[str, ...]:
+        """The aliases that name a version now."""
+        with self._translated(f"the aliases of {version.uri} cannot be looked up"):
+            return tuple(sorted(self.client.get_model_version(version.name, version.version).aliases))
+
+    def _described(self, found: ModelVersion) -> RegisteredVersion:
+        mlmodel = self.mlmodel(f"models:/{found.name}/{found.version}")
+        source = str(found.source)
+        return RegisteredVersion(
+            name=found.name,
+            version=str(found.version),
+            source=source,
+            model_id=source.removeprefix("models:/") if source.startswith("models:/m-") else None,
+            run_id=found.run_id or None,
+            classes=mlmodel.classes,
+            input_shape=mlmodel.input_shape,
+            metadata=mlmodel.metadata,
+            input_type=mlmodel.input_type,
+        )
+
+    def _registered(self, model_id: str) -> ModelVersion:
+        """The one version whose files are those of a logged model; MLflow 3 prints the ids of these everywhere."""
+        with self._translated(f"the versions of models:/{model_id} cannot be looked up"):
+            found = list(self.client.search_model_versions(f"source_path = 'models:/{model_id}'"))
+        if len(found) == 1:
+            return found[0]
+        uris = sorted(f"models:/{each.name}/{each.version}" for each in found)
+        raise RegistryError(
+            f"models:/{model_id} is registered as {', '.join(uris)}: write which one is meant"
+            if found
+            else f"models:/{model_id} is no version of a registered model at {self.shown}: register it first, with "
+            f"mlflow.register_model({f'models:/{model_id}'!r}, NAME), and write models:/NAME/VERSION"
+        )
+
+    def _known(self, name: str, asked: str) -> str:
+        """What there is instead, for an error message."""
+        try:
+            model = self.client.get_registered_model(name)
+            versions = sorted(int(each.version) for each in versions_named(self.client, name))
+        except MlflowException:
+            return f"; the registry at {self.shown} has no such model"
+        meant = f"; write models:/{name}@{asked} for the alias" if asked in model.aliases else ""
+        return f"; it has the versions {versions} and the aliases {sorted(model.aliases)}{meant}"
+
+    @contextlib.contextmanager
+    def _translated(self, what: str) -> Iterator[None]:
+        """MLflow's errors as a RegistryError in one sentence; trying again may help unless the thing does not exist."""
+        try:
+            yield
+        except MlflowException as error:
+            raise self.failure(what, error) from error
+        except EvidenceError as error:
+            raise RegistryError(f"{what}: {error}") from error
+        except OSError as error:
+            raise registry_error(what, error) from error
+
+    def failure(self, what: str, error: MlflowException) -> RegistryError:
+        """What went wrong, in one sentence that says which server said what; transient when it may pass."""
+        return RegistryError(f"{what} (MLflow at {self.shown} says: {reason(error)})", transient=may_pass(error))
+
+
+@cache
+def _warn_once(told: str) -> None:
+    """A version is looked up before a flow starts and in it; its ambiguity is said the first time."""
+    logger.warning(told)
+
+
+def without_password(uri: str) -> str:
+    """An address without its user name and password."""
+    parts = urlsplit(uri)
+    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2])) if "@" in parts.netloc else uri
+
+
+def _classifier(folder: ModelFolder, version: RegisteredVersion) -> "Classifier":
+    from attrail_explainers.model.loading import (  # noqa: PLC0415 - it loads torch, the registry does not
+        classifier_from_export,
+        classifier_from_pickle,
+    )
+
+    if folder.pickled_by is None:
+        return classifier_from_export(folder.path, version.name, version.version)
+    pickler = importlib.import_module(folder.pickled_by)
+    return classifier_from_pickle(folder.path, pickler, version.name, version.version)

@@ -1,0 +1,240 @@
+"""The audit's run in MLflow: marked finished only when every file of it is there."""
+
+import contextlib
+import json
+import logging
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import unquote, urlparse
+
+from mlflow.entities import (
+    Dataset,
+    DatasetInput,
+    LoggedModelInput,
+    Metric,
+    Param,
+    RunStatus,
+    RunTag,
+)
+from mlflow.exceptions import MlflowException
+
+from attrail_explainers.errors import RecordError, RegistryError
+from attrail_mlflow.registry.errors import registry_error
+from attrail_mlflow.registry.experiments import experiment_id
+from attrail_mlflow.registry.registry import RegisteredVersion, Registry
+from attrail_mlflow.registry.retries import patiently
+from attrail_mlflow.trail.attestation import Trail
+from attrail_mlflow.trail.manifest import MANIFEST, STATEMENT
+from attrail_monitoring.audit_record import AuditRecord
+from attrail_monitoring.maps.strata import HEADLINES
+
+ROOT = "attrail"
+COMPLETE = "attrail.complete"
+SEQUENCE_TAG = "attrail.sequence"
+STATEMENT_TAG = "attrail.statement"
+
+logger = logging.getLogger("attrail.audit_run")
+
+
+@dataclass(frozen=True)
+class AuditRun:
+    """An MLflow run that holds one audit."""
+
+    registry: Registry
+    run_id: str
+    artifact_uri: str
+
+    def location(self, name: str) -> str:
+        """Where one of the audit's files is: a path when the artifact store is a local folder, else a runs:/ URI."""
+        parts = urlparse(self.artifact_uri)
+        if parts.scheme in ("", "file"):
+            return str(Path(unquote(parts.path), ROOT, name))
+        return f"runs:/{self.run_id}/{ROOT}/{name}"
+
+    def keep(
+        self, record: AuditRecord, folder: Path, reference: RegisteredVersion, candidate: RegisteredVersion
+    ) -> None:
+        """Log parameters, metrics, links to both versions and every file of ``folder``, then check that all arrived.
+
+        The files get a manifest and a statement, signed if this process has a key (``trail``), which the candidate
+        carries as a tag. Once the journal has the statement only that itself and tags are left to be kept, and that is
+        tried until it is done: an audit is in the journal once. Raises RecordError when a file is missing in the store
+        afterwards, RegistryError when MLflow stays away.
+        """
+        client, trail = self.registry.client, Trail.from_environment()
+        client.log_batch(self.run_id, metrics=_metrics(record), params=_parameters(record), tags=_tags(record))
+        models = [LoggedModelInput(each.model_id) for each in (reference, candidate) if each.model_id]
+        client.log_inputs(self.run_id, datasets=_datasets(record), models=models)
+        manifest, envelope = trail.attest(
+            folder,
+            record.document(),
+            self.registry.identity(candidate, record.candidate.weights_digest),
+            self.registry.identity(reference, record.reference.weights_digest),
+            self.registry.aliases(reference),
+        )
+        self.send_noted(folder, manifest, envelope, lambda: trail.note_audit(envelope))
+        patiently(lambda: self._publish(record, candidate, envelope))
+
+    def send_noted(self, folder: Path, manifest: Mapping[str, str], envelope: bytes, note: Callable[[], None]) -> None:
+        """Log a folder's files, ``note`` them in the journal, and only then log their statement.
+
+        Whoever can read a signed statement can show it to the gate, so it is not there before the journal has it.
+        Raises what ``send`` and ``note`` raise.
+        """
+        (folder / STATEMENT).unlink(missing_ok=True)
+        self.send(folder, {*manifest, MANIFEST})
+        note()
+        (folder / STATEMENT).write_bytes(envelope)
+        patiently(lambda: self._send_statement(folder / STATEMENT))
+
+    def send(self, folder: Path, names: set[str]) -> None:
+        """Log a folder's files; RecordError when one of the ``names`` is missing in the store afterwards.
+
+        Raises RegistryError when MLflow stays away.
+        """
+        missing = names - patiently(lambda: self._sent(folder))
+        if missing:
+            raise RecordError(f"run {self.run_id}: {len(missing)} files did not arrive, first {sorted(missing)[0]}")
+
+    def _publish(self, record: AuditRecord, candidate: RegisteredVersion, envelope: bytes) -> None:
+        """Let the version carry the statement and call the run complete; done twice it is as once."""
+        client, tags = self.registry.client, {STATEMENT_TAG: envelope.decode()} | _version_tags(record, self.run_id)
+        with translated(self):
+            for key, value in tags.items():  # the statement first: where it is refused, nothing else may change
+                client.set_model_version_tag(candidate.name, candidate.version, key, value)
+            client.set_tag(self.run_id, COMPLETE, "true")
+
+    def _send_statement(self, path: Path) -> None:
+        with self._taking("the statement"):
+            self.registry.client.log_artifact(self.run_id, str(path), ROOT)
+
+    def _sent(self, folder: Path) -> set[str]:
+        """Log a folder's files and say which are there then."""
+        with self._taking("the files"):
+            self.registry.client.log_artifacts(self.run_id, str(folder), ROOT)
+            return {path.removeprefix(f"{ROOT}/") for path in self._artifacts(ROOT)}
+
+    @contextlib.contextmanager
+    def _taking(self, what: str) -> Iterator[None]:
+        """What keeps MLflow from taking something, as a RegistryError."""
+        try:
+            yield
+        except (MlflowException, OSError) as error:  # an answer like 503 or 507 comes as an OSError
+            raise registry_error(f"run {self.run_id}: MLflow did not take {what}", error) from error
+
+    def _artifacts(self, path: str) -> Iterator[str]:
+        for each in self.registry.client.list_artifacts(self.run_id, path):
+            if each.is_dir:
+                yield from self._artifacts(each.path)
+            else:
+                yield each.path
+
+
+@contextlib.contextmanager
+def audit_run(registry: Registry, experiment: str, name: str) -> Iterator[AuditRun]:
+    """A run for one audit: FINISHED when the block ends, FAILED when it raises; killed, it stays RUNNING.
+
+    Raises RegistryError when MLflow refuses or cannot be reached.
+    """
+    run = open_run(registry, experiment, name)
+    with finishing(run), translated(run):
+        yield run
+
+
+def open_run(registry: Registry, experiment: str, name: str) -> AuditRun:
+    """Begin a run; RegistryError when MLflow refuses or cannot be reached."""
+    client = registry.client
+    try:
+        info = client.create_run(experiment_id(client, experiment), run_name=name, tags={COMPLETE: "false"}).info
+    except MlflowException as error:
+        raise registry_error("the audit's run cannot be started in MLflow", error) from error
+    return AuditRun(registry, info.run_id, info.artifact_uri)
+
+
+@contextlib.contextmanager
+def finishing(run: AuditRun) -> Iterator[None]:
+    """Mark a run FINISHED when the block ends, FAILED when it raises."""
+    try:
+        yield
+    except BaseException:
+        _fail(run)
+        raise
+    try:
+        patiently(lambda: _finish(run))
+    except RegistryError as error:  # what is in it is complete all the same
+        logger.warning("run %s could not be marked finished: %s", run.run_id, error)
+
+
+@contextlib.contextmanager
+def translated(run: AuditRun) -> Iterator[None]:
+    """MLflow's errors inside the block as a RegistryError: trying again may help unless MLflow refused."""
+    try:
+        yield
+    except MlflowException as error:
+        raise registry_error(f"run {run.run_id}: MLflow did not keep the audit", error) from error
+
+
+def _finish(run: AuditRun) -> None:
+    with translated(run):
+        run.registry.client.set_terminated(run.run_id, RunStatus.to_string(RunStatus.FINISHED))
+
+
+def _fail(run: AuditRun) -> None:
+    """Mark a run failed; when even that is impossible it stays RUNNING, which nobody takes for finished."""
+    try:
+        run.registry.client.set_terminated(run.run_id, RunStatus.to_string(RunStatus.FAILED))
+    except (MlflowException, OSError) as error:
+        logger.warning("run %s could not be marked failed: %s", run.run_id, error)
+
+
+def _metrics(record: AuditRecord) -> list[Metric]:
+    """What the verdict rests on; other strata and classes are in measurements.csv."""
+    found: dict[str, float] = {}
+    for row in (each.row() for each in record.report.findings if each.measurement.stratum in HEADLINES):
+        for part in ("value", "lower", "upper", "limit", "undefined"):
+            if row[part] is not None:
+                found[f"{row['slice']}/{row['explainer']}/{row['statistic']}/{part}"] = float(row[part])
+    for each in record.slices:
+        for model in (record.reference, record.candidate):
+            found[f"{each.name}/accuracy/{model.role}"] = each.accuracy[model.label]
+    return [Metric(key, value, 0, 0) for key, value in found.items()]
+
+
+def _parameters(record: AuditRecord) -> list[Param]:
+    facts = {
+        "reference": record.reference.uri,
+        "candidate": record.candidate.uri,
+        "change": record.change,
+        "floor": ", ".join(each.uri for each in record.floor) or "none",
+        "policy_digest": record.report.policy_digest,
+    }
+    facts |= {f"slice.{each.name}": each.digest for each in record.slices}
+    for each in record.explainers:
+        facts[f"explainer.{each['name']}"] = json.dumps(each["parameters"], sort_keys=True)
+    return [Param(key, value) for key, value in facts.items()]
+
+
+def _tags(record: AuditRecord) -> list[RunTag]:
+    tags = {"attrail.verdict": record.report.verdict.value, "attrail.reason": record.report.reason}
+    if record.sequence is not None:
+        tags[SEQUENCE_TAG] = record.sequence["name"]
+    return [RunTag(key, value) for key, value in tags.items()]
+
+
+def _version_tags(record: AuditRecord, run_id: str) -> dict[str, str]:
+    return {
+        "attrail.run_id": run_id,
+        "attrail.verdict": record.report.verdict.value,
+        "attrail.reference": record.reference.uri,
+    }
+
+
+def _datasets(record: AuditRecord) -> list[DatasetInput]:
+    """The slices as MLflow dataset inputs; MLflow cuts digests at 36 characters, the whole one is in audit.json."""
+    return [
+        DatasetInput(
+            Dataset(each.name, each.digest.removeprefix("sha256:")[:36], "local", json.dumps({"uri": each.source}))
+        )
+        for each in record.slices
+    ]

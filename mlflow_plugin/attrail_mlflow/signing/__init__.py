@@ -1,0 +1,1 @@
+"""Canonical JSON, keys and whom to trust, DSSE envelopes, codes of refusal."""

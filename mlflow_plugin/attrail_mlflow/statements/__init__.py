@@ -1,0 +1,1 @@
+"""What is signed: verdict, baseline, waiver, bundle seal; reading a statement back."""

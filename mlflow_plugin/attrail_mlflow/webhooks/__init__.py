@@ -1,0 +1,1 @@
+"""Deliveries of MLflow's webhooks, and those still to be worked on."""

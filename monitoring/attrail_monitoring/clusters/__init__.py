@@ -1,0 +1,1 @@
+"""The strategies that maps show; describes, never decides."""

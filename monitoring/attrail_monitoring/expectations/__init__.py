@@ -1,0 +1,1 @@
+"""Great Expectations: inputs, rules over the measurements, their page."""

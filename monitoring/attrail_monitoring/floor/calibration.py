@@ -1,0 +1,241 @@
+"""A calibration: the noise floor of one reference on its slices, measured once and used by every audit after it.
+
+It stays good until the slice, the recipe, an explainer or a setting changes: its ``key`` holds all of them.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any, NamedTuple
+
+from numpy.typing import NDArray
+
+from attrail_explainers.attributions import Attributions
+from attrail_explainers.digest import digest_of
+from attrail_explainers.errors import IncomparableError, RecordError
+from attrail_monitoring.floor.envelope import Envelope
+from attrail_monitoring.floor.noise_floor import FEWEST, NoiseFloor, Source
+from attrail_monitoring.floor.sanity import Instrument, inspect
+from attrail_monitoring.inference.shared_spread import SharedSpread, shared_spread
+from attrail_monitoring.maps.pair import Pair, Side
+from attrail_monitoring.maps.settings import Settings
+from attrail_monitoring.maps.statistic import make_statistic, statistic_names
+from attrail_monitoring.maps.strata import is_class
+from attrail_monitoring.maps.version_maps import Subject, VersionMaps
+
+FORMAT = "attrail.calibration/3"
+
+
+class Place(NamedTuple):
+    """Where a distance was measured."""
+
+    slice: str
+    explainer: str
+    statistic: str
+    stratum: str
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """Distances of K models from the reference at every place, the instruments, and the envelopes.
+
+    ``subjects`` holds, for each slice and explainer, a digest of the reference, images, targets and parameters that it
+    was made for. ``envelopes`` are there where the floor has four models or more.
+    """
+
+    source: Source = "retrains"
+    floors: Mapping[Place, NoiseFloor] = field(default_factory=dict)
+    instruments: Mapping[Subject, Instrument] = field(default_factory=dict)
+    models: tuple[str, ...] = ()
+    subjects: Mapping[Subject, str] = field(default_factory=dict)
+    envelopes: Mapping[Subject, Envelope] = field(default_factory=dict)
+
+    def require_made_for(self, reference: Attributions) -> None:
+        """IncomparableError when its models were compared with other maps: other model, images or parameters."""
+        subject = (reference.slice_name, reference.explainer)
+        if self.models and self.subjects.get(subject) != _identity(reference):
+            raise IncomparableError(
+                f"the calibration was not made for {reference.explainer} on slice {reference.slice_name!r} with the "
+                f"reference {reference.model}: another model, other images, targets or parameters; calibrate anew"
+            )
+
+    def floor(self, place: Place) -> NoiseFloor:
+        """The floor at a place, an empty one where none was measured."""
+        return self.floors.get(place, NoiseFloor(source=self.source))
+
+    @property
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        """The envelopes' arrays, the contents of envelopes.safetensors; ``document`` holds their digests."""
+        return {
+            f"{place}.{name}": array
+            for place, envelope in enumerate(self.envelopes.values())
+            for name, array in envelope.arrays.items()
+        }
+
+    def document(self) -> dict[str, Any]:
+        """Plain values, the contents of calibration.json."""
+        return {
+            "format": FORMAT,
+            "source": self.source,
+            "models": list(self.models),
+            "subjects": [
+                {"slice": slice_name, "explainer": explainer, "identity": digest}
+                for (slice_name, explainer), digest in self.subjects.items()
+            ],
+            "floors": [
+                {
+                    **place._asdict(),
+                    "distances": list(floor.distances),
+                    "models": list(floor.models),
+                    "shared": None if floor.shared is None else asdict(floor.shared),
+                }
+                for place, floor in self.floors.items()
+            ],
+            "instruments": [
+                {"slice": slice_name, "explainer": explainer, **asdict(each)}
+                for (slice_name, explainer), each in self.instruments.items()
+            ],
+            "envelopes": [
+                {"slice": slice_name, "explainer": explainer, "digest": each.digest}
+                for (slice_name, explainer), each in self.envelopes.items()
+            ],
+        }
+
+    @classmethod
+    def from_document(cls, document: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> "Calibration":
+        """The calibration in calibration.json and envelopes.safetensors; RecordError naming what is wrong."""
+        if document.get("format") != FORMAT:
+            raise RecordError(f"calibration: expected format {FORMAT}, got {document.get('format')!r}")
+        try:
+            source = document["source"]
+            floors = {
+                Place(*(row[name] for name in Place._fields)): NoiseFloor(
+                    tuple(row["distances"]),
+                    tuple(row["models"]),
+                    source,
+                    None if row["shared"] is None else SharedSpread(**row["shared"]),
+                )
+                for row in document["floors"]
+            }
+            instruments = {
+                (row["slice"], row["explainer"]): Instrument(
+                    **{key: value for key, value in row.items() if key not in ("slice", "explainer")}
+                )
+                for row in document["instruments"]
+            }
+            subjects = {(row["slice"], row["explainer"]): row["identity"] for row in document["subjects"]}
+            envelopes = {
+                (row["slice"], row["explainer"]): Envelope.read(_at(arrays, place), row["digest"])
+                for place, row in enumerate(document["envelopes"])
+            }
+            return cls(source, floors, instruments, tuple(document["models"]), subjects, envelopes)
+        except (KeyError, TypeError) as error:
+            raise RecordError(f"calibration: an entry is missing or unknown: {error}") from error
+
+
+@dataclass(frozen=True, eq=False)
+class Rehearsal:
+    """Versions that were explained only to see what the explainers can do.
+
+    ``random_head`` is the reference with a random classification layer; ``again`` the reference and the first retrain
+    with all draws made anew, for explainers that draw.
+    """
+
+    random_head: VersionMaps | None = None
+    again: tuple[VersionMaps, VersionMaps] | None = None
+
+
+def calibrate(
+    reference: VersionMaps,
+    floor: Sequence[VersionMaps],
+    settings: Settings,
+    source: Source = "retrains",
+    rehearsal: Rehearsal | None = None,
+) -> Calibration:
+    """Measure how far the floor's versions are from the reference, everywhere.
+
+    IncomparableError when maps are not like with like.
+    """
+    floors: dict[Place, NoiseFloor] = {}
+    instruments: dict[Subject, Instrument] = {}
+    for subject in reference.by_subject:
+        first = _side(reference, subject, settings)
+        others = [_side(each, subject, settings) for each in floor]
+        floors |= _floors(subject, [Pair(first, other) for other in others], settings, source)
+        if rehearsal is not None:
+            instruments[subject] = _instrument(subject, first, others, rehearsal, settings)
+    models = tuple(each.maps[0].model for each in floor)
+    envelopes = {
+        subject: Envelope.of(maps, [each.of(subject) for each in floor], settings)
+        for subject, maps in reference.by_subject.items()
+        if len(floor) >= FEWEST
+    }
+    subjects = {subject: _identity(maps) for subject, maps in reference.by_subject.items()}
+    return Calibration(source, floors, instruments, models, subjects, envelopes)
+
+
+def _at(arrays: Mapping[str, NDArray[Any]], place: int) -> dict[str, NDArray[Any]]:
+    """The arrays of one envelope."""
+    front = f"{place}."
+    return {name.removeprefix(front): array for name, array in arrays.items() if name.startswith(front)}
+
+
+def _identity(reference: Attributions) -> str:
+    """What must be the same; not the values, which another machine rounds differently."""
+    model = {"weights": reference.weights_digest, **reference.optional}
+    return digest_of({"maps": reference.comparability, **model})
+
+
+def _side(version: VersionMaps, subject: Subject, settings: Settings) -> Side:
+    return Side.of(version, subject, settings.grid)
+
+
+def _floors(subject: Subject, pairs: Sequence[Pair], settings: Settings, source: Source) -> dict[Place, NoiseFloor]:
+    found: dict[Place, list[tuple[str, float]]] = {}
+    for pair in pairs:
+        strata = list(pair.strata(settings.class_images))
+        for name in statistic_names():
+            statistic = make_statistic(name)
+            if pair.reference.seen_by(statistic) is None:
+                continue
+            terms = pair.terms(statistic)
+            for stratum, rows in strata:
+                used = rows & pair.defined
+                if used.sum() >= (settings.class_images if is_class(stratum) else 1):
+                    value = float(statistic.value(terms[used].mean(axis=0)))
+                    found.setdefault(Place(*subject, name, stratum), []).append((pair.other.source.model, value))
+    shared = _shared({place: tuple(value for _, value in each) for place, each in found.items()})
+    return {
+        place: NoiseFloor(
+            tuple(value for _, value in each), tuple(model for model, _ in each), source, shared.get(place)
+        )
+        for place, each in found.items()
+    }
+
+
+def _shared(found: Mapping[Place, Sequence[float]]) -> dict[Place, SharedSpread]:
+    """The spread that a statistic's floors share over classes, by place; classes that lack a model do not take part."""
+    most = max((len(distances) for distances in found.values()), default=0)
+    whole = [place for place, each in found.items() if is_class(place.stratum) and len(each) == most >= FEWEST]
+    spreads: dict[Place, SharedSpread] = {}
+    for name in {place.statistic for place in whole}:
+        places = [place for place in whole if place.statistic == name]
+        spread = shared_spread([found[place] for place in places])
+        if spread is not None:
+            spreads |= dict.fromkeys(places, spread)
+    return spreads
+
+
+def _instrument(
+    subject: Subject, reference: Side, others: Sequence[Side], rehearsal: Rehearsal, settings: Settings
+) -> Instrument:
+    head, again = rehearsal.random_head, rehearsal.again
+    has_head = head is not None and subject in head.by_subject
+    redrawn = None
+    if again is not None and all(subject in each.by_subject for each in again):
+        redrawn = (_side(again[0], subject, settings), _side(again[1], subject, settings))
+    return inspect(
+        reference,
+        _side(head, subject, settings) if head is not None and has_head else None,
+        others[0] if others else None,
+        redrawn,
+    )

@@ -1,0 +1,107 @@
+"""The noise floor: how far the maps move when nothing but what was declared changes."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from scipy import stats
+
+from attrail_monitoring.inference.shared_spread import PooledSpread, SharedSpread
+
+Source = Literal["retrains", "history", "surrogates", "repeats"]
+TIERS = {
+    "A": "19 or more models",
+    "B": "4 to 18 models",
+    "C": "approved history",
+    "D": "surrogates: may notify, never decides",
+    "0": "no floor: margins only",
+}
+SMALLEST = 1e-9
+LARGEST_LOG = 700.0  # keeps the bound finite at any level
+FEWEST = 4
+MOST_MORE = 60  # models that anybody would still train to narrow a bound
+
+
+@dataclass(frozen=True)
+class NoiseFloor:
+    """Distances of K models from the reference on the same images, one per model.
+
+    The model is the statistical unit: more images never replace more models. ``source`` says what the models are:
+    "retrains" of the reference's recipe (for a declared fine-tune: fine-tunes of the reference), "history": versions
+    that were approved before, "surrogates": cheap stand-ins such as late checkpoints, "repeats": the reference
+    explained anew with other seeds, which is all that may change when the function is the same. ``shared`` is what
+    other floors tell of its spread: those of all classes, which have few images each, or of other statistics.
+    """
+
+    distances: tuple[float, ...] = ()
+    models: tuple[str, ...] = ()
+    source: Source = "retrains"
+    shared: SharedSpread | PooledSpread | None = None
+
+    @property
+    def tier(self) -> str:
+        """One of TIERS: what may be concluded from it."""
+        count = len(self.distances)
+        if count < FEWEST:
+            return "0"
+        return {"history": "C", "surrogates": "D"}.get(self.source, "A" if count >= 19 else "B")
+
+    @property
+    def lacking(self) -> str:
+        """What is not known where there is no floor: to be said beside every verdict by margins alone."""
+        count = len(self.distances)
+        given = f"{count} of the {FEWEST} models that make a floor were given" if count else "no floor was given"
+        return f"{given}, so nothing says how far honest models move anyway"
+
+    @property
+    def mean(self) -> float | None:
+        """The mean distance, the unit of "times the floor"; None without any."""
+        return float(np.mean(self.distances)) if self.distances else None
+
+    def bound(self, alpha: float) -> float | None:
+        """What one more model exceeds with probability at most alpha, None with fewer than four models.
+
+        t-prediction bound on log distances, exp(m + t s sqrt(1 + 1/K)) (Hahn & Meeker 1991, ch. 4), and never below a
+        distance that one of the models reached: where explanations have two modes, logs are far from normal.
+        """
+        if self.tier == "0":
+            return None
+        mean, spread, freedom = self._log_moments()
+        return max(float(np.exp(min(mean + stats.t.isf(alpha, freedom) * spread, LARGEST_LOG))), *self.distances)
+
+    def p_value(self, value: float) -> float | None:
+        """Probability that one more model lands at ``value`` or beyond.
+
+        Within the distances seen it is at least the exact rank probability (1 + those at or beyond) / (K + 1): below
+        alpha exactly where beyond its bound, for alpha up to 2 / (K + 1).
+        """
+        if self.tier == "0":
+            return None
+        mean, spread, freedom = self._log_moments()
+        tail = float(stats.t.sf((np.log(max(value, SMALLEST)) - mean) / spread, freedom))
+        reached = sum(distance >= value for distance in self.distances)
+        return max(tail, (1 + reached) / (1 + len(self.distances))) if reached else tail
+
+    def more_needed(self, target: float, alpha: float) -> int | None:
+        """How many more models, spread like these, bring the bound below ``target``; None where 60 would not.
+
+        The bound of few models is wide because their spread is hardly known: t with K - 1 degrees of freedom.
+        """
+        if self.tier == "0" or max(self.distances) >= target:
+            return None
+        logs = np.log(np.maximum(self.distances, SMALLEST))
+        for more in range(1, MOST_MORE + 1):
+            count = len(logs) + more
+            spread = max(float(logs.std(ddof=1)) * (1 + 1 / count) ** 0.5, SMALLEST)
+            if logs.mean() + stats.t.isf(alpha, count - 1) * spread < np.log(max(target, SMALLEST)):
+                return more
+        return None
+
+    def _log_moments(self) -> tuple[float, float, float]:
+        """Mean of the log distances, prediction spread s sqrt(1 + 1/K), degrees of freedom."""
+        logs = np.log(np.maximum(self.distances, SMALLEST))
+        count = len(logs)
+        variance, freedom = float(logs.var(ddof=1)), float(count - 1)
+        if self.shared is not None:
+            variance, freedom = self.shared.with_own(variance, count - 1)
+        return float(logs.mean()), max(float(np.sqrt(variance * (1 + 1 / count))), SMALLEST), freedom

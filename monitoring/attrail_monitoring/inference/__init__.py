@@ -1,0 +1,1 @@
+"""Plain statistics: arrays in, numbers out, a paper each; knows no map."""

@@ -1,0 +1,1 @@
+"""Which images with which labels: tables and class folders, read and checked row by row."""

@@ -1,0 +1,1 @@
+"""Measure, judge under a policy, combine."""

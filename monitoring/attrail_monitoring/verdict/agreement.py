@@ -1,0 +1,105 @@
+"""Agreement: how far the evidence moved by all explainers together, one hypothesis for each statistic of a slice."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from attrail_monitoring.floor.noise_floor import NoiseFloor
+from attrail_monitoring.inference.multiplicity import holm
+from attrail_monitoring.inference.shared_spread import PooledSpread
+from attrail_monitoring.verdict.measurement import Measurement
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """One statistic on one slice by all ``explainers`` together.
+
+    ``value``, ``lower`` and the ``floor``'s distances are geometric means over explainers: a move that all of them see
+    adds up, what one of them sees by chance does not. ``p_value`` is the chance that one more model of the floor moves
+    as far on these images, ``adjusted`` the same for all agreements of the audit (Holm), to be compared with alpha.
+    ``hides`` says that it would be flagged if the maps that the candidate lost had moved.
+    """
+
+    slice: str
+    statistic: str
+    explainers: tuple[str, ...]
+    value: float
+    lower: float
+    floor: NoiseFloor
+    p_value: float
+    adjusted: float
+    margin: float
+    flagged: bool
+    hides: bool = False
+
+    def row(self) -> dict[str, Any]:
+        """Plain values for the record."""
+        facts = asdict(self) | {"explainers": list(self.explainers), "floor_distances": list(self.floor.distances)}
+        del facts["floor"]
+        return facts
+
+
+Group = tuple[Measurement, ...]
+
+
+def groups_of(measurements: Sequence[Measurement]) -> list[Group]:
+    """Measurements of one statistic on one slice by two explainers or more, with floors of the same models."""
+    found: dict[tuple[str, str], list[Measurement]] = {}
+    for each in measurements:
+        found.setdefault((each.slice, each.statistic), []).append(each)
+    return [tuple(group) for group in found.values() if len(group) > 1 and _one_floor(group)]
+
+
+def agreements_of(groups: Sequence[Group], alpha: float, margins: Sequence[float]) -> tuple[Agreement, ...]:
+    """The agreement of each group, flagged beyond margin and floor at the level ``alpha`` of all of them."""
+    floors = _pooled([_floor(group) for group in groups])
+    values = [_mean([each.value for each in group]) for group in groups]
+    chances = [floor.p_value(value) or 0.0 for floor, value in zip(floors, values, strict=True)]
+    found = []
+    for place, adjusted in enumerate(holm(chances) if chances else []):
+        group, lower = groups[place], _mean([each.lower for each in groups[place]])
+        found.append(
+            Agreement(
+                slice=group[0].slice,
+                statistic=group[0].statistic,
+                explainers=tuple(each.explainer for each in group),
+                value=values[place],
+                lower=lower,
+                floor=floors[place],
+                p_value=chances[place],
+                adjusted=float(adjusted),
+                margin=margins[place],
+                flagged=bool(adjusted <= alpha and lower > margins[place]),
+            )
+        )
+    return tuple(found)
+
+
+def _one_floor(group: Sequence[Measurement]) -> bool:
+    first = group[0].floor
+    named = bool(first.models) and all(each.floor.models == first.models for each in group)
+    return named and first.tier != "0"
+
+
+def _floor(group: Group) -> NoiseFloor:
+    first = group[0].floor
+    columns = zip(*(each.floor.distances for each in group), strict=True)
+    return NoiseFloor(tuple(_mean(distances) for distances in columns), first.models, first.source)
+
+
+def _pooled(floors: Sequence[NoiseFloor]) -> list[NoiseFloor]:
+    """Floors of the same models share the variance of their log distances: five models alone tell little of it."""
+    spreads = [float(np.log(np.maximum(each.distances, 1e-9)).var(ddof=1)) for each in floors]
+    found = []
+    for place, floor in enumerate(floors):
+        others = (number for number, each in enumerate(floors) if number != place and each.models == floor.models)
+        shared = PooledSpread(tuple(spreads[number] for number in others))
+        found.append(NoiseFloor(floor.distances, floor.models, floor.source, shared))
+    return found
+
+
+def _mean(values: Sequence[float]) -> float:
+    """The geometric mean of distances."""
+    return float(np.exp(np.log(np.maximum(values, 1e-9)).mean()))

@@ -1,0 +1,216 @@
+"""Combination: one verdict from all findings, and what kind of evidence may decide at all."""
+
+import math
+from collections.abc import Sequence
+
+from attrail_monitoring.maps.strata import named
+from attrail_monitoring.verdict.agreement import Agreement
+from attrail_monitoring.verdict.findings import Finding, Verdict
+from attrail_monitoring.verdict.moved_images import MovedImages
+
+Judgement = tuple[Verdict, str]
+Names = Sequence[str]
+REVIEW = "method-specific, asks for review"
+
+
+def combine(
+    findings: Sequence[Finding],
+    agreements: Sequence[Agreement] = (),
+    moved: Sequence[MovedImages] = (),
+    names: Names = (),
+) -> Judgement:
+    """One verdict; ``names`` are those of the model's classes, where they are known.
+
+    DRIFT when, on one slice, all explainers together flag a primary statistic or single images that moved, two
+    explainers flag a primary statistic, one flags it at the strict level, the only explainer does, or two explainers
+    flag the same class. PASS only when every primary statistic of every explainer that can measure passed on every
+    slice, each by at least one of them, no class was flagged, and nothing would be flagged if the maps that the
+    candidate lost had moved. Otherwise INCONCLUSIVE. Against surrogates neither is decided.
+    """
+    primary = [finding for finding in findings if finding.measurement.primary]
+    if not primary:
+        return Verdict.INCONCLUSIVE, "no primary statistic was measured"
+    fit = fit_for_verdict(primary)
+    if not fit:
+        return Verdict.INCONCLUSIVE, f"no explainer can measure here: {primary[0].reason}"
+    verdict, reason = (
+        _moved(fit)
+        or _moved_together(agreements)
+        or _moved_class(findings, fit, names)
+        or _moved_images(moved)
+        or _undecided(findings, fit, agreements, moved, names)
+    )
+    if verdict is not Verdict.INCONCLUSIVE and any(finding.measurement.floor.tier == "D" for finding in fit):
+        told = "would be flagged" if verdict is Verdict.DRIFT else "would pass"
+        return (
+            Verdict.INCONCLUSIVE,
+            f"against surrogates it {told} ({reason}), but they are no retrains: never decisive",
+        )
+    return verdict, reason
+
+
+def fit_for_verdict(findings: Sequence[Finding]) -> list[Finding]:
+    """The primary findings by explainers that can measure."""
+    return [finding for finding in findings if finding.measurement.primary and not finding.unfit]
+
+
+def decisive(findings: Sequence[Finding]) -> list[Finding]:
+    """The flagged findings that are DRIFT whatever others say: by two explainers, the only one, or at the strict level.
+
+    Of primary statistics on one slice, or on one class of it.
+    """
+    fit, found = fit_for_verdict(findings), []
+    for finding in findings:
+        where = finding.measurement
+        explainers = {each.measurement.explainer for each in fit if each.measurement.slice == where.slice}
+        agreeing = {
+            each.measurement.explainer
+            for each in (findings if where.localised else fit)
+            if each.verdict is Verdict.DRIFT
+            and (each.measurement.slice, each.measurement.stratum) == (where.slice, where.stratum)
+        }
+        counts = where.localised or finding in fit
+        if finding.verdict is Verdict.DRIFT and counts:
+            alone = len(agreeing) < min(2, len(explainers))
+            found += [] if alone and not (finding.strict and where.primary) else [finding]
+    return found
+
+
+def _moved(fit: Sequence[Finding]) -> Judgement | None:
+    for name in dict.fromkeys(finding.measurement.slice for finding in fit):
+        here = [finding for finding in fit if finding.measurement.slice == name]
+        explainers = {finding.measurement.explainer for finding in here}
+        flagged = {finding.measurement.explainer for finding in here if finding.verdict is Verdict.DRIFT}
+        strict = {finding.measurement.explainer for finding in here if finding.strict}
+        if len(flagged) >= min(2, len(explainers)):
+            beyond = _beyond([finding for finding in here if finding.verdict is Verdict.DRIFT])
+            return Verdict.DRIFT, f"on slice {name}, {_listed(flagged)} found evidence that moved beyond {beyond}"
+        if strict:
+            return Verdict.DRIFT, f"on slice {name}, {_listed(strict)} alone flagged a move, at the strict level"
+    return None
+
+
+def _beyond(flagged: Sequence[Finding]) -> str:
+    """What flagged findings went beyond: a limit that a floor backs, or the policy's margins alone."""
+    bare = [finding for finding in flagged if finding.measurement.floor.tier == "0"]
+    if len(bare) < len(flagged):
+        return "the limit"
+    margins = sorted({f"{finding.margin:g}" for finding in bare if finding.margin is not None})
+    told = f"margin {margins[0]}" if len(margins) == 1 else "margins"
+    return f"the policy's {told}; {bare[0].measurement.floor.lacking}"
+
+
+def _moved_together(agreements: Sequence[Agreement]) -> Judgement | None:
+    """DRIFT when all explainers together flag a statistic."""
+    for each in agreements:
+        if each.flagged:
+            times = each.value / (each.floor.mean or math.nan)
+            what = f"{each.statistic.replace('_', ' ')} of {_listed(set(each.explainers))} together"
+            chance = f"at {times:.2g} times the floor (adjusted p = {each.adjusted:.2g})"
+            return Verdict.DRIFT, f"on slice {each.slice}, the {what} moved beyond it, {chance}"
+    return None
+
+
+def _moved_images(moved: Sequence[MovedImages]) -> Judgement | None:
+    """DRIFT when the evidence of single images moved out of all that reference and retrains show."""
+    for each in moved:
+        if each.flagged:
+            count = f"{len(each.samples)} of {each.images} images"
+            how = (
+                f"further than retrains move any, by {_listed(set(each.explainers))} (adjusted p = {each.adjusted:.2g})"
+            )
+            return Verdict.DRIFT, f"on slice {each.slice}, the evidence of {count} moved {how}"
+    return None
+
+
+def _moved_class(findings: Sequence[Finding], fit: Sequence[Finding], names: Names) -> Judgement | None:
+    """DRIFT when two explainers, or the only one, flag one class."""
+    for place, flagged in _flagged_classes(findings).items():
+        name, stratum = place
+        explainers = {finding.measurement.explainer for finding in fit if finding.measurement.slice == name}
+        if len(flagged) >= min(2, len(explainers)):
+            where = f"{named(stratum, names)} of slice {name}"
+            return Verdict.DRIFT, f"on {where}, {_listed(flagged)} found evidence that moved"
+    return None
+
+
+def _undecided(
+    findings: Sequence[Finding],
+    fit: Sequence[Finding],
+    agreements: Sequence[Agreement],
+    moved: Sequence[MovedImages],
+    names: Names,
+) -> Judgement:
+    """PASS or INCONCLUSIVE, when nothing is flagged that decides."""
+    lone = [finding for finding in fit if finding.verdict is Verdict.DRIFT]
+    if lone:
+        first = lone[0].measurement
+        flag = f"{first.explainer} alone flagged {first.statistic} on slice {first.slice}"
+        return Verdict.INCONCLUSIVE, f"{flag}: {REVIEW}"
+    for (name, stratum), flagged in _flagged_classes(findings).items():
+        return (
+            Verdict.INCONCLUSIVE,
+            f"{_listed(flagged)} alone flagged {named(stratum, names)} on slice {name}: {REVIEW}",
+        )
+    open_ = next((finding for finding in fit if finding.verdict is Verdict.INCONCLUSIVE), None)
+    if open_ is not None:
+        where = open_.measurement
+        return Verdict.INCONCLUSIVE, f"{where.statistic} of {where.explainer} on slice {where.slice}: {open_.reason}"
+    unmeasured = _unmeasured(findings, fit)
+    if unmeasured is not None:
+        where = unmeasured.measurement
+        nobody = f"no explainer can measure {where.statistic} on slice {where.slice}"
+        return Verdict.INCONCLUSIVE, f"{nobody}: {unmeasured.reason}"
+    hidden = _hidden(findings, agreements, moved, names)
+    if hidden is not None:
+        return Verdict.INCONCLUSIVE, f"{hidden}: the maps that the candidate lost could hide a move"
+    left_out = "" if len(fit) == sum(each.measurement.primary for each in findings) else " that can measure it"
+    return Verdict.PASS, f"every primary statistic of every explainer{left_out} stayed within {_limit(fit)}"
+
+
+def _limit(fit: Sequence[Finding]) -> str:
+    """What nothing moved beyond: limits that floors back, or the policy's margins alone."""
+    bare = [finding for finding in fit if finding.measurement.floor.tier == "0"]
+    if not bare:
+        return "its limit on every slice"
+    which = "the policy's margin" if len(bare) == len(fit) else "its limit, or where there is no floor the margin,"
+    return f"{which} on every slice; {bare[0].measurement.floor.lacking}"
+
+
+def _hidden(
+    findings: Sequence[Finding], agreements: Sequence[Agreement], moved: Sequence[MovedImages], names: Names
+) -> str | None:
+    """Where something would be flagged if the maps that the candidate lost had moved."""
+    for each in agreements:
+        if each.hides:
+            return f"{each.statistic} of {_listed(set(each.explainers))} together on slice {each.slice}"
+    for group in moved:
+        if group.hides:
+            return f"single images of slice {group.slice}"
+    for finding in findings:
+        where = finding.measurement
+        if finding.hides:
+            return f"{where.statistic} of {where.explainer} on {named(where.stratum, names)} of slice {where.slice}"
+    return None
+
+
+def _unmeasured(findings: Sequence[Finding], fit: Sequence[Finding]) -> Finding | None:
+    """A primary statistic that no explainer can measure on some slice."""
+    known = {(finding.measurement.slice, finding.measurement.statistic) for finding in fit}
+    primary = (finding for finding in findings if finding.measurement.primary)
+    return next((each for each in primary if (each.measurement.slice, each.measurement.statistic) not in known), None)
+
+
+def _flagged_classes(findings: Sequence[Finding]) -> dict[tuple[str, str], set[str]]:
+    """Slice and class with the explainers that flag it."""
+    found: dict[tuple[str, str], set[str]] = {}
+    for finding in findings:
+        measured = finding.measurement
+        if measured.localised and finding.verdict is Verdict.DRIFT:
+            found.setdefault((measured.slice, measured.stratum), set()).add(measured.explainer)
+    return found
+
+
+def _listed(names: set[str]) -> str:
+    ordered = sorted(names)
+    return ordered[0] if len(ordered) == 1 else f"{', '.join(ordered[:-1])} and {ordered[-1]}"

@@ -1,0 +1,90 @@
+"""An effect: what a finding's distance means beside the ceiling and the least that its audit could have seen."""
+
+import math
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+from scipy import stats
+
+from attrail_monitoring.floor.noise_floor import LARGEST_LOG, SMALLEST, NoiseFloor
+from attrail_monitoring.floor.sanity import Instrument
+from attrail_monitoring.inference.power import detectable_effect, detectable_shift
+from attrail_monitoring.maps.strata import HEADLINES
+from attrail_monitoring.verdict.findings import Finding
+from attrail_monitoring.verdict.measurement import Measurement
+
+POWER = 0.9
+
+
+@dataclass(frozen=True)
+class Effect:
+    """What is known of a distance beyond itself; None where it cannot be said.
+
+    ``ceiling`` is the distance that maps without relation reach (``Instrument.ceiling``), ``floor_to_ceiling`` the
+    place of the distance between the floor's mean (0) and that ceiling (1). The others are the smallest distances that
+    are flagged with 90 % power: ``detectable_by_images``, a candidate's true distance, with this many images;
+    ``detectable_by_models``, the median over candidates, against a floor of this many models. Where one lies beyond
+    what the statistic can reach, nothing would be flagged with that power.
+    """
+
+    ceiling: float | None = None
+    floor_to_ceiling: float | None = None
+    detectable_by_images: float | None = None
+    detectable_by_models: float | None = None
+
+
+def effect_of(finding: Finding, instrument: Instrument | None, level: float, confidence: float) -> Effect:
+    """The effect of a finding that was judged at ``level``, with intervals of ``confidence``.
+
+    The instrument was inspected on whole slices, so that other strata have no ceiling; only primary findings are
+    hypotheses, so that the others have nothing to detect.
+    """
+    measured = finding.measurement
+    ceiling = None
+    if instrument is not None and measured.stratum in HEADLINES:
+        ceiling = instrument.ceiling(measured.statistic)
+    counted = measured.primary and finding.limit is not None
+    return Effect(
+        ceiling=ceiling,
+        floor_to_ceiling=_place(measured, ceiling),
+        detectable_by_images=_by_images(measured, finding.limit, confidence) if counted else None,
+        detectable_by_models=_by_models(measured.floor, finding.limit, level) if counted else None,
+    )
+
+
+def _place(measured: Measurement, ceiling: float | None) -> float | None:
+    """Where a distance lies from floor to ceiling, None when the ceiling is not above the floor."""
+    mean = measured.floor.mean
+    if ceiling is None or mean is None or ceiling <= mean or math.isnan(measured.value):
+        return None
+    return (measured.value - mean) / (ceiling - mean)
+
+
+def _by_images(measured: Measurement, limit: float | None, confidence: float) -> float | None:
+    """The limit, and above it what a paired t-test on images with the interval's spread sees."""
+    if limit is None or measured.n < 2 or math.isnan(measured.value):
+        return None
+    alpha = (1 - confidence) / 2
+    reach = (measured.upper - measured.lower) / 2
+    sd = reach / float(stats.norm.isf(alpha)) * math.sqrt(measured.n)
+    return limit + _effect(measured.n, alpha) * sd
+
+
+def _by_models(floor: NoiseFloor, limit: float | None, level: float) -> float | None:
+    """The floor's mean log distance and as many of its SDs above it as are seen; no less than the limit."""
+    if limit is None or floor.tier == "0":
+        return None
+    logs = np.log(np.maximum(floor.distances, SMALLEST))
+    distance = math.exp(min(float(logs.mean() + _shift(len(logs), level) * logs.std(ddof=1)), LARGEST_LOG))
+    return max(distance, limit)
+
+
+@lru_cache(maxsize=1024)  # a non-central t is slow, and an audit asks for few different ones
+def _effect(images: int, alpha: float) -> float:
+    return detectable_effect(images, alpha, POWER)
+
+
+@lru_cache(maxsize=1024)
+def _shift(models: int, level: float) -> float:
+    return detectable_shift(models, level, POWER)

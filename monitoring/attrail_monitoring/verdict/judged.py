@@ -1,0 +1,125 @@
+"""Judged rows: everything that a verdict can rest on, one line each, as terminal, Prefect and report show it."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from attrail_monitoring.formatting import chance, number
+from attrail_monitoring.inference.multiplicity import holm_levels
+from attrail_monitoring.maps.strata import named
+from attrail_monitoring.verdict.agreement import Agreement
+from attrail_monitoring.verdict.combination import decisive
+from attrail_monitoring.verdict.findings import DriftReport, Finding, Verdict
+from attrail_monitoring.verdict.moved_images import MovedImages
+
+TOGETHER = "together"
+LEFT_OUT = "left out"
+
+
+@dataclass(frozen=True)
+class JudgedRow:
+    """One line: ``explainer`` (or TOGETHER), ``what`` was judged on which slice, ``distance`` and ``limit`` in words.
+
+    ``verdict`` is a Verdict's value, or LEFT_OUT where the explainer cannot measure. ``decides`` marks the rows that
+    the audit's verdict rests on, none for PASS, which rests on all of them.
+    """
+
+    slice: str
+    explainer: str
+    what: str
+    distance: str
+    limit: str
+    verdict: str
+    decides: bool
+
+    def row(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def judged_rows(report: DriftReport, policy: Mapping[str, Any], names: Sequence[str] = ()) -> tuple[JudgedRow, ...]:
+    """The rows of a report: primary statistics, what explainers see together, flagged classes, images that moved.
+
+    ``policy`` holds the shares of alpha as the record states them; ``names`` are those of the model's classes.
+    """
+    drifting = decisive(report.findings)
+    shown = [each for each in report.findings if each.measurement.primary]
+    classes = [each for each in report.findings if each.measurement.localised and _noticed(each)]
+    return (
+        *(_of_finding(each, report.verdict, each in drifting, names) for each in shown),
+        *_of_agreements(report, policy),
+        *(_of_finding(each, report.verdict, each in drifting, names) for each in classes),
+        *(_of_images(each, report.verdict) for each in report.moved),
+    )
+
+
+def _noticed(finding: Finding) -> bool:
+    return finding.verdict is Verdict.DRIFT or finding.hides
+
+
+def _of_finding(finding: Finding, verdict: Verdict, drifting: bool, names: Sequence[str]) -> JudgedRow:
+    measured = finding.measurement
+    of_class = f" of {named(measured.stratum, names)}" if measured.localised else ""
+    return JudgedRow(
+        slice=measured.slice,
+        explainer=measured.explainer,
+        what=f"{measured.statistic}{of_class}",
+        distance=f"{number(measured.value)} ({number(measured.lower)} to {number(measured.upper)})",
+        limit=_limit(finding.bound, finding.margin),
+        verdict=LEFT_OUT if finding.unfit else finding.verdict.value,
+        decides=drifting if verdict is Verdict.DRIFT else not finding.unfit and _decides(finding.verdict, verdict),
+    )
+
+
+def _of_agreements(report: DriftReport, policy: Mapping[str, Any]) -> Iterator[JudgedRow]:
+    shares = [policy.get(name) for name in ("alpha", "together_share")]
+    alpha = None if None in shares else shares[0] * shares[1]  # type: ignore[operator]
+    found = report.agreements
+    levels: list[float | None] = [None] * len(found)
+    if alpha is not None and found:
+        levels = holm_levels([each.p_value for each in found], alpha).tolist()
+    for each, level in zip(found, levels, strict=True):
+        yield JudgedRow(
+            slice=each.slice,
+            explainer=TOGETHER,
+            what=each.statistic,
+            distance=f"{number(each.value)} ({number(each.lower)} up)",
+            limit=_limit(None if level is None else each.floor.bound(level), each.margin),
+            verdict=_verdict(each).value,
+            decides=_decides(_verdict(each), report.verdict),
+        )
+
+
+def _of_images(moved: MovedImages, verdict: Verdict) -> JudgedRow:
+    found = _verdict(moved) if moved.images else Verdict.INCONCLUSIVE  # of none nobody can say that none moved
+    return JudgedRow(
+        slice=moved.slice,
+        explainer=TOGETHER if len(moved.explainers) > 1 else moved.explainers[0],
+        what="single images",
+        distance=f"{len(moved.samples)} of {moved.images} moved",
+        limit=f"p {chance(moved.adjusted)} / {moved.level:g}",
+        verdict=found.value,
+        decides=_decides(found, verdict),
+    )
+
+
+def _verdict(found: Agreement | MovedImages) -> Verdict:
+    """What a joint hypothesis says by itself."""
+    if found.flagged:
+        return Verdict.DRIFT
+    return Verdict.INCONCLUSIVE if found.hides else Verdict.PASS
+
+
+def _decides(found: Verdict, verdict: Verdict) -> bool:
+    """Whether a row is why the audit is DRIFT, or stands between it and PASS."""
+    return found is Verdict.DRIFT if verdict is Verdict.DRIFT else found is not Verdict.PASS
+
+
+def _limit(bound: float | None, margin: float | None) -> str:
+    """The limit, and what it comes from."""
+    if bound is None and margin is None:
+        return "none"
+    return (
+        f"{number(bound)} floor"
+        if (bound or 0.0) >= (margin or 0.0) and bound is not None
+        else f"{number(margin)} margin"
+    )
