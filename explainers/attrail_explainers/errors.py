@@ -67,7 +67,7 @@ class EvidenceError(AttrailError):
 
 
 class GateRefusal(AttrailError):  # noqa: N818 - a refusal is the gate doing its work
-    """A statement does not let a model version through; ``reason`` is one of ``attrail_mlflow.signing.refusal.Reason``."""
+    """A statement does not let a model version through; ``reason``: see ``attrail_mlflow.signing.refusal``."""
 
     def __init__(self, message: str, reason: str) -> None:
         super().__init__(message)

@@ -82,7 +82,7 @@ class ExplainerSection(Section):
 
 
 class PolicySection(Section):
-    """What counts as drift; see ``attrail_monitoring.verdict.policy.Policy`` and ``measurement.Settings`` for the keys."""
+    """What counts as drift; the keys: ``attrail_monitoring.verdict.policy.Policy``, ``maps.settings.Settings``."""
 
     alpha: Number = 0.05
     strict: Number = 0.1

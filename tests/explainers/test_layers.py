@@ -14,7 +14,7 @@ from attrail_explainers.assessment.weight_randomisation import head_weights, shu
 from attrail_explainers.errors import UnsupportedModelError
 from attrail_explainers.explainer import make_explainer
 from attrail_explainers.explanation import explain, explain_slice
-from attrail_explainers.layers import target_layer
+from attrail_explainers.layers import target_layer as search
 from attrail_explainers.layers.probing import Probing, agree, locality, probes, quarters, redrawn
 from attrail_explainers.layers.target_layer import heads, target_layer, token_layer
 from attrail_explainers.model.classifier import Classifier
@@ -528,8 +528,8 @@ def test_checks_leave_the_weights_and_hooks_as_they_were(small_net, pictures):
 
 def test_layer_is_looked_for_once(small_net, pictures, monkeypatch):
     seen = []
-    original = target_layer._found
-    monkeypatch.setattr(target_layer, "_found", lambda *given: seen.append(given) or original(*given))
+    original = search._found
+    monkeypatch.setattr(search, "_found", lambda *given: seen.append(given) or original(*given))
     model = Classifier("net", "1", small_net()).working_copy(pictures)
     first, second = (target_layer(model, torch.from_numpy(pictures)) for _ in range(2))
     assert first is second

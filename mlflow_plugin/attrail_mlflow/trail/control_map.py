@@ -1,7 +1,7 @@
 """The control map: which artifact of a bundle answers which provision, and which provisions none answers.
 
-``control_map.json`` is for machines and travels in every bundle; ``python -m attrail_mlflow.trail.control_map`` writes the
-table for people. It maps provisions to evidence; it is no legal advice and no claim of conformity.
+``control_map.json`` is for machines and travels in every bundle; ``python -m attrail_mlflow.trail.control_map``
+writes the table for people. It maps provisions to evidence; it is no legal advice and no claim of conformity.
 """
 
 import json
@@ -39,7 +39,7 @@ class Control:
 
 def control_map_text() -> str:
     """The control map as JSON."""
-    return files("attrail_mlflow").joinpath(CONTROL_MAP).read_text(encoding="utf-8")
+    return files("attrail_mlflow.trail").joinpath(CONTROL_MAP).read_text(encoding="utf-8")
 
 
 def control_map_for(names: Collection[str]) -> str:

@@ -22,7 +22,8 @@ def build_data_docs(validations: Sequence[Validation], folder: Path, time: datet
     """Write the Data Docs site of validations below ``folder`` and return its index.html.
 
     Their pages load style sheets, scripts and a logo from other hosts whenever they are opened, which tells those hosts
-    who reads them; ``attrail_monitoring.expectations.page`` is our own page, which loads nothing. ``time`` is the audit's.
+    who reads them; ``attrail_monitoring.expectations.page`` is our own page, which loads nothing.
+    ``time`` is the audit's.
     """
     run = RunIdentifier(run_name=SITE, run_time=time)
     with ephemeral_context() as context:

@@ -12,7 +12,7 @@ from attrail_monitoring.expectations.validation import Validation
 from attrail_monitoring.floor.noise_floor import TIERS
 from attrail_monitoring.report.report import FOLDER, _environment
 
-PAGE = Path(__file__).with_name("rule_page.html")
+PAGE = Path(__file__).with_name("page.html")
 
 
 def render_rule_page(validations: Sequence[Validation], title: str) -> str:
