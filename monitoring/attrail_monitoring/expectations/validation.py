@@ -46,7 +46,8 @@ class Check:
 class Validation:
     """What a suite said: ``result`` is strict JSON, ``failures`` one sentence for each expectation that failed.
 
-    ``suite`` is the suite itself as JSON, which ``rule_tables.read_suite`` reads; ``checks`` the same result in words, in the suite's order.
+    ``suite`` is the suite itself as JSON, which ``rule_tables.read_suite`` reads; ``checks`` the same result in words,
+    in the suite's order.
     """
 
     name: str
