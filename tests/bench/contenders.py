@@ -11,11 +11,13 @@ from numpy.typing import NDArray
 from pytorch_grad_cam import GradCAM
 from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
 
+from attrail_explainers.baselines import baseline_of
 from attrail_explainers.explainer import make_explainer
 from attrail_explainers.explanation import explain_slice
 from attrail_explainers.model.classifier import Classifier
+from attrail_explainers.model.log_odds import target_log_odds
 from attrail_explainers.slice import Slice
-from attrail_explainers.superpixels.evaluations import Evaluations, baseline_of, target_log_odds
+from attrail_explainers.superpixels.evaluations import Evaluations
 
 LAYER = "bn2"  # the last activations before the pooling, for every Grad-CAM
 

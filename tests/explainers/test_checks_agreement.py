@@ -16,6 +16,7 @@ from attrail_explainers import explain
 from attrail_explainers.assessment.assessment import Case, assess_slice
 from attrail_explainers.assessment.context import on_grid
 from attrail_explainers.assessment.weight_randomisation import every_weight, head_weights, shuffled
+from attrail_explainers.baselines import baseline_of
 from attrail_explainers.checks.deletion import Deletion
 from attrail_explainers.checks.infidelity import Infidelity, random_squares
 from attrail_explainers.checks.insertion import Insertion
@@ -28,9 +29,9 @@ from attrail_explainers.explainer import Maps, Need, make_explainer
 from attrail_explainers.explanation import explain_slice
 from attrail_explainers.model.classifier import Classifier
 from attrail_explainers.model.loading import classifier_from_export
+from attrail_explainers.model.log_odds import target_log_odds
 from attrail_explainers.rank_agreement import spearman
 from attrail_explainers.slice import Slice
-from attrail_explainers.superpixels.evaluations import baseline_of, target_log_odds
 
 SIDE = 16
 TARGETS = np.array([0, 1, 2, 3, 4, 0])

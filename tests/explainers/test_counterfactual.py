@@ -7,13 +7,13 @@ import pytest
 import torch
 from torch import nn
 
+from attrail_explainers.baselines import baseline_of
 from attrail_explainers.errors import ExplanationError
 from attrail_explainers.explainer import make_explainer
 from attrail_explainers.explanation import explain, explain_slice
 from attrail_explainers.methods.counterfactual import Patch, flip
 from attrail_explainers.model.classifier import Classifier
 from attrail_explainers.slice import Slice
-from attrail_explainers.superpixels.evaluations import baseline_of
 from attrail_explainers.superpixels.games import Answers
 from attrail_explainers.superpixels.segmentation import Segmentation
 

@@ -8,13 +8,15 @@ import torch
 from scipy.ndimage import gaussian_filter
 from torch import nn
 
+from attrail_explainers.baselines import baseline_of
 from attrail_explainers.errors import ConfigError, ExplanationError
 from attrail_explainers.explainer import make_explainer
 from attrail_explainers.explanation import explain_slice
 from attrail_explainers.model.classifier import Classifier
+from attrail_explainers.model.log_odds import target_log_odds
 from attrail_explainers.slice import Slice
 from attrail_explainers.subject import Subject
-from attrail_explainers.superpixels.evaluations import Perturbation, baseline_of, evaluate, target_log_odds
+from attrail_explainers.superpixels.evaluations import Perturbation, evaluate
 from attrail_explainers.superpixels.segmentation import Segmentation
 
 PERTURBATION = Perturbation(Segmentation(12), "blur", 40)

@@ -5,13 +5,13 @@ import pytest
 import torch
 from torch import nn
 
+from attrail_explainers.baselines import baseline_of
 from attrail_explainers.errors import ConfigError
 from attrail_explainers.explainer import make_explainer
 from attrail_explainers.explanation import explain
 from attrail_explainers.methods.feature_ablation import FeatureAblation
 from attrail_explainers.model.classifier import Classifier
 from attrail_explainers.subject import Subject
-from attrail_explainers.superpixels.evaluations import baseline_of
 from attrail_explainers.superpixels.segmentation import Segmentation
 
 TARGETS = [3, 1, 0]

@@ -6,10 +6,10 @@ import torch
 from captum.attr import GradientShap, InputXGradient, IntegratedGradients, NoiseTunnel, Saliency
 from torch import nn
 
+from attrail_explainers.baselines import baseline_of
 from attrail_explainers.errors import ConfigError, UnsupportedModelError
 from attrail_explainers.explainer import Need, explainer_class, explainer_names, make_explainer
 from attrail_explainers.explanation import explain
-from attrail_explainers.superpixels.evaluations import baseline_of
 
 TARGETS = [0, 1, 2, 3, 4, 0]
 BASELINES = ["blur", "mean", "zero"]

@@ -5,7 +5,7 @@ import pytest
 import torch
 from torchvision.transforms.v2.functional import gaussian_blur
 
-from attrail_explainers.superpixels.evaluations import baseline_of
+from attrail_explainers.baselines import baseline_of
 from attrail_explainers.superpixels.masking import Mosaic
 
 

@@ -5,11 +5,11 @@ import pytest
 import torch
 from torch import nn
 
+from attrail_explainers.baselines import baseline_of
 from attrail_explainers.errors import ConfigError, ExplanationError
 from attrail_explainers.explainer import make_explainer
 from attrail_explainers.explanation import explain
 from attrail_explainers.methods.occlusion import Occlusion
-from attrail_explainers.superpixels.evaluations import baseline_of
 
 TARGETS = [3, 1, 0]
 

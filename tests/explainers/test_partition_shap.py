@@ -8,11 +8,11 @@ import shap
 import torch
 from scipy.cluster.hierarchy import linkage
 
+from attrail_explainers.baselines import baseline_of
 from attrail_explainers.explanation import explain
 from attrail_explainers.methods.partition_shap import SPLITS, Tree, owen_values, tree_of
 from attrail_explainers.model.classifier import Classifier
 from attrail_explainers.subject import Subject
-from attrail_explainers.superpixels.evaluations import baseline_of
 from attrail_explainers.superpixels.games import Answers, Game, games_of
 from attrail_explainers.superpixels.segmentation import Segmentation
 

@@ -13,6 +13,7 @@ from captum.attr._utils.lrp_rules import EpsilonRule
 from torch import nn
 from torch.nn import functional
 
+from attrail_explainers.baselines import baseline_of
 from attrail_explainers.errors import UnsupportedModelError
 from attrail_explainers.explainer import make_explainer
 from attrail_explainers.explanation import explain, explain_slice
@@ -20,7 +21,6 @@ from attrail_explainers.gradients.backward_rules import slope_between
 from attrail_explainers.model.classifier import Classifier
 from attrail_explainers.model.loading import classifier_from_export
 from attrail_explainers.slice import Slice
-from attrail_explainers.superpixels.evaluations import baseline_of
 
 TARGETS = [0, 1, 2, 3, 4, 0]
 METHODS = ["guided_backprop", "deeplift", "lrp"]

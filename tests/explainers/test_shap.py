@@ -9,13 +9,14 @@ import shap
 import torch
 from torch import nn
 
+from attrail_explainers.baselines import baseline_of
 from attrail_explainers.errors import ExplanationError
 from attrail_explainers.explanation import explain
 from attrail_explainers.methods.shap import KernelShap, regressed
 from attrail_explainers.model.classifier import Classifier
 from attrail_explainers.subject import Subject
 from attrail_explainers.superpixels.coalitions import draw_coalitions
-from attrail_explainers.superpixels.evaluations import Evaluations, Perturbation, baseline_of, evaluate
+from attrail_explainers.superpixels.evaluations import Evaluations, Perturbation, evaluate
 from attrail_explainers.superpixels.segmentation import Segmentation
 
 TARGET = 1

@@ -9,11 +9,12 @@ from scipy.special import expit
 
 from attrail_explainers.assessment.check import Finding
 from attrail_explainers.assessment.context import Case, Example, on_grid
+from attrail_explainers.baselines import BASELINES, Baseline, baseline_of
 from attrail_explainers.digest import seed_of
 from attrail_explainers.errors import ExplanationError
+from attrail_explainers.model.log_odds import target_log_odds
 from attrail_explainers.model.working_copy import WorkingCopy
 from attrail_explainers.parameters import require_choice, require_whole
-from attrail_explainers.superpixels.evaluations import BASELINES, Baseline, baseline_of, target_log_odds
 
 CHANCE_GRID = (7, 7)  # cells of the random map; random single pixels would be noise that no explainer shows
 

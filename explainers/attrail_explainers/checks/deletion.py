@@ -6,7 +6,7 @@ from typing import ClassVar
 from attrail_explainers.assessment.check import Better, Finding
 from attrail_explainers.assessment.context import Case
 from attrail_explainers.assessment.pixel_flipping import examine_curves, require_curve
-from attrail_explainers.superpixels.evaluations import Baseline
+from attrail_explainers.baselines import Baseline
 
 
 @dataclass(frozen=True)

@@ -9,9 +9,9 @@ from numpy.typing import NDArray
 from attrail_explainers.assessment.check import Better, Finding
 from attrail_explainers.assessment.context import Case, Example
 from attrail_explainers.assessment.pixel_flipping import kept_log_odds
+from attrail_explainers.baselines import BASELINES, Baseline
 from attrail_explainers.digest import seed_of
 from attrail_explainers.parameters import require_choice, require_whole
-from attrail_explainers.superpixels.evaluations import BASELINES, Baseline
 
 SIDES = (1 / 8, 1 / 2)  # smallest and largest square, as shares of the image's shorter side
 

@@ -9,7 +9,6 @@ from numpy.typing import NDArray
 from attrail_explainers.errors import UnsupportedModelError
 from attrail_explainers.explainer import Maps
 from attrail_explainers.model.working_copy import WorkingCopy
-from attrail_explainers.superpixels.evaluations import Baseline, baseline_of
 
 
 def differentiable(model: WorkingCopy) -> Callable[[torch.Tensor], torch.Tensor]:
@@ -42,11 +41,6 @@ def target_logits(model: WorkingCopy, images: torch.Tensor, targets: torch.Tenso
     with torch.no_grad():
         logits = model.call(images).gather(1, targets[:, None])
     return plain(logits[:, 0])
-
-
-def baselines_of(images: torch.Tensor, kind: Baseline) -> torch.Tensor:
-    """Each image's baseline (N,C,H,W), made image by image so that it cannot depend on the others."""
-    return torch.stack([baseline_of(image, kind) for image in images])
 
 
 def maps_of(values: torch.Tensor, diagnostics: Mapping[str, NDArray[np.float64]] | None = None) -> Maps:

@@ -8,19 +8,13 @@ import torch
 from torch.autograd.graph import saved_tensors_hooks
 from torch.nn import functional
 
+from attrail_explainers.baselines import BASELINES, Baseline, baselines_of
 from attrail_explainers.errors import UnsupportedModelError
 from attrail_explainers.explainer import Maps, Need, Trait
 from attrail_explainers.gradients.backward_rules import Rule, Rules, gradients_at, linearised, secant, slope_between
-from attrail_explainers.gradients.gradients import (
-    baselines_of,
-    completeness_residual,
-    differentiable,
-    maps_of,
-    plain,
-)
+from attrail_explainers.gradients.gradients import completeness_residual, differentiable, maps_of, plain
 from attrail_explainers.parameters import require_choice
 from attrail_explainers.subject import Subject
-from attrail_explainers.superpixels.evaluations import BASELINES, Baseline
 
 
 @dataclass(frozen=True)

@@ -7,10 +7,10 @@ import numpy as np
 import torch
 from captum.attr import FeatureAblation as CaptumFeatureAblation
 
+from attrail_explainers.baselines import BASELINES, Baseline
 from attrail_explainers.explainer import Maps, Need, Trait
 from attrail_explainers.parameters import require_choice
 from attrail_explainers.subject import Subject
-from attrail_explainers.superpixels.evaluations import BASELINES, Baseline
 from attrail_explainers.superpixels.games import games_of, superpixel_diagnostics, worth_of
 from attrail_explainers.superpixels.segmentation import Segmentation
 

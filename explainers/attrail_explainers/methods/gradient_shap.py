@@ -7,12 +7,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from attrail_explainers.baselines import BASELINES, baseline_of
 from attrail_explainers.digest import seed_of
 from attrail_explainers.explainer import Maps, Need, Trait
 from attrail_explainers.gradients.gradients import completeness_residual, gradients_of, maps_of, target_logits
 from attrail_explainers.parameters import require_whole
 from attrail_explainers.subject import Subject
-from attrail_explainers.superpixels.evaluations import BASELINES, baseline_of
 
 
 @dataclass(frozen=True)

@@ -6,17 +6,11 @@ from typing import ClassVar
 import torch
 from captum.attr import IntegratedGradients as CaptumIntegratedGradients
 
+from attrail_explainers.baselines import BASELINES, Baseline, baselines_of
 from attrail_explainers.explainer import Maps, Need, Trait
-from attrail_explainers.gradients.gradients import (
-    baselines_of,
-    completeness_residual,
-    differentiable,
-    maps_of,
-    target_logits,
-)
+from attrail_explainers.gradients.gradients import completeness_residual, differentiable, maps_of, target_logits
 from attrail_explainers.parameters import require_choice, require_whole
 from attrail_explainers.subject import Subject
-from attrail_explainers.superpixels.evaluations import BASELINES, Baseline
 
 
 @dataclass(frozen=True)

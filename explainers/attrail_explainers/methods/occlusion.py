@@ -6,11 +6,11 @@ from typing import ClassVar
 import torch
 from captum.attr import Occlusion as CaptumOcclusion
 
+from attrail_explainers.baselines import BASELINES, Baseline, baseline_of
 from attrail_explainers.errors import ConfigError
 from attrail_explainers.explainer import Maps, Need, Trait
 from attrail_explainers.parameters import require_choice, require_number
 from attrail_explainers.subject import Subject
-from attrail_explainers.superpixels.evaluations import BASELINES, Baseline, baseline_of
 from attrail_explainers.superpixels.games import worth_of
 
 

@@ -9,18 +9,16 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from attrail_explainers.baselines import BASELINES, Baseline, baseline_of
 from attrail_explainers.digest import seed_of
 from attrail_explainers.errors import ExplanationError
+from attrail_explainers.model.log_odds import target_log_odds
 from attrail_explainers.model.working_copy import WorkingCopy
 from attrail_explainers.parameters import require_choice, require_number, require_whole
 from attrail_explainers.superpixels.coalitions import Coalitions, draw_coalitions
 from attrail_explainers.superpixels.emulator import Emulator
 from attrail_explainers.superpixels.masking import Mosaic
 from attrail_explainers.superpixels.segmentation import Segmentation, segment_diagnostics
-
-Baseline = Literal["blur", "mean", "zero"]
-BASELINES: tuple[Baseline, ...] = get_args(Baseline)
-
 
 Precision = Literal["float32", "bfloat16"]
 FIRST, BLOCK = 128, 64  # evaluations before the first look at the interval, and between looks
@@ -78,36 +76,6 @@ class Evaluations:
         if self.coalitions is not None and not self.coalitions.complete:
             numbers["emulator_r2"] = self.emulator.explained_variance()
         return numbers
-
-
-def baseline_of(image: torch.Tensor, kind: Baseline) -> torch.Tensor:
-    """What takes the place of removed superpixels of an image (C,H,W)."""
-    if kind == "zero":
-        return torch.zeros_like(image)
-    if kind == "mean":
-        return image.mean(dim=(1, 2), keepdim=True).expand_as(image)
-    return _blurred(image, min(image.shape[1:]) / 8)
-
-
-def _blurred(image: torch.Tensor, sigma: float) -> torch.Tensor:
-    """Gaussian blur of an image (C,H,W), mirrored at its edges, along one axis after the other.
-
-    As torchvision's, whose two-dimensional kernel takes a third of a second for 224x224 pixels.
-    """
-    reach = int(3 * sigma)
-    weights = torch.exp(-0.5 * (torch.arange(-reach, reach + 1, device=image.device) / sigma) ** 2)
-    weights = weights / weights.sum()
-    blurred = torch.nn.functional.pad(image.unsqueeze(1), [reach] * 4, mode="reflect")
-    for shape in ((1, 1, -1, 1), (1, 1, 1, -1)):
-        blurred = torch.nn.functional.conv2d(blurred, weights.view(shape))
-    return blurred.squeeze(1)
-
-
-def target_log_odds(logits: torch.Tensor, target: int) -> torch.Tensor:
-    """Log p/(1-p) of the target (M,) from logits (M,classes), without the saturation of probabilities."""
-    logits = logits.double()
-    others = torch.cat([logits[:, :target], logits[:, target + 1 :]], dim=1)
-    return logits[:, target] - torch.logsumexp(others, dim=1)
 
 
 def evaluate(

@@ -2,9 +2,9 @@
 
 from dataclasses import dataclass
 
+from attrail_explainers.baselines import BASELINES, Baseline
 from attrail_explainers.parameters import require_choice, require_whole
 from attrail_explainers.subject import Subject
-from attrail_explainers.superpixels.evaluations import BASELINES, Baseline
 from attrail_explainers.superpixels.games import Game, games_of
 from attrail_explainers.superpixels.segmentation import Segmentation
 

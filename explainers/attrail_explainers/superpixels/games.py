@@ -9,9 +9,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from attrail_explainers.baselines import Baseline, baseline_of
 from attrail_explainers.errors import ExplanationError
+from attrail_explainers.model.log_odds import target_log_odds
 from attrail_explainers.subject import Subject
-from attrail_explainers.superpixels.evaluations import Baseline, baseline_of, target_log_odds
 from attrail_explainers.superpixels.masking import Mosaic
 from attrail_explainers.superpixels.segmentation import Segmentation, is_grid, segment_diagnostics
 

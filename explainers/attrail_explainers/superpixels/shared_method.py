@@ -6,10 +6,11 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from attrail_explainers.baselines import Baseline
 from attrail_explainers.errors import ConfigError
 from attrail_explainers.explainer import Maps
 from attrail_explainers.subject import Subject
-from attrail_explainers.superpixels.evaluations import Baseline, Evaluations, Perturbation, Precision
+from attrail_explainers.superpixels.evaluations import Evaluations, Perturbation, Precision
 from attrail_explainers.superpixels.segmentation import Segmentation
 
 Estimator = Literal["emulator", "regression"]
