@@ -1,8 +1,6 @@
 """What an explainer is, and how one is found: every file of ``methods/`` is one explainer, under the file's name."""
 
 import dataclasses
-import importlib
-import pkgutil
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -11,8 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-import attrail_explainers.methods as methods  # noqa: PLR0402 - "from" would make a circle with the package itself
-from attrail_explainers.errors import ConfigError, UnknownNameError
+from attrail_explainers.plugins import Plugins
 
 if TYPE_CHECKING:
     from attrail_explainers.subject import Subject
@@ -65,30 +62,26 @@ class Explainer(Protocol):
         ...
 
 
+EXPLAINERS = Plugins("explainer", "attrail_explainers.methods", exported="METHOD")
+
+
 def explainer_names() -> list[str]:
     """Names of all explainers: the files of ``methods/``."""
-    return sorted(module.name for module in pkgutil.iter_modules(methods.__path__))
+    return EXPLAINERS.names()
 
 
 def explainer_class(name: str) -> type[Explainer]:
     """The explainer that ``methods/NAME.py`` defines; UnknownNameError lists the known names."""
-    if name not in explainer_names():
-        raise UnknownNameError.of("explainer", name, explainer_names())
-    module = importlib.import_module(f"{methods.__name__}.{name}")
-    found: type[Explainer] = module.METHOD
+    found: type[Explainer] = EXPLAINERS.class_of(name)
     return found
 
 
 def make_explainer(name: str, parameters: Mapping[str, Any] | None = None) -> Explainer:
     """The explainer ``name`` with ``parameters``; ConfigError names a parameter it does not have."""
-    method = explainer_class(name)
-    known = [each.name for each in dataclasses.fields(method)]
-    for parameter in parameters or {}:
-        if parameter not in known:
-            raise ConfigError(f"explainer {name!r} has no parameter {parameter!r}: it takes {', '.join(known)}")
-    return method(**(parameters or {}))
+    made: Explainer = EXPLAINERS.make(name, parameters)
+    return made
 
 
 def name_of(explainer: Explainer) -> str:
     """The name under which an explainer is found."""
-    return type(explainer).__module__.rpartition(".")[2]
+    return EXPLAINERS.name_of(explainer)

@@ -1,14 +1,14 @@
-"""What is being explained: a chunk of images, their targets and a model; shared evaluations are kept while it lives."""
+"""What is explained: a chunk of images, their targets and a model; what explainers share is kept while it lives."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Hashable, Iterator
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from attrail_explainers.model.working_copy import WorkingCopy
-from attrail_explainers.superpixels.evaluations import Evaluations, Perturbation, evaluate
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,7 +26,10 @@ class Examples:
 
 @dataclass(frozen=True, eq=False)
 class Subject:
-    """``images`` (N,C,H,W) on the model's device, ``targets`` (N,) int64, N ``sample_ids``, the seed of all draws."""
+    """``images`` (N,C,H,W) on the model's device, ``targets`` (N,) int64, N ``sample_ids``, the seed of all draws.
+
+    ``shared`` keeps what one explainer computes and others ask for too, under a key that says what it depends on.
+    """
 
     model: WorkingCopy
     images: torch.Tensor
@@ -36,7 +39,7 @@ class Subject:
     target_layer: str | None = None
     row_done: Callable[[], object] = lambda: None
     examples: Examples | None = None
-    _evaluations: dict[tuple[int, Perturbation], Evaluations] = field(default_factory=dict)
+    shared: dict[Hashable, Any] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.sample_ids)
@@ -48,19 +51,5 @@ class Subject:
             self.row_done()
 
     def with_layer(self, layer: str | None) -> "Subject":
-        """The same subject, its shared evaluations included, with the target layer an explainer uses."""
+        """A copy of the subject, with what its explainers share, with the target layer an explainer uses."""
         return replace(self, target_layer=layer)
-
-    def evaluations(self, row: int, perturbation: Perturbation) -> Evaluations:
-        """The perturbed evaluations of one image; computed once, whoever asks."""
-        key = (row, perturbation)
-        if key not in self._evaluations:
-            self._evaluations[key] = evaluate(
-                self.model,
-                self.images[row],
-                int(self.targets[row]),
-                self.sample_ids[row],
-                self.seed,
-                perturbation,
-            )
-        return self._evaluations[key]

@@ -29,9 +29,9 @@ from fidelity import agreement, converged_lime, converged_shap, difference, rela
 from real import lite0, photographs, pruned
 from tqdm import tqdm
 
+from attrail_explainers.difference import explain_difference
 from attrail_explainers.model.classifier import Classifier
 from attrail_explainers.model.working_copy import WorkingCopy
-from attrail_explainers.superpixels.difference import explain_difference
 from attrail_explainers.superpixels.evaluations import Evaluations, Perturbation, evaluate
 from attrail_explainers.superpixels.segmentation import Segmentation
 

@@ -10,13 +10,13 @@ import pytest
 import torch
 
 from attrail_explainers.assessment.assessment import assess
+from attrail_explainers.difference import explain_difference
 from attrail_explainers.digest import digest_of_arrays
 from attrail_explainers.errors import ConfigError, SliceError, UnknownNameError, UnsupportedModelError
 from attrail_explainers.explainer import Need, Trait, explainer_class, explainer_names, make_explainer
 from attrail_explainers.explanation import explain
 from attrail_explainers.model.classifier import Classifier
 from attrail_explainers.model.working_copy import MOST
-from attrail_explainers.superpixels.difference import explain_difference
 
 BATCH = MOST["cpu"]  # what the small pictures are called in
 

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import torch
 
+from attrail_explainers.difference import explain_difference
 from attrail_explainers.errors import ConfigError, IncomparableError, SliceError
 from attrail_explainers.explanation import explain
 from attrail_explainers.model.classifier import Classifier
-from attrail_explainers.superpixels.difference import explain_difference
 from attrail_explainers.superpixels.evaluations import Perturbation, evaluate, evaluate_together
 from attrail_explainers.superpixels.segmentation import Segmentation
 

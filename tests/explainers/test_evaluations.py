@@ -18,6 +18,7 @@ from attrail_explainers.slice import Slice
 from attrail_explainers.subject import Subject
 from attrail_explainers.superpixels.evaluations import Perturbation, evaluate
 from attrail_explainers.superpixels.segmentation import Segmentation
+from attrail_explainers.superpixels.shared_method import shared_evaluations
 
 PERTURBATION = Perturbation(Segmentation(12), "blur", 40)
 
@@ -88,9 +89,9 @@ def test_other_settings_are_not_shared(counting, slice_, change):
 
 def test_a_subject_evaluates_each_image_once(counting, pictures):
     subject = subject_of(counting, pictures)
-    first = subject.evaluations(0, PERTURBATION)
+    first = shared_evaluations(subject, 0, PERTURBATION)
     calls = len(Counting.shown)
-    assert subject.with_layer("net.features").evaluations(0, PERTURBATION) is first
+    assert shared_evaluations(subject.with_layer("net.features"), 0, PERTURBATION) is first
     assert len(Counting.shown) == calls > 0
 
 
@@ -125,7 +126,7 @@ def test_models_are_shown_the_masked_copies(counted, pictures):
 
 def test_two_versions_get_the_same_coalitions(small_net, pictures):
     """Common random numbers: only the model differs, so only the outputs do."""
-    first, second = (subject_of(small_net(seed), pictures).evaluations(0, PERTURBATION) for seed in (1, 2))
+    first, second = (shared_evaluations(subject_of(small_net(seed), pictures), 0, PERTURBATION) for seed in (1, 2))
     assert first.coalitions.present.tobytes() == second.coalitions.present.tobytes()
     assert first.segments.tobytes() == second.segments.tobytes()
     assert not np.allclose(first.log_odds, second.log_odds)
@@ -167,7 +168,7 @@ def test_broken_perturbed_copies_are_named(pictures):
             return torch.where(sharp, images.mean(dim=(2, 3)), torch.nan)
 
     with pytest.raises(ExplanationError, match="'a'"):
-        subject_of(BreaksOnBlur(), pictures).evaluations(0, PERTURBATION)
+        shared_evaluations(subject_of(BreaksOnBlur(), pictures), 0, PERTURBATION)
 
 
 def test_impossible_settings_are_refused():

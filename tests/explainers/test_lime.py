@@ -12,6 +12,7 @@ from attrail_explainers.subject import Subject
 from attrail_explainers.superpixels.coalitions import Coalitions, draw_coalitions
 from attrail_explainers.superpixels.evaluations import Evaluations, Perturbation, evaluate
 from attrail_explainers.superpixels.segmentation import Segmentation
+from attrail_explainers.superpixels.shared_method import shared_evaluations
 
 TARGET = 1
 CAT = 2
@@ -104,7 +105,7 @@ def test_map_carries_each_weight_over_its_superpixel(classifier, pictures, estim
     subject = Subject(classifier.working_copy(images), images, torch.tensor([TARGET]), ("picture",), 0)
     explainer = Lime(segments=SEGMENTS, evaluations=100, estimator=estimator)
     maps = explainer.attribute(subject)
-    evaluations = subject.evaluations(0, Perturbation(Segmentation(SEGMENTS), "blur", 100))
+    evaluations = shared_evaluations(subject, 0, Perturbation(Segmentation(SEGMENTS), "blur", 100))
     weights, fit = computed(evaluations, explainer.kernel_width)
     for segment, weight in enumerate(weights):
         assert (maps.values[0][evaluations.segments == segment] == np.float32(weight)).all()

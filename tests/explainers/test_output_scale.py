@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from attrail_explainers.assessment.assessment import assess
+from attrail_explainers.difference import explain_difference
 from attrail_explainers.errors import ConfigError, UnsupportedModelError
 from attrail_explainers.explainer import explainer_class, explainer_names, make_explainer
 from attrail_explainers.explanation import explain, explain_slice
@@ -16,7 +17,6 @@ from attrail_explainers.model.loading import classifier_from_export
 from attrail_explainers.model.log_odds import target_log_odds
 from attrail_explainers.model.output_scale import Outputs
 from attrail_explainers.slice import Slice
-from attrail_explainers.superpixels.difference import explain_difference
 
 TARGETS = [0, 1, 2, 3, 4, 0]
 FEW = {"segments": 6, "evaluations": 24, "steps": 4, "samples": 4, "window": 0.5, "stride": 0.5}

@@ -11,10 +11,10 @@ from torch import nn
 
 from attrail_explainers import explain
 from attrail_explainers.assessment.assessment import assess
+from attrail_explainers.difference import explain_difference
 from attrail_explainers.errors import UnsupportedModelError
 from attrail_explainers.model.classifier import Classifier
 from attrail_explainers.model.loading import classifier_from_export
-from attrail_explainers.superpixels.difference import explain_difference
 
 IMAGES = np.random.default_rng(0).normal(size=(3, 3, 12, 12)).astype(np.float32)
 

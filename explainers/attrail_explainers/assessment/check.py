@@ -1,8 +1,6 @@
 """What a check of explanations is, and how one is found: every file of ``checks/`` is one, under the file's name."""
 
 import dataclasses
-import importlib
-import pkgutil
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -11,8 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-import attrail_explainers.checks as checks  # noqa: PLR0402 - "from" would make a circle with the package itself
-from attrail_explainers.errors import ConfigError, UnknownNameError
+from attrail_explainers.plugins import Plugins
 
 if TYPE_CHECKING:
     from attrail_explainers.assessment.context import Case
@@ -54,29 +51,26 @@ class Check(Protocol):
         ...
 
 
+CHECKS = Plugins("check", "attrail_explainers.checks", exported="CHECK")
+
+
 def check_names() -> list[str]:
     """Names of all checks: the files of ``checks/``."""
-    return sorted(module.name for module in pkgutil.iter_modules(checks.__path__))
+    return CHECKS.names()
 
 
 def check_class(name: str) -> type[Check]:
     """The check that ``checks/NAME.py`` defines; UnknownNameError lists the known names."""
-    if name not in check_names():
-        raise UnknownNameError.of("check", name, check_names())
-    found: type[Check] = importlib.import_module(f"{checks.__name__}.{name}").CHECK
+    found: type[Check] = CHECKS.class_of(name)
     return found
 
 
 def make_check(name: str, parameters: Mapping[str, Any] | None = None) -> Check:
     """The check ``name`` with ``parameters``; ConfigError names a parameter it does not have."""
-    kind = check_class(name)
-    known = [each.name for each in dataclasses.fields(kind)]
-    for parameter in parameters or {}:
-        if parameter not in known:
-            raise ConfigError(f"check {name!r} has no parameter {parameter!r}: it takes {', '.join(known)}")
-    return kind(**(parameters or {}))
+    made: Check = CHECKS.make(name, parameters)
+    return made
 
 
 def name_of_check(check: Check) -> str:
     """The name under which a check is found."""
-    return type(check).__module__.rpartition(".")[2]
+    return CHECKS.name_of(check)

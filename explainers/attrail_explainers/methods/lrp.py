@@ -7,8 +7,9 @@ from typing import Any, ClassVar
 import torch
 
 from attrail_explainers.explainer import Maps, Need, Trait
-from attrail_explainers.gradients.backward_rules import CONVOLUTIONS, LINEAR, Rule, Rules, secant, unchanged
+from attrail_explainers.gradients.backward_rules import Rule, Rules, secant, unchanged
 from attrail_explainers.gradients.gradients import gradients_of, maps_of
+from attrail_explainers.model.operations import CONVOLUTIONS, LINEAR
 from attrail_explainers.parameters import require_positive
 from attrail_explainers.subject import Subject
 

@@ -11,7 +11,7 @@ from torch.overrides import TorchFunctionMode
 
 from attrail_explainers.digest import seed_of
 from attrail_explainers.errors import UnsupportedModelError
-from attrail_explainers.gradients.backward_rules import operation
+from attrail_explainers.model.operations import operation
 
 Forward = Callable[[torch.Tensor], Any]
 

@@ -10,7 +10,7 @@ from attrail_explainers.baselines import Baseline
 from attrail_explainers.errors import ConfigError
 from attrail_explainers.explainer import Maps
 from attrail_explainers.subject import Subject
-from attrail_explainers.superpixels.evaluations import Evaluations, Perturbation, Precision
+from attrail_explainers.superpixels.evaluations import Evaluations, Perturbation, Precision, evaluate
 from attrail_explainers.superpixels.segmentation import Segmentation
 
 Estimator = Literal["emulator", "regression"]
@@ -47,7 +47,7 @@ class SuperpixelMethod:
         values = np.full((len(subject), *subject.images.shape[2:]), np.nan, dtype=np.float32)
         undefined, diagnostics = {}, []
         for row in subject.rows():
-            evaluations = subject.evaluations(row, self.perturbation())
+            evaluations = shared_evaluations(subject, row, self.perturbation())
             found, numbers = self.values(evaluations)
             diagnostics.append(evaluations.diagnostics() | numbers)
             if isinstance(found, str):
@@ -67,3 +67,19 @@ class SuperpixelMethod:
         """Whether values are the emulator's: asked for, and there are coalitions that were not evaluated."""
         coalitions = evaluations.coalitions
         return self.estimator == "emulator" and coalitions is not None and not coalitions.complete
+
+
+def shared_evaluations(subject: Subject, row: int, perturbation: Perturbation) -> Evaluations:
+    """The perturbed evaluations of one image of a subject; computed once, whichever methods ask."""
+    key = (row, perturbation)
+    if key not in subject.shared:
+        subject.shared[key] = evaluate(
+            subject.model,
+            subject.images[row],
+            int(subject.targets[row]),
+            subject.sample_ids[row],
+            subject.seed,
+            perturbation,
+        )
+    found: Evaluations = subject.shared[key]
+    return found

@@ -1,14 +1,11 @@
 """What a statistic is, and how one is found: every file of ``statistics/`` is one, under the file's name."""
 
-import importlib
-import pkgutil
-from typing import Any, ClassVar, Protocol
+from typing import ClassVar, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-import attrail_monitoring.statistics as statistics  # noqa: PLR0402 - "from" would make a circle with the package itself
-from attrail_explainers.errors import UnknownNameError
+from attrail_explainers.plugins import Plugins
 
 Array = NDArray[np.float64]
 
@@ -35,15 +32,15 @@ class Statistic(Protocol):
         ...
 
 
+STATISTICS = Plugins("statistic", "attrail_monitoring.statistics", exported="STATISTIC")
+
+
 def statistic_names() -> list[str]:
     """Names of all statistics: the files of ``statistics/``."""
-    return sorted(module.name for module in pkgutil.iter_modules(statistics.__path__))
+    return STATISTICS.names()
 
 
 def make_statistic(name: str) -> Statistic:
     """The statistic that ``statistics/NAME.py`` defines; UnknownNameError lists the known names."""
-    if name not in statistic_names():
-        raise UnknownNameError.of("statistic", name, statistic_names())
-    module: Any = importlib.import_module(f"{statistics.__name__}.{name}")
-    found: Statistic = module.STATISTIC()
-    return found
+    made: Statistic = STATISTICS.class_of(name)()
+    return made
