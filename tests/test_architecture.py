@@ -32,6 +32,25 @@ HOMES = {
     "cryptography": {"attrail_mlflow"},
     "rfc8785": {"attrail_mlflow"},
 }
+# Rooms and the files beside them, in walking order: each imports only itself and what stands before it.
+ROOMS = {
+    "attrail_explainers": """
+        errors excerpt digest plugins parameters rank_agreement files runtime slice attributions images baselines
+        model_files model subject explainer layers gradients superpixels methods explanation difference assessment
+        checks
+    """,
+    "attrail_monitoring": """
+        formatting slices inference maps statistics floor pictures clusters verdict audit_record comparison windows
+        report expectations
+    """,
+    "attrail_mlflow": """
+        quiet signing statements registry log_classifier journal gate gate_server plugin trail runs webhooks
+    """,
+    "attrail_flows": """
+        configuration flow_runs inputs engine audit_steps sign_off calibrate audit audit_registry promote one_version
+        watch deployment doctor commands cli
+    """,
+}
 FILES = [(package, path) for package, root in PACKAGES.items() for path in sorted((root / package).rglob("*.py"))]
 
 
@@ -51,6 +70,20 @@ def test_imports_follow_the_stair_and_stay_in_their_homes(package: str, path: Pa
         if top in ORDER:
             assert ORDER.index(top) <= ORDER.index(package), f"{path} imports {name}"
         assert package in HOMES.get(top, {package}), f"{path} imports {name}, whose home is {HOMES.get(top)}"
+
+
+@pytest.mark.parametrize(("package", "path"), FILES, ids=lambda value: getattr(value, "name", value))
+def test_imports_follow_the_order_of_rooms(package: str, path: Path) -> None:
+    order = ROOMS[package].split()
+    room = path.relative_to(PACKAGES[package] / package).with_suffix("").parts[0]
+    if room == "__init__":
+        return
+    assert room in order, f"{path}: give the room {room!r} a place in the order of {package}"
+    for name in imports(path):
+        top, _, rest = name.partition(".")
+        if top == package and rest:
+            other = rest.partition(".")[0]
+            assert order.index(other) <= order.index(room), f"{path} imports {name}, which comes after {room!r}"
 
 
 def test_every_package_was_found() -> None:

@@ -9,13 +9,13 @@ from prefect import flow, runtime
 
 from attrail_explainers.slice import Slice
 from attrail_flows.audit_steps import calibration
+from attrail_flows.audit_steps.artifacts import announce
 from attrail_flows.audit_steps.judging import continue_sequence, hold_rules, rules_held
 from attrail_flows.audit_steps.record import audit_record
 from attrail_flows.audit_steps.tasks import compare, explain, flow_run, judge, load, open_audit, record, validate
 from attrail_flows.calibrate import floor_of
 from attrail_flows.configuration import AuditConfig
 from attrail_flows.engine.session import Explaining, explaining
-from attrail_flows.flow_runs.artifacts import announce
 from attrail_flows.inputs.remarks import wide_limits
 from attrail_flows.inputs.slices import Tables
 from attrail_flows.inputs.versions import ComparedVersions

@@ -20,7 +20,7 @@ from attrail_flows.flow_runs.progress import progress_of
 from attrail_flows.flow_runs.retries import DELAYS, RETRIES, may_help
 from attrail_flows.inputs.preflight import preflight_version
 from attrail_flows.inputs.slices import read_windows
-from attrail_flows.one_version.window_dates import dated, windows_of
+from attrail_flows.inputs.window_dates import dated, windows_of
 from attrail_mlflow.registry.registry import RegisteredVersion
 from attrail_monitoring.maps.version_maps import VersionMaps
 from attrail_monitoring.windows import QUESTION, compare_windows

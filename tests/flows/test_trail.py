@@ -15,6 +15,7 @@ import mlflow
 import pytest
 
 from attrail_explainers.errors import RecordError
+from attrail_mlflow.gate.coverage import Promotion, require_covers
 from attrail_mlflow.journal.file import JournalFile
 from attrail_mlflow.journal.hash_chain import Event
 from attrail_mlflow.journal.journal import read_journal
@@ -22,7 +23,7 @@ from attrail_mlflow.registry.folder_digest import digest_folder
 from attrail_mlflow.registry.registry import Registry
 from attrail_mlflow.runs.audit_run import finishing, open_run
 from attrail_mlflow.signing.trusted_keys import read_trusted_keys
-from attrail_mlflow.statements.verification import Promotion, require_covers, verify_statement
+from attrail_mlflow.statements.verification import verify_statement
 from attrail_mlflow.trail.attestation import Trail
 from attrail_mlflow.trail.control_map import control_map_text, read_control_map, require_answered
 

@@ -10,7 +10,7 @@ import pytest
 
 from attrail_explainers.errors import ConfigError
 from attrail_flows.configuration import read_config
-from attrail_flows.one_version.window_dates import dated, windows_of
+from attrail_flows.inputs.window_dates import dated, windows_of
 from attrail_flows.watch import compared
 from attrail_monitoring.maps.version_maps import VersionMaps
 

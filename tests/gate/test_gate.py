@@ -15,8 +15,9 @@ from attrail_mlflow.gate.decision import Case, Decision, decide, statement_diges
 from attrail_mlflow.gate.evidence_tags import Objection
 from attrail_mlflow.gate.policy import GatePolicy
 from attrail_mlflow.signing.envelope import sign
+from attrail_mlflow.signing.kind import Kind
 from attrail_mlflow.statements.baseline import Baseline, InstrumentCheck
-from attrail_mlflow.statements.predicate import Kind, ModelIdentity
+from attrail_mlflow.statements.predicate import ModelIdentity
 from attrail_mlflow.statements.statement import payload_of
 from attrail_mlflow.statements.waiver import Waiver
 

@@ -15,8 +15,9 @@ from attrail_mlflow.journal.file import JournalFile
 from attrail_mlflow.journal.hash_chain import Event
 from attrail_mlflow.journal.journal import Journal, read_journal
 from attrail_mlflow.signing.keys import signer_pem, verifier_of
+from attrail_mlflow.signing.kind import Kind
 from attrail_mlflow.signing.trusted_keys import TrustedKey, TrustedKeys
-from attrail_mlflow.statements.predicate import Kind, ModelIdentity
+from attrail_mlflow.statements.predicate import ModelIdentity
 from attrail_mlflow.trail.attestation import Trail
 from attrail_mlflow.trail.bundle import write_bundle
 from attrail_monitoring.verdict.policy import Policy

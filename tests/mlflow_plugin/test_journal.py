@@ -24,7 +24,7 @@ from attrail_mlflow.journal.hash_chain import BEGINNING, Event, JournalRecord, c
 from attrail_mlflow.journal.journal import Journal, Store, read_journal, require_head
 from attrail_mlflow.journal.location import kept_store_at, shown, store_at
 from attrail_mlflow.journal.table import JournalTable
-from attrail_mlflow.statements.predicate import Kind
+from attrail_mlflow.signing.kind import Kind
 from attrail_mlflow.trail.inspection import inspect_journal, inspect_store
 
 SIGNER = signer_of("auditor")

@@ -25,8 +25,8 @@ from attrail_mlflow.signing.keys import (
     signer_from_environment,
     signer_pem,
 )
+from attrail_mlflow.signing.kind import Kind
 from attrail_mlflow.signing.trusted_keys import read_trusted_keys
-from attrail_mlflow.statements.predicate import Kind
 
 ENTRY = '[[key]]\nid = "{id}"\nfile = "audit.pub"\nmay = ["verdict", "journal"]\nowner = "nightly audits"\n'
 

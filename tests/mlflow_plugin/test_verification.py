@@ -13,16 +13,18 @@ from hypothesis import strategies as st
 from small_audit import NOW, RUN_ID, digest, document, model, signer_of, trusted_of
 
 from attrail_explainers.errors import GateRefusal
+from attrail_mlflow.gate.coverage import Promotion, require_covers
 from attrail_mlflow.signing import envelope
 from attrail_mlflow.signing.envelope import sign
+from attrail_mlflow.signing.kind import Kind
 from attrail_mlflow.signing.refusal import Reason
 from attrail_mlflow.statements import verification
 from attrail_mlflow.statements.baseline import Baseline, InstrumentCheck
 from attrail_mlflow.statements.bundle_seal import Seal
-from attrail_mlflow.statements.predicate import Kind, Predicate
+from attrail_mlflow.statements.predicate import Predicate
 from attrail_mlflow.statements.statement import payload_of
 from attrail_mlflow.statements.verdict import Binding, VerdictStatement, statement_of
-from attrail_mlflow.statements.verification import SKEW, Promotion, require_covers, verify_statement
+from attrail_mlflow.statements.verification import SKEW, verify_statement
 from attrail_mlflow.statements.waiver import Waiver
 
 SIGNER = signer_of("auditor")

@@ -17,8 +17,8 @@ from attrail_mlflow.journal.file import JournalFile
 from attrail_mlflow.journal.hash_chain import Event
 from attrail_mlflow.journal.journal import Journal
 from attrail_mlflow.signing.keys import new_key, read_signer, signer_pem
+from attrail_mlflow.signing.kind import Kind
 from attrail_mlflow.signing.trusted_keys import TrustedKey, TrustedKeys
-from attrail_mlflow.statements.predicate import Kind
 from attrail_mlflow.trail.inspection import inspect_bundle, inspect_journal
 
 sys.path.extend(str(Path(__file__).resolve().parents[1] / name) for name in ("simulations", "mlflow_plugin", "gate"))

@@ -147,7 +147,7 @@ def watch(
     """
     quiet_console()
     from attrail_flows.configuration import read_config
-    from attrail_flows.one_version.window_dates import dated, windows_of
+    from attrail_flows.inputs.window_dates import dated, windows_of
 
     config = computed(read_config(config_file))
     say(f"watch of {config.registry.model}: looking at the version, the windows and servers first")

@@ -193,7 +193,7 @@ def caution_of_gate(kind: str) -> None:
     """Say when the gate policy that ATTRAIL_GATE_POLICY names does not trust this process's key for what it signs."""
     from attrail_mlflow.gate.policy import VARIABLE
     from attrail_mlflow.signing.keys import signer_from_environment
-    from attrail_mlflow.statements.predicate import Kind
+    from attrail_mlflow.signing.kind import Kind
 
     path, signer = os.environ.get(VARIABLE), signer_from_environment()
     if not path or signer is None:
@@ -213,7 +213,7 @@ def _policy(path: Path) -> "GatePolicy":
 def _waivable(policy: Path | None, key: str, alias: str, stage: str | None) -> str:
     """The role that a waiver is for; ConfigError when the policy at hand does not protect it or trust the key."""
     from attrail_mlflow.gate.policy import STAGE
-    from attrail_mlflow.statements.predicate import Kind
+    from attrail_mlflow.signing.kind import Kind
 
     if policy is None:
         click.echo(

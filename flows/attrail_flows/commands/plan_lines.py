@@ -3,8 +3,8 @@
 from collections.abc import Iterator
 
 from attrail_explainers.errors import ConfigError
-from attrail_monitoring.floor.noise_floor import FEWEST
 from attrail_monitoring.inference import power as sizes
+from attrail_monitoring.inference.prediction_bound import FEWEST
 
 
 def plan_lines(

@@ -1,6 +1,6 @@
 """What the commands print."""
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from rich import box
@@ -9,6 +9,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from attrail_explainers.explainer import explainer_class, explainer_names
+from attrail_flows.audit_steps.summary import lines_beside
 from attrail_monitoring.formatting import number
 from attrail_monitoring.maps.statistic import make_statistic, statistic_names
 from attrail_monitoring.maps.strata import HEADLINES
@@ -58,15 +59,6 @@ def print_audit(document: Mapping[str, Any]) -> None:
     if document["next_step"]:
         out.print(escape(f"next: {document['next_step']}"), soft_wrap=True)
     out.print(escape(f"MLflow run {document['run_id']}, report: {document['report_location']}"), soft_wrap=True)
-
-
-def lines_beside(document: Mapping[str, Any]) -> Iterator[str]:
-    """What counts beside the rows: cautions about slices, what versions return, the sequence, rules."""
-    for each in document["slices"]:
-        yield from (f"caution on {each['name']}: {caution}" for caution in each["cautions"])
-    yield from _scales(document)
-    yield from _sequence(document)
-    yield from _rules(document)
 
 
 def print_calibration(document: Mapping[str, Any]) -> None:
@@ -124,38 +116,6 @@ def _accuracy(slice_: Mapping[str, Any], reference: str, candidate: str) -> str:
         f"accuracy: {reference} {accuracy[reference]:.1%}, {candidate} {accuracy[candidate]:.1%}; "
         f"{slice_['flipped']} predictions differ"
     )
-
-
-def _scales(document: Mapping[str, Any]) -> Iterator[str]:
-    """One line for each version that returns something other than logits."""
-    for each in (document["reference"], document["candidate"]):
-        if each["outputs"] != "logits":
-            yield f"{each['label']} returns {each['outputs']}; versions are compared on the scale of logits"
-
-
-def _sequence(document: Mapping[str, Any]) -> Iterator[str]:
-    """How far the scheduled audits are from their alarm together, one line if the audit is one of them."""
-    state = document["sequence"]
-    if state is not None:
-        alarm = 1 / document["policy"]["alpha"]
-        raised = "raised" if state["peak"] >= alarm else "not raised"
-        highest = "" if state["peak"] <= state["e_value"] else f", {state['peak']:.3g} at most so far"
-        yield (
-            f"sequence {state['name']}, {len(state['fed'])} audits: e = {state['e_value']:.3g}{highest}; "
-            f"the alarm at {alarm:g} is {raised}"
-        )
-
-
-def _rules(document: Mapping[str, Any]) -> Iterator[str]:
-    """Every rule of the configuration that was not met, and how many were."""
-    rules = document["rules"]
-    failed = [each for each in rules if not each["success"]]
-    for each in failed:
-        name = f" {each['name']}" if each["name"] else ""
-        shown = "" if each["severity"] == "critical" else f" ({each['severity']}, shown only)"
-        yield f"rule{name} not met{shown}: {each['observed'].rstrip('.')}; expected: {each['expected']}"
-    if rules:
-        yield f"{len(rules) - len(failed)} of {len(rules)} rules met"
 
 
 def _first_line(documented: type) -> str:

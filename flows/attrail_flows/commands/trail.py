@@ -80,8 +80,8 @@ def export(run_id: str, out: Path, journal: str | None, trust: Path | None, trac
     from attrail_mlflow.journal.location import kept_store_at
     from attrail_mlflow.registry.registry import Registry
     from attrail_mlflow.runs.lookup import fetch_run
+    from attrail_mlflow.signing.kind import Kind
     from attrail_mlflow.signing.trusted_keys import TrustedKeys, read_trusted_keys
-    from attrail_mlflow.statements.predicate import Kind
     from attrail_mlflow.trail.attestation import Trail
     from attrail_mlflow.trail.bundle import write_bundle
     from attrail_mlflow.trail.inspection import inspect_run

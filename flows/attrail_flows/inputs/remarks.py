@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 
 from attrail_monitoring.audit_record import ModelFacts
-from attrail_monitoring.floor.noise_floor import FEWEST
+from attrail_monitoring.inference.prediction_bound import FEWEST
 from attrail_monitoring.verdict.findings import DriftReport, Finding
 
 

@@ -8,7 +8,7 @@ from attrail_explainers.errors import ConfigError, IncomparableError
 from attrail_flows.configuration import AuditConfig
 from attrail_flows.inputs import remarks
 from attrail_mlflow.registry.registry import RegisteredVersion
-from attrail_monitoring.floor.noise_floor import FEWEST
+from attrail_monitoring.inference.prediction_bound import FEWEST
 
 Find = Callable[[str, str], RegisteredVersion]  # a registry's ``resolve``
 

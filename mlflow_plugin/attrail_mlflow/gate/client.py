@@ -17,7 +17,7 @@ from attrail_explainers.errors import ConfigError, EvidenceError, GateRefusal
 from attrail_mlflow.gate.decision import Case, Decision, decide, misspelt
 from attrail_mlflow.gate.evidence_tags import STATEMENT, WAIVER
 from attrail_mlflow.gate.policy import GatePolicy
-from attrail_mlflow.gate_server.registry_view import UNREADABLE
+from attrail_mlflow.gate.versions import UNREADABLE, identity
 from attrail_mlflow.registry.errors import registry_error
 from attrail_mlflow.registry.fetching import fetch_model
 from attrail_mlflow.registry.folder_digest import digest_folder
@@ -50,7 +50,7 @@ class Candidate:
 
     def identity(self) -> ModelIdentity:
         """The version bound to its files as they are now; they are fetched to be hashed."""
-        return _identity(self.version, self._files_digest(self.version))
+        return identity(self.version, self._files_digest(self.version))
 
     def decision(self, alias: str, policy: GatePolicy) -> Decision:
         """What the gate would say, as far as a client can see: who held a role that nobody holds, the server knows.
@@ -62,7 +62,7 @@ class Candidate:
             raise ConfigError(
                 f"the policy does not protect the alias {alias!r}: it protects {', '.join(policy.aliases)}"
             )
-        model = _identity(self.version, "")
+        model = identity(self.version)
         if alias != role:
             return misspelt(model, alias, role)
         holder = self._holder(role)
@@ -110,9 +110,9 @@ class Candidate:
     def _as_served(self, holder: ModelVersion) -> ModelIdentity:
         """Who holds the alias with the files it has now, or with unreadable ones, which nothing was compared with."""
         try:
-            return _identity(holder, self._files_digest(holder))
+            return identity(holder, self._files_digest(holder))
         except EvidenceError:
-            return _identity(holder, UNREADABLE)
+            return identity(holder, UNREADABLE)
 
     def _files_digest(self, version: ModelVersion) -> str:
         """The digest of a version's files; EvidenceError when MLflow has none of them, RegistryError when it fails."""
@@ -145,7 +145,3 @@ def _as_the_server_knows(decision: Decision) -> Decision:
     else:
         return decision
     return replace(decision, sentence=f"{decision.sentence}, if {last}, which the server knows")
-
-
-def _identity(version: ModelVersion, artifact_digest: str) -> ModelIdentity:
-    return ModelIdentity(version.name, str(version.version), str(version.source), artifact_digest)

@@ -12,13 +12,15 @@ from datetime import datetime
 from typing import Any
 
 from attrail_explainers.errors import EvidenceError, GateRefusal
+from attrail_mlflow.gate.coverage import Promotion, require_covers
 from attrail_mlflow.gate.evidence_tags import Objection
 from attrail_mlflow.gate.policy import GatePolicy
 from attrail_mlflow.signing.envelope import read_envelope
 from attrail_mlflow.signing.fields import plain
+from attrail_mlflow.signing.kind import Kind
 from attrail_mlflow.signing.refusal import Reason
-from attrail_mlflow.statements.predicate import Kind, ModelIdentity, Predicate
-from attrail_mlflow.statements.verification import Promotion, require_covers, verify_statement
+from attrail_mlflow.statements.predicate import ModelIdentity, Predicate
+from attrail_mlflow.statements.verification import verify_statement
 from attrail_mlflow.statements.waiver import Waiver
 
 UNCHANGED = "unchanged"

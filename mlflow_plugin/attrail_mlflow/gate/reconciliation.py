@@ -15,7 +15,7 @@ from attrail_mlflow.gate.client import Candidate
 from attrail_mlflow.gate.decision import Decision
 from attrail_mlflow.gate.evidence_tags import STATEMENT, WAIVER
 from attrail_mlflow.gate.policy import GatePolicy
-from attrail_mlflow.gate_server.registry_view import identity, is_prompt
+from attrail_mlflow.gate.versions import identity, is_prompt
 from attrail_mlflow.registry.errors import registry_error
 from attrail_mlflow.registry.registry import Registry
 from attrail_mlflow.registry.searching import versions_named

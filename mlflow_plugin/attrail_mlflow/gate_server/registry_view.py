@@ -5,17 +5,16 @@ from typing import Any
 
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
-from mlflow.prompt.constants import _PROMPT_SOURCE_PLACEHOLDERS as PROMPT_SOURCES
 from mlflow.store.model_registry.abstract_store import AbstractStore
 from mlflow.store.model_registry.dbmodels.models import SqlModelVersion, SqlRegisteredModelAlias
 from sqlalchemy import Connection, select, update
 
 from attrail_explainers.errors import EvidenceError
 from attrail_mlflow.gate.policy import STAGE, GatePolicy
+from attrail_mlflow.gate.versions import UNREADABLE, identity
 from attrail_mlflow.registry.model_files import Ahead, ModelFiles
 from attrail_mlflow.statements.predicate import ModelIdentity
 
-UNREADABLE = "unreadable"  # no digest: what nobody can read is never what somebody audited
 ABSENT = {"RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"}
 
 
@@ -105,18 +104,3 @@ class RegistryView:
             return identity(version, self.files_digest(version, ahead))
         except EvidenceError:
             return identity(version, UNREADABLE)
-
-
-def identity(version: ModelVersion, artifact_digest: str = "") -> ModelIdentity:
-    """A version as statements name it, its files not hashed unless their digest is given."""
-    return ModelIdentity(version.name, str(version.version), str(version.source), artifact_digest)
-
-
-def same_version(one: ModelIdentity, other: ModelIdentity) -> bool:
-    """Whether two are the same registered version, whatever their files."""
-    return (one.name, one.version, one.source) == (other.name, other.version, other.source)
-
-
-def is_prompt(version: ModelVersion) -> bool:
-    """By what cannot be changed afterwards: a prompt has no files, and MLflow's placeholder for a source."""
-    return version.source in PROMPT_SOURCES

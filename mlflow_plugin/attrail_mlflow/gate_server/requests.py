@@ -22,8 +22,9 @@ from attrail_mlflow.gate.evidence_tags import (
     statement_about,
 )
 from attrail_mlflow.gate.policy import STAGE, GatePolicy
+from attrail_mlflow.gate.versions import identity, is_prompt, same_version
 from attrail_mlflow.gate_server.actor import request_user
-from attrail_mlflow.gate_server.registry_view import RegistryView, identity, is_prompt, same_version
+from attrail_mlflow.gate_server.registry_view import RegistryView
 from attrail_mlflow.gate_server.transaction import Desk
 from attrail_mlflow.registry.model_files import SlowFiles
 from attrail_mlflow.signing.refusal import Reason

@@ -37,8 +37,8 @@ from attrail_mlflow.journal.hash_chain import (
     record_of,
 )
 from attrail_mlflow.signing.keys import signer_pem
+from attrail_mlflow.signing.kind import Kind
 from attrail_mlflow.signing.trusted_keys import TrustedKeys, embedded
-from attrail_mlflow.statements.predicate import Kind
 
 LAST = 1000  # records looked at for the head; the copies lost in one crash are far fewer
 RECORD_TYPE = "application/vnd.attrail.journal+json"  # keeps a record's signature from being taken for a statement's

@@ -20,7 +20,7 @@ from attrail_explainers.errors import ConfigError, EvidenceError, UnknownNameErr
 from attrail_explainers.files.plain_file import read_plain, read_toml
 from attrail_mlflow.signing.fields import Reader, digest, listed, text, with_fields
 from attrail_mlflow.signing.keys import key_id, read_public, verifier_of
-from attrail_mlflow.statements.predicate import Kind
+from attrail_mlflow.signing.kind import Kind
 
 
 @dataclass(frozen=True)

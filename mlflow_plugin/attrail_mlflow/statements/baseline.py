@@ -6,7 +6,8 @@ from datetime import datetime
 from typing import Any, ClassVar
 
 from attrail_mlflow.signing.fields import Reader, anything, digest, flag, listed, mapped, moment, text, with_fields
-from attrail_mlflow.statements.predicate import Kind, ModelIdentity, Predicate, bare, loaded_model
+from attrail_mlflow.signing.kind import Kind
+from attrail_mlflow.statements.predicate import ModelIdentity, Predicate, bare, loaded_model
 from attrail_mlflow.statements.verdict import MANIFEST_NAME
 
 

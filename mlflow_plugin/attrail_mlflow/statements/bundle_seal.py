@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from attrail_mlflow.signing.fields import Reader, digest, mapped, moment, text
-from attrail_mlflow.statements.predicate import Kind, Predicate, bare
+from attrail_mlflow.signing.kind import Kind
+from attrail_mlflow.statements.predicate import Predicate, bare
 
 
 @dataclass(frozen=True)

@@ -3,25 +3,10 @@
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from datetime import datetime
-from enum import StrEnum
 from typing import Any, ClassVar
 
 from attrail_mlflow.signing.fields import Reader, digest, optional, plain, text, with_fields
-
-
-class Kind(StrEnum):
-    """What a signature stands for, and so what a key may be trusted to sign; a journal's records are no statements."""
-
-    VERDICT = "verdict"
-    BASELINE = "baseline"
-    WAIVER = "waiver"
-    BUNDLE = "bundle"
-    JOURNAL = "journal"
-
-    @property
-    def predicate_type(self) -> str:
-        """The in-toto predicate type; ``v1`` is part of the format and never changes its meaning."""
-        return f"https://attrail.dev/{self.value}/v1"
+from attrail_mlflow.signing.kind import Kind
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,8 @@ from typing import Any, ClassVar
 
 from attrail_explainers.errors import RecordError
 from attrail_mlflow.signing.fields import Reader, anything, digest, listed, mapped, moment, text, with_fields, wrong
-from attrail_mlflow.statements.predicate import Kind, ModelIdentity, Predicate, bare, loaded_model
+from attrail_mlflow.signing.kind import Kind
+from attrail_mlflow.statements.predicate import ModelIdentity, Predicate, bare, loaded_model
 
 VERDICTS = ("PASS", "DRIFT", "INCONCLUSIVE")
 TIERS = "ABCD0"  # of the noise floor, best first; drift.md

@@ -7,7 +7,8 @@ from datetime import datetime
 from typing import Any, ClassVar
 
 from attrail_mlflow.signing.fields import Reader, moment, text
-from attrail_mlflow.statements.predicate import Kind, ModelIdentity, Predicate, registered_model
+from attrail_mlflow.signing.kind import Kind
+from attrail_mlflow.statements.predicate import ModelIdentity, Predicate, registered_model
 
 
 @dataclass(frozen=True)

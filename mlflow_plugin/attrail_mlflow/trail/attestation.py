@@ -27,8 +27,9 @@ from attrail_mlflow.journal.journal import Journal, this_actor
 from attrail_mlflow.journal.location import store_at
 from attrail_mlflow.signing.envelope import read_envelope, sign
 from attrail_mlflow.signing.keys import environment_with_key, signer_from_environment, signer_pem
+from attrail_mlflow.signing.kind import Kind
 from attrail_mlflow.signing.trusted_keys import TrustedKeys, read_trusted_keys
-from attrail_mlflow.statements.predicate import Kind, ModelIdentity, Predicate
+from attrail_mlflow.statements.predicate import ModelIdentity, Predicate
 from attrail_mlflow.statements.statement import payload_of, statement_from
 from attrail_mlflow.statements.verdict import Binding, VerdictStatement, statement_of
 from attrail_mlflow.trail.manifest import STATEMENT, manifest_digest, write_manifest

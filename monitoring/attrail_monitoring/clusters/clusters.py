@@ -9,8 +9,9 @@ from numpy.typing import NDArray
 
 from attrail_explainers.attributions import Attributions
 from attrail_monitoring.clusters.joint_clustering import joint_clusters
-from attrail_monitoring.floor.noise_floor import FEWEST, NoiseFloor
+from attrail_monitoring.floor.noise_floor import NoiseFloor
 from attrail_monitoring.inference.paired_labels import Change, Homogeneity, changes, homogeneity
+from attrail_monitoring.inference.prediction_bound import FEWEST
 from attrail_monitoring.inference.share_bounds import share_bounds
 from attrail_monitoring.maps.grid import to_grid
 from attrail_monitoring.maps.settings import Settings

@@ -13,8 +13,9 @@ from attrail_explainers.attributions import Attributions
 from attrail_explainers.digest import digest_of
 from attrail_explainers.errors import IncomparableError, RecordError
 from attrail_monitoring.floor.envelope import Envelope
-from attrail_monitoring.floor.noise_floor import FEWEST, NoiseFloor, Source
+from attrail_monitoring.floor.noise_floor import NoiseFloor, Source
 from attrail_monitoring.floor.sanity import Instrument, inspect
+from attrail_monitoring.inference.prediction_bound import FEWEST
 from attrail_monitoring.inference.shared_spread import SharedSpread, shared_spread
 from attrail_monitoring.maps.pair import Pair, Side
 from attrail_monitoring.maps.settings import Settings

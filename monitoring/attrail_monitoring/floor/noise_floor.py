@@ -6,6 +6,7 @@ from typing import Literal
 import numpy as np
 from scipy import stats
 
+from attrail_monitoring.inference.prediction_bound import FEWEST
 from attrail_monitoring.inference.shared_spread import PooledSpread, SharedSpread
 
 Source = Literal["retrains", "history", "surrogates", "repeats"]
@@ -18,7 +19,6 @@ TIERS = {
 }
 SMALLEST = 1e-9
 LARGEST_LOG = 700.0  # keeps the bound finite at any level
-FEWEST = 4
 MOST_MORE = 60  # models that anybody would still train to narrow a bound
 
 

@@ -6,7 +6,7 @@ from scipy import stats
 from scipy.optimize import brentq
 
 from attrail_explainers.errors import ConfigError
-from attrail_monitoring.floor.noise_floor import FEWEST
+from attrail_monitoring.inference.prediction_bound import FEWEST
 
 MOST = 10**7
 

@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 from functools import partial
 
-from attrail_monitoring.floor.noise_floor import FEWEST
+from attrail_monitoring.inference.prediction_bound import FEWEST
 from attrail_monitoring.verdict.combination import fit_for_verdict
 from attrail_monitoring.verdict.findings import Finding, Verdict
 from attrail_monitoring.verdict.open_question import TOO_WIDE

@@ -8,9 +8,9 @@ from typing import Literal
 from attrail_explainers.digest import digest_of
 from attrail_explainers.errors import ConfigError, UnknownNameError
 from attrail_explainers.parameters import require_choice, require_number, require_share, require_whole
-from attrail_monitoring.floor.noise_floor import FEWEST
 from attrail_monitoring.floor.sanity import Instrument
 from attrail_monitoring.inference.multiplicity import e_benjamini_hochberg, e_values_of, holm
+from attrail_monitoring.inference.prediction_bound import FEWEST
 from attrail_monitoring.maps.settings import Settings
 from attrail_monitoring.maps.statistic import make_statistic, statistic_names
 from attrail_monitoring.maps.version_maps import Subject

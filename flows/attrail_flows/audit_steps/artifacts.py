@@ -6,7 +6,7 @@ from typing import Any
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
 from prefect.events import emit_event
 
-from attrail_flows.commands.printing import lines_beside
+from attrail_flows.audit_steps.summary import lines_beside
 from attrail_flows.flow_runs.artifact_key import artifact_key
 from attrail_mlflow.runs.audit_run import ROOT
 from attrail_monitoring.audit_record import AuditRecord
