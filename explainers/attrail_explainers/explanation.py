@@ -116,7 +116,7 @@ def require_some_map(attributions: Attributions) -> None:
         )
 
 
-def settled(explainer: Explainer, classifier: Classifier, images: NDArray[np.float32]) -> Explainer:
+def with_layer_found(explainer: Explainer, classifier: Classifier, images: NDArray[np.float32]) -> Explainer:
     """The explainer with the target layer that it finds on images (N,C,H,W) among its parameters, if it needs one."""
     parameters = asdict(explainer)
     if Need.LAYER not in explainer.needs or "layer" not in parameters:

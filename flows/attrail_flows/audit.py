@@ -15,7 +15,7 @@ from attrail_flows.audit_steps.record import audit_record
 from attrail_flows.audit_steps.tasks import compare, explain, flow_run, judge, load, open_audit, record, validate
 from attrail_flows.calibrate import floor_of
 from attrail_flows.configuration import AuditConfig
-from attrail_flows.engine.session import Explaining, explaining
+from attrail_flows.engine.session import ExplainSession, explaining
 from attrail_flows.inputs.remarks import wide_limits
 from attrail_flows.inputs.slices import Tables
 from attrail_flows.inputs.versions import ComparedVersions
@@ -44,7 +44,7 @@ def audit(config: AuditConfig) -> dict[str, Any]:
         The contents of audit.json (verdict, run_id, measurements, every digest) and the report's location.
     """
     logging.getLogger("attrail").setLevel(logging.INFO)
-    policy = config.policy.value()
+    policy = config.policy.to_policy()
     registry, versions = load(config)
     tables, slices = validate(config, versions)
     run, posted = open_audit(registry, config, versions, policy)
@@ -57,10 +57,10 @@ def audit(config: AuditConfig) -> dict[str, Any]:
     return kept.document() | {"report_location": run.location("report.html")}
 
 
-def gather(how: Explaining, versions: ComparedVersions, slices: Sequence[Slice], tables: Tables) -> Evidence:
+def gather(how: ExplainSession, versions: ComparedVersions, slices: Sequence[Slice], tables: Tables) -> Evidence:
     """Explain, measure and judge: everything an audit keeps, before it is kept."""
     registry, config = how.registry, how.config
-    policy = config.policy.value()
+    policy = config.policy.to_policy()
     reference = explain(how, versions.reference, slices, None)
     calibrated = floor_of(how, versions, slices, reference)
     candidate = explain(how, versions.candidate, slices, reference)

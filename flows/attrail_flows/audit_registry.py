@@ -21,7 +21,7 @@ from attrail_flows.audit import audit
 from attrail_flows.configuration import AuditConfig
 from attrail_flows.flow_runs.late_runs import newest_when_late
 from attrail_flows.flow_runs.retries import DELAYS, RETRIES, may_help
-from attrail_mlflow.registry.models import Model, models
+from attrail_mlflow.registry.models import ListedModel, models
 from attrail_mlflow.registry.registry import Registry
 
 PROTECTED = ("champion", "production")
@@ -30,7 +30,7 @@ logger = logging.getLogger("attrail.registry")
 
 
 @dataclass(frozen=True)
-class Pair:
+class AuditPair:
     """A model whose newest version is audited against the version that an alias names."""
 
     model: str
@@ -42,20 +42,20 @@ class Pair:
 @task(
     name="find pairs", cache_policy=NO_CACHE, retries=RETRIES, retry_delay_seconds=DELAYS, retry_condition_fn=may_help
 )
-def find_pairs(config: AuditConfig, matching: str, aliases: Sequence[str], again: bool) -> list[Pair]:
+def find_pairs(config: AuditConfig, matching: str, aliases: Sequence[str], again: bool) -> list[AuditPair]:
     """What is to be audited."""
     registry = Registry(config.registry.tracking_uri)
     return [pair for model in models(registry, matching) for pair in pairs_of(model, aliases, again)]
 
 
-def pairs_of(model: Model, aliases: Sequence[str], again: bool = False) -> list[Pair]:
+def pairs_of(model: ListedModel, aliases: Sequence[str], again: bool = False) -> list[AuditPair]:
     """The audits of one model: one for each version that holds an alias, none for a version against itself."""
-    found: dict[str, Pair] = {}
+    found: dict[str, AuditPair] = {}
     for alias in aliases:
         holder = model.aliases.get(alias)
         if holder in (None, model.newest) or (model.was_audited_against(str(holder)) and not again):
             continue
-        found.setdefault(str(holder), Pair(model.name, alias, str(holder), model.newest))
+        found.setdefault(str(holder), AuditPair(model.name, alias, str(holder), model.newest))
     return list(found.values())
 
 
@@ -94,7 +94,7 @@ def audit_registry(
     return Completed(message=_summary(rows), data=rows)
 
 
-def audited(config: AuditConfig, pair: Pair) -> dict[str, Any]:
+def audited(config: AuditConfig, pair: AuditPair) -> dict[str, Any]:
     """One audit, as a run of the audit flow of its own; what goes wrong in it becomes a row that says so."""
     row: dict[str, Any] = asdict(pair)
     try:

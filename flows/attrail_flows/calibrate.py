@@ -13,7 +13,7 @@ from attrail_flows.audit_steps.calibration import Calibrated
 from attrail_flows.audit_steps.tasks import explain, find_floor, flow_run, load_floor, measure_floor, validate
 from attrail_flows.configuration import AuditConfig
 from attrail_flows.engine.explained import Explained, model_facts
-from attrail_flows.engine.session import Explaining, explaining
+from attrail_flows.engine.session import ExplainSession, explaining
 from attrail_flows.flow_runs.late_runs import newest_when_late
 from attrail_flows.flow_runs.progress import Clock
 from attrail_flows.inputs.versions import Versions
@@ -41,7 +41,7 @@ def calibrate(config: AuditConfig) -> dict[str, Any]:
     return found.calibration.document() | {"run_id": found.facts.run_id, "key": found.facts.key}
 
 
-def floor_of(how: Explaining, versions: Versions, slices: Sequence[Slice], reference: Explained) -> Calibrated:
+def floor_of(how: ExplainSession, versions: Versions, slices: Sequence[Slice], reference: Explained) -> Calibrated:
     """The reference's noise floor: as kept before, or measured now."""
     registry, config = how.registry, how.config
     key = calibration.calibration_key(config, versions, slices, reference)

@@ -64,7 +64,7 @@ class PreprocessingSection(Section):
     crop: Annotated[Number, Field(gt=0, le=1)] = 1.0
     orientation: Orientation = "exif"
 
-    def value(self) -> Preprocessing:
+    def to_preprocessing(self) -> Preprocessing:
         if len(self.mean) != len(self.std):
             raise ConfigError("[preprocessing] mean and std must have one number per channel each")
         return Preprocessing(self.size, self.mean, self.std, self.interpolation, self.crop, self.orientation)
@@ -77,7 +77,7 @@ class ExplainerSection(Section):
 
     name: str
 
-    def value(self) -> Explainer:
+    def to_explainer(self) -> Explainer:
         return make_explainer(self.name, self.model_extra)
 
 
@@ -102,7 +102,7 @@ class PolicySection(Section):
     class_images: Whole = 10
     allow_pickle: Flag = False
 
-    def value(self) -> Policy:
+    def to_policy(self) -> Policy:
         measuring = set(Settings.__dataclass_fields__)
         facts = self.model_dump(exclude={"allow_pickle"})
         settings = Settings(**{key: facts.pop(key) for key in list(facts) if key in measuring})
@@ -193,7 +193,7 @@ class AuditConfig(Section):
                 raise UnknownNameError.of("slice", name, known)
         configured = {each.name: each for each in self.explainers}
         section = configured.get(explainer) or ExplainerSection(name=explainer)
-        section.value()
+        section.to_explainer()
         chosen = tuple(known[name] for name in slices)
         return self.model_copy(update={"slices": chosen, "explainers": (section,)})
 
@@ -216,9 +216,9 @@ def read_config(path: Path, reference: str | None = None, candidate: str | None 
         raise ConfigError(f"configuration {path}: {_first(error)}") from error
     _require_different_names(path, config)
     _require_known_subject(path, config)
-    config.policy.value()
+    config.policy.to_policy()
     for explainer in config.explainers:
-        explainer.value()
+        explainer.to_explainer()
     if config.rules:
         _require_rules(config)
     return _anchored(config, path.resolve().parent)

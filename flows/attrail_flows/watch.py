@@ -20,7 +20,7 @@ from attrail_flows.flow_runs.progress import progress_of
 from attrail_flows.flow_runs.retries import DELAYS, RETRIES, may_help
 from attrail_flows.inputs.preflight import preflight_version
 from attrail_flows.inputs.slices import read_windows
-from attrail_flows.inputs.window_dates import dated, windows_of
+from attrail_flows.inputs.window_dates import windows_of, with_dates
 from attrail_mlflow.registry.registry import RegisteredVersion
 from attrail_monitoring.maps.version_maps import VersionMaps
 from attrail_monitoring.windows import QUESTION, compare_windows
@@ -65,7 +65,7 @@ def watch(
         One row per earlier window, explainer and statistic, and whether any of them moved.
     """
     logging.getLogger("attrail").setLevel(logging.INFO)
-    chosen = dated(windows_of(config, windows), day_of(day)).of_predictions()
+    chosen = with_dates(windows_of(config, windows), day_of(day)).of_predictions()
     found, maps = explain_windows(chosen, version, str(runtime.flow_run.id or ""))
     rows = compared(chosen, maps)
     show(found, chosen, rows)
@@ -94,7 +94,7 @@ def compared(config: AuditConfig, maps: VersionMaps) -> list[dict[str, Any]]:
     ``moved`` holds the p-value against alpha shared over all rows (Bonferroni), so that a quiet day stays quiet.
     """
     *earlier, newest = (each.name for each in config.slices)
-    settings = config.policy.value().settings
+    settings = config.policy.to_policy().settings
     found = [
         (window, explainer.name, each)
         for window in earlier

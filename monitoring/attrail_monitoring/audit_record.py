@@ -5,13 +5,13 @@ from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 from attrail_monitoring.clusters.clusters import Clusters
-from attrail_monitoring.floor.sanity import Instrument
+from attrail_monitoring.floor.sanity import ExplainerSanity
 from attrail_monitoring.maps.settings import Settings
 from attrail_monitoring.maps.strata import named
 from attrail_monitoring.verdict.effect import Effect, effect_of
 from attrail_monitoring.verdict.findings import DriftReport, Finding
 from attrail_monitoring.verdict.judged import JudgedRow, judged_rows
-from attrail_monitoring.verdict.most_moved import MovedImage
+from attrail_monitoring.verdict.most_moved import RankedImage
 
 FORMAT = "attrail.audit/2"
 
@@ -128,7 +128,7 @@ class AuditRecord:
     calibration: CalibrationFacts | None = None
     instruments: tuple[Mapping[str, Any], ...] = ()
     posted_policy: PolicyFacts | None = None
-    moved: tuple[MovedImage, ...] = ()
+    moved: tuple[RankedImage, ...] = ()
     clusters: tuple[Clusters, ...] = ()
     sequence: Mapping[str, Any] | None = None
     classes: tuple[str, ...] = ()
@@ -144,11 +144,13 @@ class AuditRecord:
         stated = self.policy.get("settings") or {}
         return Settings(**{each.name: stated[each.name] for each in fields(Settings) if each.name in stated})
 
-    def instrument(self, slice_name: str, explainer: str) -> Instrument | None:
+    def instrument(self, slice_name: str, explainer: str) -> ExplainerSanity | None:
         """The instrument of an explainer on a slice, None when it was not inspected."""
         for each in self.instruments:
             if (each["slice"], each["explainer"]) == (slice_name, explainer):
-                return Instrument(**{key: value for key, value in each.items() if key not in ("slice", "explainer")})
+                return ExplainerSanity(
+                    **{key: value for key, value in each.items() if key not in ("slice", "explainer")}
+                )
         return None
 
     def effect(self, finding: Finding) -> Effect:

@@ -4,9 +4,9 @@ from collections.abc import Mapping, Sequence
 
 from attrail_monitoring.floor.calibration import Calibration, calibrate
 from attrail_monitoring.floor.noise_floor import Source
-from attrail_monitoring.floor.sanity import Instrument
+from attrail_monitoring.floor.sanity import ExplainerSanity
 from attrail_monitoring.maps.settings import Settings
-from attrail_monitoring.maps.version_maps import Maps, Subject, VersionMaps, version_maps
+from attrail_monitoring.maps.version_maps import MapKey, VersionInput, VersionMaps, version_maps
 from attrail_monitoring.verdict.combination import combine
 from attrail_monitoring.verdict.findings import DriftReport
 from attrail_monitoring.verdict.measurement import Measurement, measure
@@ -16,9 +16,9 @@ from attrail_monitoring.verdict.policy import Policy
 
 
 def compare(
-    reference: Maps,
-    candidate: Maps,
-    floor: Sequence[Maps] | Calibration = (),
+    reference: VersionInput,
+    candidate: VersionInput,
+    floor: Sequence[VersionInput] | Calibration = (),
     policy: Policy | None = None,
     source: Source = "retrains",
 ) -> DriftReport:
@@ -57,7 +57,7 @@ def displace(
 def judge(
     measurements: Sequence[Measurement],
     policy: Policy,
-    instruments: Mapping[Subject, Instrument] | None = None,
+    instruments: Mapping[MapKey, ExplainerSanity] | None = None,
     displacements: Sequence[Displacement] = (),
     change: str = "retrain",
     names: Sequence[str] = (),

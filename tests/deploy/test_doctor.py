@@ -14,7 +14,7 @@ import pytest
 
 from attrail_explainers.runtime.gpu import find_gpus
 from attrail_flows.doctor import machine, servers, trail
-from attrail_flows.doctor.result import Finding, Level
+from attrail_flows.doctor.result import DoctorResult, Level
 from attrail_mlflow.journal.file import JournalFile
 from attrail_mlflow.journal.hash_chain import Event
 from attrail_mlflow.journal.journal import Journal
@@ -23,11 +23,11 @@ from attrail_mlflow.signing.keys import key_id, new_key, read_public, read_signe
 GATE = {"gate": "on", "policy_digest": "sha256:ab", "policy": {"aliases": ["champion"], "keys": []}}
 
 
-def levels(found: Iterator[Finding]) -> list[Level]:
+def levels(found: Iterator[DoctorResult]) -> list[Level]:
     return [each.level for each in found]
 
 
-def only(found: Iterator[Finding]) -> Finding:
+def only(found: Iterator[DoctorResult]) -> DoctorResult:
     (each,) = found
     return each
 
@@ -116,7 +116,7 @@ def serve() -> Iterator[Serve]:
 
 
 @pytest.mark.parametrize("check", [servers.prefect, servers.mlflow])
-def test_a_server_that_is_not_there(check: Callable[..., Iterator[Finding]]) -> None:
+def test_a_server_that_is_not_there(check: Callable[..., Iterator[DoctorResult]]) -> None:
     found = only(check("http://127.0.0.1:9"))
     assert found.level == Level.WRONG
     assert "does not answer" in found.what

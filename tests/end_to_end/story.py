@@ -15,10 +15,10 @@ from camera import Camera, artifacts, report, sign_off_form
 from flow_runs import PATIENCE, await_state, begin, runs, spans
 from stage import IMAGES, Stage
 
-from attrail_mlflow.gate.evidence_tags import STATEMENT
 from attrail_mlflow.journal.hash_chain import Event
 from attrail_mlflow.journal.journal import read_journal
 from attrail_mlflow.journal.location import store_at
+from attrail_mlflow.registry.tags import STATEMENT_TAG
 from attrail_mlflow.signing.envelope import read_envelope
 from attrail_mlflow.signing.keys import key_id, read_public
 from attrail_mlflow.signing.trusted_keys import read_trusted_keys
@@ -47,7 +47,7 @@ def camera(stage: Stage, request: pytest.FixtureRequest) -> Camera:
 
 def stated(client: mlflow.MlflowClient, version: str) -> VerdictStatement | None:
     """The signed statement of an audit that a version carries."""
-    envelope = client.get_model_version("digits", version).tags.get(STATEMENT)
+    envelope = client.get_model_version("digits", version).tags.get(STATEMENT_TAG)
     if envelope is None:
         return None
     found = statement_from(read_envelope(envelope.encode()).payload)

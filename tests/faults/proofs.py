@@ -14,18 +14,17 @@ from points import finished_again
 from registered import CHEAT, EXPECTED
 
 from attrail_explainers.errors import AttrailError
-from attrail_mlflow.gate.evidence_tags import STATEMENT
 from attrail_mlflow.journal.file import JournalFile
 from attrail_mlflow.journal.hash_chain import Event
 from attrail_mlflow.journal.journal import read_journal
 from attrail_mlflow.registry.folder_digest import file_digest
-from attrail_mlflow.runs.attribution_store import KEPT, WEIGHTS
-from attrail_mlflow.runs.audit_run import COMPLETE, ROOT
-from attrail_mlflow.runs.calibration_run import KEY
+from attrail_mlflow.registry.tags import ATTRIBUTIONS_TAG, CALIBRATION_TAG, COMPLETE_TAG, STATEMENT_TAG
+from attrail_mlflow.runs.attribution_store import KEPT
+from attrail_mlflow.runs.audit_run import ROOT
 from attrail_mlflow.signing.envelope import read_envelope
 from attrail_mlflow.signing.trusted_keys import read_trusted_keys
 from attrail_mlflow.statements.statement import statement_from
-from attrail_mlflow.trail.inspection import inspect
+from attrail_mlflow.trail.inspection import inspect_evidence
 from attrail_mlflow.trail.manifest import require_manifest
 
 Document = Mapping[str, Any]
@@ -38,12 +37,14 @@ def artifacts(stage: Arena, run: mlflow.entities.Run) -> Path:
 
 def audits(stage: Arena, experiment: str) -> list[mlflow.entities.Run]:
     """The runs of audits, the newest first."""
-    return [each for each in audit_runs(stage, experiment) if not {KEY, WEIGHTS} & set(each.data.tags)]
+    return [
+        each for each in audit_runs(stage, experiment) if not {CALIBRATION_TAG, ATTRIBUTIONS_TAG} & set(each.data.tags)
+    ]
 
 
 def complete(stage: Arena, experiment: str, candidate: str) -> list[mlflow.entities.Run]:
     """The complete audits of a candidate, the newest first."""
-    found = [each for each in audits(stage, experiment) if each.data.tags.get(COMPLETE) == "true"]
+    found = [each for each in audits(stage, experiment) if each.data.tags.get(COMPLETE_TAG) == "true"]
     return [each for each in found if each.data.params["candidate"] == f"models:/digits/{candidate}"]
 
 
@@ -75,7 +76,7 @@ def wrong_result(stage: Arena, experiment: str, candidate: str, undisturbed: Doc
         if found[part] != undisturbed[part]:
             yield f"{part} are not those of an undisturbed audit"
     tags = mlflow.MlflowClient(stage.mlflow).get_model_version("digits", candidate).tags
-    named = statement_from(read_envelope(tags[STATEMENT].encode()).payload).run_id
+    named = statement_from(read_envelope(tags[STATEMENT_TAG].encode()).payload).run_id
     if not named == tags["attrail.run_id"] == newest.info.run_id:
         yield f"the version carries the statement of {named}, the newest complete run is {newest.info.run_id}"
     if tags["attrail.verdict"] != EXPECTED[candidate]:
@@ -92,16 +93,16 @@ def half(stage: Arena, experiment: str) -> Iterator[str]:
     trusted = read_trusted_keys(stage.folder / "policy/gate.toml")
     for run in audit_runs(stage, experiment):
         tags, folder = run.data.tags, artifacts(stage, run)
-        finished, done = run.info.status == "FINISHED", tags.get(COMPLETE) == "true"
+        finished, done = run.info.status == "FINISHED", tags.get(COMPLETE_TAG) == "true"
         try:
-            if WEIGHTS in tags:
+            if ATTRIBUTIONS_TAG in tags:
                 yield from _missing_shards(run, folder)
             elif finished and not done:
                 yield f"half: run {run.info.run_name} is FINISHED and not complete"
-            elif done and KEY in tags:
+            elif done and CALIBRATION_TAG in tags:
                 require_manifest(folder / ROOT)
             elif done:
-                inspect(folder / ROOT, trusted)
+                inspect_evidence(folder / ROOT, trusted)
         except AttrailError as error:
             yield f"half: run {run.info.run_name} looks finished: {error}"
 
@@ -134,7 +135,7 @@ def journal_faults(stage: Arena, experiment: str) -> Iterator[str]:
         return
     found = Counter(each.body["run_id"] for each in records if each.event == Event.AUDIT)
     for run in audits(stage, experiment):
-        times, done = found[run.info.run_id], run.data.tags.get(COMPLETE) == "true"
+        times, done = found[run.info.run_id], run.data.tags.get(COMPLETE_TAG) == "true"
         if times > 1 or (done and times != 1):
             yield f"twice: run {run.info.run_id} is {times} times in the journal"
     for each in records:

@@ -13,8 +13,7 @@ import mlflow
 import pytest
 
 import attrail_flows  # noqa: F401 - telemetry off before MLflow and Prefect are imported
-from attrail_mlflow.runs.attribution_store import WEIGHTS
-from attrail_mlflow.runs.calibration_run import KEY
+from attrail_mlflow.registry.tags import ATTRIBUTIONS_TAG, CALIBRATION_TAG
 from attrail_mlflow.signing.keys import VARIABLES, new_key
 from digits import Scans, load_scans, write_slice
 from train import Recipe, log_version, trained
@@ -82,15 +81,15 @@ class Workplace:
 
     def runs(self) -> list[mlflow.entities.Run]:
         """All runs of audits, the newest first."""
-        return [run for run in self._all_runs() if not {KEY, WEIGHTS} & set(run.data.tags)]
+        return [run for run in self._all_runs() if not {CALIBRATION_TAG, ATTRIBUTIONS_TAG} & set(run.data.tags)]
 
     def kept(self) -> list[mlflow.entities.Run]:
         """All runs that hold attributions, the newest first."""
-        return [run for run in self._all_runs() if WEIGHTS in run.data.tags]
+        return [run for run in self._all_runs() if ATTRIBUTIONS_TAG in run.data.tags]
 
     def calibrations(self) -> list[mlflow.entities.Run]:
         """All runs of complete calibrations, the newest first."""
-        return [run for run in self._all_runs() if KEY in run.data.tags]
+        return [run for run in self._all_runs() if CALIBRATION_TAG in run.data.tags]
 
     def _all_runs(self) -> list[mlflow.entities.Run]:
         client = mlflow.MlflowClient(self.tracking_uri)

@@ -7,8 +7,8 @@ import mlflow
 import pytest
 
 from attrail_explainers.errors import RegistryError
-from attrail_flows.audit_registry import Pair, pairs_of
-from attrail_mlflow.registry.models import Model, models
+from attrail_flows.audit_registry import AuditPair, pairs_of
+from attrail_mlflow.registry.models import ListedModel, models
 from attrail_mlflow.registry.registry import Registry
 
 Run = Callable[..., tuple[int, str, str]]
@@ -33,13 +33,13 @@ def small_registry(trained_registry: Path, workplace):
         client.delete_registered_model(name)
 
 
-def model(newest: str = "7", tags: dict[str, str] | None = None, **aliases: str) -> Model:
-    return Model("digits", newest, tags or {}, aliases)
+def model(newest: str = "7", tags: dict[str, str] | None = None, **aliases: str) -> ListedModel:
+    return ListedModel("digits", newest, tags or {}, aliases)
 
 
 def test_every_holder_of_a_protected_alias_is_a_reference_once() -> None:
     found = pairs_of(model(champion="1", production="3", staging="4"), ("champion", "production"))
-    assert found == [Pair("digits", "champion", "1", "7"), Pair("digits", "production", "3", "7")]
+    assert found == [AuditPair("digits", "champion", "1", "7"), AuditPair("digits", "production", "3", "7")]
     assert len(pairs_of(model(champion="1", production="1"), ("champion", "production"))) == 1
 
 

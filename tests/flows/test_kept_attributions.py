@@ -18,13 +18,14 @@ from attrail_flows.configuration import AuditConfig, read_config
 from attrail_flows.engine import shards, worker
 from attrail_flows.engine.explained import Explained, explain_version
 from attrail_flows.engine.model_pool import POOL
-from attrail_flows.engine.session import Explaining
+from attrail_flows.engine.session import ExplainSession
 from attrail_flows.engine.task_runners import Load
 from attrail_flows.engine.worker import Answer, Question, Work, answer, compute
 from attrail_flows.inputs.slices import read_slices
 from attrail_mlflow.registry.folder_digest import file_digest
 from attrail_mlflow.registry.registry import Registry
-from attrail_mlflow.runs.attribution_store import KEPT, WEIGHTS, Entry
+from attrail_mlflow.registry.tags import ATTRIBUTIONS_TAG
+from attrail_mlflow.runs.attribution_store import KEPT, Entry
 
 Run = Callable[..., tuple[int, str, str]]
 
@@ -69,7 +70,7 @@ def explained(config: AuditConfig, engine: InTurn, number: str = "1", flow: str 
     version = registry.resolve("digits", number)
     slices = read_slices(config, version)
     try:
-        return Explaining(registry, config, engine, flow).explain(version, slices, None, lambda maps: None)
+        return ExplainSession(registry, config, engine, flow).explain(version, slices, None, lambda maps: None)
     finally:
         POOL.forget(flow)
 
@@ -77,7 +78,7 @@ def explained(config: AuditConfig, engine: InTurn, number: str = "1", flow: str 
 def runs_of(workplace, experiment: str) -> list[mlflow.entities.Run]:
     client = mlflow.MlflowClient(workplace.tracking_uri)
     found = client.search_runs([client.get_experiment_by_name(experiment).experiment_id])
-    return [run for run in found if WEIGHTS in run.data.tags]
+    return [run for run in found if ATTRIBUTIONS_TAG in run.data.tags]
 
 
 def digests(found: Explained) -> dict[str, str]:
@@ -156,7 +157,7 @@ def test_a_champion_that_was_audited_as_a_candidate_is_known(config: AuditConfig
     registry = Registry(config.registry.tracking_uri)
     version = registry.resolve("digits", "1")
     slices = read_slices(config, version)
-    how = Explaining(registry, config, InTurn(), "flow")
+    how = ExplainSession(registry, config, InTurn(), "flow")
     reference = how.explain(version, slices, None, lambda maps: None)
     how.explain(registry.resolve("digits", "2"), slices, reference, lambda maps: None)
     POOL.forget("flow")

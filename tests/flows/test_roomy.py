@@ -35,7 +35,7 @@ def test_images_decoded_some_at_a_time_are_the_same(
 
 def test_a_large_array_leaves_no_file_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    array = large_arrays.roomy((3, 2**23))
+    array = large_arrays.large_array((3, 2**23))
     array[:] = 1
     assert isinstance(array, np.memmap)
     assert list(tmp_path.iterdir()) == []

@@ -14,12 +14,12 @@ from torch import nn
 from attrail_explainers.attributions import Attributions
 from attrail_explainers.errors import ExplanationError, IncomparableError
 from attrail_explainers.explainer import Explainer, Maps, Need, Trait, make_explainer, name_of
-from attrail_explainers.explanation import explain_part, explain_slice, require_some_map, settled
+from attrail_explainers.explanation import explain_part, explain_slice, require_some_map, with_layer_found
 from attrail_explainers.model.classifier import Classifier
 from attrail_explainers.slice import Slice
 from attrail_explainers.subject import Subject
 from attrail_flows.engine.joined_maps import JoinedMaps
-from attrail_flows.engine.shards import LOGITS, Model, Shard, cut, keys
+from attrail_flows.engine.shards import LOGITS, ModelDescription, Shard, cut, keys
 from attrail_flows.engine.worker import described
 from attrail_flows.inputs import large_arrays
 
@@ -30,7 +30,7 @@ EXPLAINERS = [
     make_explainer("integrated_gradients", {"steps": 8}),
     make_explainer("smoothgrad", {"samples": 4}),
 ]
-MODEL = Model("sha256:0", 5, 10_000, "cpu", "torch.float32")
+MODEL = ModelDescription("sha256:0", 5, 10_000, "cpu", "torch.float32")
 
 
 @pytest.fixture
@@ -75,12 +75,12 @@ def test_explainers_alone_make_the_maps_that_they_make_together(slice_: Slice, c
 
 
 def test_a_settled_explainer_names_its_layer_and_makes_the_same_maps(slice_: Slice, classifier: Classifier) -> None:
-    found = settled(EXPLAINERS[0], classifier, slice_.images)
+    found = with_layer_found(EXPLAINERS[0], classifier, slice_.images)
     assert found.layer
     (by_itself,) = explain_slice(classifier, slice_, [EXPLAINERS[0]], slice_.labels, 7)
     (told,) = explain_slice(classifier, slice_, [found], slice_.labels, 7)
     assert told.digest == by_itself.digest
-    assert settled(EXPLAINERS[1], classifier, slice_.images) == EXPLAINERS[1]
+    assert with_layer_found(EXPLAINERS[1], classifier, slice_.images) == EXPLAINERS[1]
 
 
 def test_maps_too_large_for_memory_lie_in_a_file(
@@ -174,7 +174,13 @@ def test_a_key_changes_with_everything_that_a_map_depends_on(slice_: Slice, monk
     gradcam = make_explainer("gradcam", {"layer": "features.3"})
     targets = slice_.labels[1:3]
 
-    def key(where: Slice = slice_, explainer: Explainer = gradcam, model: Model = MODEL, seed: int = 0, by=targets):
+    def key(
+        where: Slice = slice_,
+        explainer: Explainer = gradcam,
+        model: ModelDescription = MODEL,
+        seed: int = 0,
+        by=targets,
+    ):
         return keys(Shard(where, 1, 3, (explainer,)), model, by, seed)["gradcam"]
 
     pixels = slice_.images.copy()

@@ -29,7 +29,7 @@ NAME = "attrail-promote/with-sign-off"
 def client(prefect_server: None, workplace) -> Iterator[SyncPrefectClient]:
     """Prefect's server, with the packaged deployment of the promotion in a pool of its own."""
     config = workplace.config(explainers='[[explainer]]\nname = "gradcam"')
-    (wanted,) = (each.value(config) for each in read_deployments(only=["with-sign-off"], pool=POOL))
+    (wanted,) = (each.to_runner(config) for each in read_deployments(only=["with-sign-off"], pool=POOL))
     with get_client(sync_client=True) as found:
         settle_pool(POOL, 1, found, dry_run=False)
         wanted.apply()

@@ -10,7 +10,7 @@ import pytest
 
 from attrail_explainers.errors import ConfigError
 from attrail_flows.configuration import read_config
-from attrail_flows.inputs.window_dates import dated, windows_of
+from attrail_flows.inputs.window_dates import windows_of, with_dates
 from attrail_flows.watch import compared
 from attrail_monitoring.maps.version_maps import VersionMaps
 
@@ -55,7 +55,7 @@ def test_the_command_shows_every_earlier_window(attrail: Run, config_file) -> No
 def test_one_file_describes_every_days_windows(workplace) -> None:
     week = "where = \"taken >= '{day-7}' and taken < '{day}'\""
     slices = WINDOWS.format(name="newest", where="label > 4").replace("validation.csv", "{day-1}.csv")
-    config = dated(read_config(workplace.config(slice=week + slices)), date(2026, 3, 3))
+    config = with_dates(read_config(workplace.config(slice=week + slices)), date(2026, 3, 3))
     first, newest = config.slices
     assert first.where == "taken >= '2026-02-24' and taken < '2026-03-03'"
     assert first.source.name == "validation.csv"

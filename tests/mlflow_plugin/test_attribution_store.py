@@ -8,7 +8,8 @@ import pytest
 
 from attrail_explainers.errors import EvidenceError, RegistryError
 from attrail_mlflow.registry.registry import Registry
-from attrail_mlflow.runs.attribution_store import WEIGHTS, AttributionStore, artifact_path
+from attrail_mlflow.registry.tags import ATTRIBUTIONS_TAG
+from attrail_mlflow.runs.attribution_store import AttributionStore, artifact_path
 
 WEIGHTS_DIGEST = "sha256:" + "a" * 64
 KEYS = [f"sha256:{number:064x}" for number in range(4)]
@@ -113,7 +114,7 @@ def test_a_run_of_maps_lies_below_the_audit_that_made_it(store: AttributionStore
     audit = store.open("audit", WEIGHTS_DIGEST)
     tags = store.registry.client.get_run(store.open("maps", WEIGHTS_DIGEST, audit)).data.tags
     assert tags["mlflow.parentRunId"] == audit
-    assert tags[WEIGHTS] == WEIGHTS_DIGEST
+    assert tags[ATTRIBUTIONS_TAG] == WEIGHTS_DIGEST
 
 
 def test_a_store_that_cannot_be_asked_is_worth_another_try(tmp_path: Path, store: AttributionStore) -> None:

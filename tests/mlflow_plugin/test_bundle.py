@@ -25,7 +25,7 @@ from attrail_mlflow.statements.statement import statement_from
 from attrail_mlflow.trail.archive import pack, unpack
 from attrail_mlflow.trail.attestation import Trail
 from attrail_mlflow.trail.bundle import sealed_files, write_bundle
-from attrail_mlflow.trail.inspection import inspect, inspect_bundle, inspect_run
+from attrail_mlflow.trail.inspection import inspect_bundle, inspect_evidence, inspect_run
 from attrail_mlflow.trail.manifest import manifest_digest, require_manifest, write_manifest
 
 
@@ -40,7 +40,7 @@ def repacked(bundle: Path, folder: Path, change: Callable[[Path], None]) -> Path
 
 
 def test_an_honest_bundle_is_right_and_says_whose_it_is(small: Small) -> None:
-    found = inspect(small.bundle, small.trusted)
+    found = inspect_evidence(small.bundle, small.trusted)
     said = "\n".join(found.facts)
     assert found.signed
     assert not found.cautions
@@ -261,7 +261,7 @@ def test_other_files_are_neither_bundle_nor_journal(tmp_path: Path) -> None:
     for content in (b"", b"hello", b"\x89PNG"):
         (tmp_path / "file").write_bytes(content)
         with pytest.raises(EvidenceError, match="neither a bundle nor a journal"):
-            inspect(tmp_path / "file", None)
+            inspect_evidence(tmp_path / "file", None)
 
 
 def test_a_link_in_a_runs_folder_is_no_evidence(small: Small) -> None:

@@ -9,7 +9,7 @@ from attrail_explainers.errors import EvidenceError
 from attrail_mlflow.signing.trusted_keys import read_trusted_keys
 from attrail_mlflow.trail.archive import unpack
 from attrail_mlflow.trail.bundle import attested_in
-from attrail_mlflow.trail.inspection import inspect
+from attrail_mlflow.trail.inspection import inspect_evidence
 
 GOLDEN = sorted(path for path in (Path(__file__).resolve().parents[1] / "golden").glob("v*") if path.is_dir())
 versions = pytest.mark.parametrize("folder", GOLDEN, ids=lambda folder: folder.name)
@@ -22,7 +22,7 @@ def test_there_is_one() -> None:
 @versions
 @pytest.mark.parametrize("name", ["bundle.zip", "journal.jsonl"])
 def test_old_evidence_is_right(folder: Path, name: str) -> None:
-    found = inspect(folder / name, read_trusted_keys(folder / "trust.toml"))
+    found = inspect_evidence(folder / name, read_trusted_keys(folder / "trust.toml"))
     assert found.signed
     assert not found.cautions
 
@@ -45,4 +45,4 @@ def test_no_byte_of_it_can_change(folder: Path, tmp_path: Path) -> None:
         changed = content[:place] + bytes([content[place] ^ 1 << draw.randrange(8)]) + content[place + 1 :]
         (tmp_path / "changed.zip").write_bytes(changed)
         with pytest.raises(EvidenceError):
-            inspect(tmp_path / "changed.zip", trusted)
+            inspect_evidence(tmp_path / "changed.zip", trusted)

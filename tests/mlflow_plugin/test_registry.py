@@ -16,7 +16,8 @@ from attrail_mlflow.log_classifier import log_classifier
 from attrail_mlflow.registry.models import models
 from attrail_mlflow.registry.preprocessing import stated_preprocessing
 from attrail_mlflow.registry.registry import URI, Registry, without_password
-from attrail_mlflow.runs.audit_run import COMPLETE, open_run
+from attrail_mlflow.registry.tags import COMPLETE_TAG
+from attrail_mlflow.runs.audit_run import open_run
 from attrail_mlflow.runs.posted_policy import post_policy
 
 
@@ -84,7 +85,7 @@ def test_the_last_audit_of_a_model_is_found_by_its_name(registry: Registry, name
     for model in (name, name.replace("'", "-").replace("\\", "-")):
         run = open_run(registry, "attrail", "an audit")
         post_policy(run, model, {"alpha": 0.05}, f"sha256:{model}")
-        registry.client.set_tag(run.run_id, COMPLETE, "true")
+        registry.client.set_tag(run.run_id, COMPLETE_TAG, "true")
     posted = post_policy(open_run(registry, "attrail", "another"), name, {"alpha": 0.1}, "sha256:other")
     assert posted.before == f"sha256:{name}"
 

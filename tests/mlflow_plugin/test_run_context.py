@@ -1,11 +1,12 @@
-"""Tags of runs: there where attrail or Prefect is at work, and nowhere else."""
+"""Tags of runs: there where Prefect is at work, and nowhere else."""
 
 from importlib.metadata import version
 
 import mlflow
 import pytest
 
-from attrail_mlflow.plugin.run_context import CODE, FLOW_RUN, POLICY, PREFECT_VARIABLE, RunContext, noting
+from attrail_mlflow.plugin.run_context import PREFECT_VARIABLE, RunContext
+from attrail_mlflow.registry.tags import FLOW_RUN_ID_TAG, VERSION_TAG
 
 
 def test_other_peoples_runs_are_left_alone() -> None:
@@ -13,26 +14,15 @@ def test_other_peoples_runs_are_left_alone() -> None:
     assert RunContext().tags() == {}
 
 
-def test_what_is_noted_is_noted_until_the_block_ends() -> None:
-    with noting({POLICY: "sha256:1"}), noting({FLOW_RUN: "f"}):
-        assert RunContext().tags() == {POLICY: "sha256:1", FLOW_RUN: "f", CODE: version("attrail")}
-    assert not RunContext().in_context()
-
-
-def test_a_flow_run_that_prefect_started_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(PREFECT_VARIABLE, "from Prefect")
-    assert RunContext().tags()[FLOW_RUN] == "from Prefect"
-    with noting({FLOW_RUN: "noted"}):
-        assert RunContext().tags()[FLOW_RUN] == "noted"
-
-
-def test_mlflow_asks_it(tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_mlflow_asks_it_in_a_flow_run_that_prefect_started(tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv(PREFECT_VARIABLE, "from Prefect")
     before = mlflow.get_tracking_uri()
     mlflow.set_tracking_uri(f"sqlite:///{tmp_path / 'mlflow.db'}")
     try:
-        with noting({POLICY: "sha256:1"}), mlflow.start_run(experiment_id=mlflow.create_experiment("here")) as run:
+        with mlflow.start_run(experiment_id=mlflow.create_experiment("here")) as run:
             pass
-        assert mlflow.get_run(run.info.run_id).data.tags[POLICY] == "sha256:1"
+        tags = mlflow.get_run(run.info.run_id).data.tags
+        assert (tags[FLOW_RUN_ID_TAG], tags[VERSION_TAG]) == ("from Prefect", version("attrail"))
     finally:
         mlflow.set_tracking_uri(before)

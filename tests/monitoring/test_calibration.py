@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from attrail_explainers.errors import IncomparableError, RecordError
-from attrail_monitoring.floor.calibration import Calibration, Place, Rehearsal, calibrate
+from attrail_monitoring.floor.calibration import Calibration, MeasuredAt, Rehearsal, calibrate
 from attrail_monitoring.floor.noise_floor import NoiseFloor
 from attrail_monitoring.maps.settings import Settings
 from attrail_monitoring.maps.statistic import make_statistic
@@ -49,7 +49,7 @@ def test_every_place_has_the_distance_of_every_model(version):
     assert found.models == ("net/1", "net/2", "net/3", "net/4")
     for row, other in enumerate(floor):
         for each in measure(reference, other, Calibration(), SETTINGS):
-            place = Place(each.slice, each.explainer, each.statistic, each.stratum)
+            place = MeasuredAt(each.slice, each.explainer, each.statistic, each.stratum)
             if each.n:
                 assert found.floor(place).distances[row] == each.value
                 assert found.floor(place).models[row] == other.maps[0].model
@@ -62,7 +62,7 @@ def test_every_place_has_the_distance_of_every_model(version):
 def test_its_source_makes_the_tier(version, source, tier):
     found = calibrate(version(0), [version(turn) for turn in range(1, 5)], SETTINGS, source)
     assert {floor.tier for floor in found.floors.values()} == {tier}
-    nowhere = found.floor(Place("night", "gradcam", "rank_distance", "all"))
+    nowhere = found.floor(MeasuredAt("night", "gradcam", "rank_distance", "all"))
     assert nowhere == NoiseFloor(source=source)
 
 
@@ -120,7 +120,7 @@ def test_repeats_compare_reference_and_first_retrain_drawn_anew(version):
 
     def distance(first, second):
         sides = [VersionMaps((each.of(("all", "lime")),), each.right) for each in (first, second)]
-        place = Place("all", "lime", "rank_distance", "both right")
+        place = MeasuredAt("all", "lime", "rank_distance", "both right")
         return calibrate(sides[0], [sides[1]], SETTINGS).floors[place].distances[0]
 
     redrawn = distance(*rehearsal(version).again)

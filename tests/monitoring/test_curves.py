@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from attrail_monitoring.pictures.curves import CHANCE, OWN, Panel, draw_curves
+from attrail_monitoring.pictures.curves import CHANCE, OWN, CurvePanel, draw_curves
 
 
 def pixels(file: bytes):
@@ -21,7 +21,7 @@ def near(picture, colour: str):
 @pytest.fixture
 def panel():
     falling = np.linspace(1, 0, 9) ** 2
-    return Panel("deletion", "pixels removed (%)", np.stack([falling, falling * 0.8]), np.full((2, 9), 0.5))
+    return CurvePanel("deletion", "pixels removed (%)", np.stack([falling, falling * 0.8]), np.full((2, 9), 0.5))
 
 
 def test_both_curves_are_drawn_and_the_same_numbers_give_the_same_bytes(panel) -> None:
@@ -34,6 +34,8 @@ def test_both_curves_are_drawn_and_the_same_numbers_give_the_same_bytes(panel) -
 
 def test_images_without_a_map_do_not_count(panel) -> None:
     nothing = np.full((1, 9), np.nan)
-    some = Panel(panel.title, panel.across, *(np.concatenate([each, nothing]) for each in (panel.curves, panel.chance)))
+    some = CurvePanel(
+        panel.title, panel.across, *(np.concatenate([each, nothing]) for each in (panel.curves, panel.chance))
+    )
     assert draw_curves([some], "gradcam") == draw_curves([panel], "gradcam")
-    assert near(pixels(draw_curves([Panel("none", "", nothing, nothing)], "")), OWN) == 0
+    assert near(pixels(draw_curves([CurvePanel("none", "", nothing, nothing)], "")), OWN) == 0

@@ -9,13 +9,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from attrail_monitoring.comparison import judge
-from attrail_monitoring.floor.sanity import Instrument
+from attrail_monitoring.floor.sanity import ExplainerSanity
 from attrail_monitoring.inference.power import images_power, retrains_power
 from attrail_monitoring.verdict.effect import POWER, Effect, effect_of
 from attrail_monitoring.verdict.policy import Policy
 
 FLOOR = (0.10, 0.12, 0.13, 0.15, 0.11)
-INSTRUMENT = Instrument(random_head={"rank_distance": 0.9}, unrelated={"rank_distance": 0.8})
+INSTRUMENT = ExplainerSanity(random_head={"rank_distance": 0.9}, unrelated={"rank_distance": 0.8})
 LEVEL, CONFIDENCE = 0.01, 0.95
 WITHOUT_MARGIN = Policy(margins={})
 
@@ -27,7 +27,7 @@ reused = settings(suppress_health_check=[HealthCheck.function_scoped_fixture], d
 def effect(measurement) -> Callable[..., Effect]:
     """The effect of one measurement, judged alone."""
 
-    def make(instrument: Instrument | None = INSTRUMENT, **changes: object) -> Effect:
+    def make(instrument: ExplainerSanity | None = INSTRUMENT, **changes: object) -> Effect:
         (finding,) = judge([measurement(**({"floor": FLOOR} | changes))], WITHOUT_MARGIN).findings
         return effect_of(finding, instrument, LEVEL, CONFIDENCE)
 
@@ -47,7 +47,7 @@ def test_the_floor_is_the_beginning_of_the_way_and_the_ceiling_its_end(effect):
     "changes",
     [
         {"instrument": None},
-        {"instrument": Instrument(unrelated={"rank_distance": 1e-18})},
+        {"instrument": ExplainerSanity(unrelated={"rank_distance": 1e-18})},
         {"stratum": "class 3", "primary": False, "localised": True},
         {"floor": ()},
         {"value": math.nan, "n": 0},

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from attrail_monitoring.floor.sanity import Instrument, inspect
+from attrail_monitoring.floor.sanity import ExplainerSanity, sanity_of
 from attrail_monitoring.maps.pair import Pair, Side
 from attrail_monitoring.maps.statistic import make_statistic, statistic_names
 from attrail_monitoring.maps.version_maps import VersionMaps
@@ -32,7 +32,7 @@ def side(maps):
 
 def test_repeat_is_what_new_draws_change(side):
     reference, retrain, again, other = (side(noise(seed), f"net/{seed}") for seed in range(4))
-    found = inspect(reference, None, retrain, (again, other)).repeat
+    found = sanity_of(reference, None, retrain, (again, other)).repeat
     assert sorted(found) == STATISTICS
     for name in STATISTICS:
         first = distance(name, noise(0), noise(1))
@@ -41,23 +41,23 @@ def test_repeat_is_what_new_draws_change(side):
 
 
 def test_explainers_that_draw_nothing_repeat_themselves(side):
-    found = inspect(side(noise(0)), None, side(noise(1), "net/2"))
+    found = sanity_of(side(noise(0)), None, side(noise(1), "net/2"))
     assert found.repeat == dict.fromkeys(STATISTICS, 0.0)
 
 
 def test_without_a_retrain_nothing_is_known_of_repeats(side):
-    assert inspect(side(noise(0)), None).repeat == {}
+    assert sanity_of(side(noise(0)), None).repeat == {}
 
 
 def test_the_random_head_is_as_far_as_its_maps(side):
-    found = inspect(side(noise(0)), side(noise(1), "net/1 randomised"))
+    found = sanity_of(side(noise(0)), side(noise(1), "net/1 randomised"))
     assert found.random_head == pytest.approx({name: distance(name, noise(0), noise(1)) for name in STATISTICS})
-    assert inspect(side(noise(0)), None).random_head == {}
+    assert sanity_of(side(noise(0)), None).random_head == {}
 
 
 def test_unrelated_maps_are_those_of_the_next_image(side):
     """A ceiling for per-image distances; the mean map stays the same, so it says nothing of a coherent shift."""
-    found = inspect(side(noise(0)), None).unrelated
+    found = sanity_of(side(noise(0)), None).unrelated
     for name in STATISTICS:
         assert found[name] == pytest.approx(distance(name, noise(0), np.roll(noise(0), 1, axis=0)), abs=1e-9)
     assert found["coherent_shift"] == pytest.approx(0, abs=1e-9)
@@ -67,18 +67,18 @@ def test_unrelated_maps_are_those_of_the_next_image(side):
 def test_missing_maps_are_left_out_of_every_check(side):
     values, kept = noise(0), [row for row in range(30) if row not in (3, 4)]
     values[3] = np.nan
-    found = inspect(side(values), side(noise(1), "net/1 randomised"))
+    found = sanity_of(side(values), side(noise(1), "net/1 randomised"))
     for name in STATISTICS:
         rolled = np.roll(noise(0), 1, axis=0)
         assert found.unrelated[name] == pytest.approx(distance(name, noise(0)[kept], rolled[kept]), abs=1e-9)
     assert np.isfinite(list(found.random_head.values())).all()
-    nothing = inspect(side(np.full((30, 6, 6), np.nan)), side(noise(1), "net/1 randomised"))
+    nothing = sanity_of(side(np.full((30, 6, 6), np.nan)), side(noise(1), "net/1 randomised"))
     assert (nothing.random_head, nothing.unrelated, nothing.diagnostics) == ({}, {}, {})
 
 
 def test_regions_are_inspected_where_there_are_some(side):
     regions = np.random.default_rng(9).random((30, GRID, GRID)) < 0.5
-    found = inspect(side(noise(0), regions=regions), side(noise(1), "net/1 randomised"))
+    found = sanity_of(side(noise(0), regions=regions), side(noise(1), "net/1 randomised"))
     assert set(found.random_head) == set(found.unrelated) == set(statistic_names())
     pair = Pair(side(noise(0), regions=regions), side(noise(1), "net/2"))
     statistic = make_statistic("outside_shift")
@@ -92,12 +92,12 @@ def test_diagnostics_are_medians_of_what_the_explainer_reports(side):
         "emulator_r2": np.full(30, np.nan),
         "evaluations": np.full(30, 96.0),
     }
-    found = inspect(side(noise(0), diagnostics=diagnostics), None).diagnostics
+    found = sanity_of(side(noise(0), diagnostics=diagnostics), None).diagnostics
     assert found == {"surrogate_r2": 0.2}
 
 
 def test_the_ceiling_is_the_further_of_the_two():
-    found = Instrument(random_head={"rank_distance": 0.9, "coherent_shift": 0.3}, unrelated={"rank_distance": 1.0})
+    found = ExplainerSanity(random_head={"rank_distance": 0.9, "coherent_shift": 0.3}, unrelated={"rank_distance": 1.0})
     assert found.ceiling("rank_distance") == 1.0
     assert found.ceiling("coherent_shift") == 0.3
     assert found.ceiling("top_distance") is None
@@ -105,4 +105,4 @@ def test_the_ceiling_is_the_further_of_the_two():
 
 def test_when_new_draws_give_no_map_nothing_is_known_of_repeats(side):
     again = (side(noise(2), "net/3"), side(np.full((30, GRID, GRID), np.nan), "net/4"))
-    assert inspect(side(noise(0)), None, side(noise(1), "net/2"), again).repeat == {}
+    assert sanity_of(side(noise(0)), None, side(noise(1), "net/2"), again).repeat == {}

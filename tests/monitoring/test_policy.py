@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from attrail_explainers.errors import ConfigError, UnknownNameError
 from attrail_monitoring.floor.noise_floor import NoiseFloor
-from attrail_monitoring.floor.sanity import Instrument
+from attrail_monitoring.floor.sanity import ExplainerSanity
 from attrail_monitoring.inference.multiplicity import e_benjamini_hochberg, e_values_of, holm
 from attrail_monitoring.maps.settings import Settings
 from attrail_monitoring.maps.strata import class_name
@@ -361,9 +361,9 @@ def test_a_class_flag_survives_lost_maps_or_is_said_to_be_hidden(images, value, 
         assert holed.verdict is Verdict.DRIFT or holed.hides
 
 
-NOISY = Instrument(repeat={"rank_distance": 0.0113})
-QUIET = Instrument(repeat={"rank_distance": 0.0111}, random_head={"rank_distance": 0.131})
-BLIND = Instrument(repeat={"rank_distance": 0.0}, random_head={"rank_distance": 0.13})
+NOISY = ExplainerSanity(repeat={"rank_distance": 0.0113})
+QUIET = ExplainerSanity(repeat={"rank_distance": 0.0111}, random_head={"rank_distance": 0.131})
+BLIND = ExplainerSanity(repeat={"rank_distance": 0.0}, random_head={"rank_distance": 0.13})
 
 
 @pytest.mark.parametrize(
@@ -372,7 +372,7 @@ BLIND = Instrument(repeat={"rank_distance": 0.0}, random_head={"rank_distance": 
         (NOISY, "the explainer's own draws change the distance by 0.011, more than 10% of the floor (0.11)"),
         (BLIND, "does not notice a random head (distance 0.13, retrains reach 0.13): it is left out"),
         (QUIET, None),
-        (Instrument(), None),
+        (ExplainerSanity(), None),
         (None, None),
     ],
 )

@@ -14,7 +14,7 @@ from attrail_monitoring.expectations.rules import (
     ExpectUndefinedMapsToStayBelow,
     rule_kinds,
 )
-from attrail_monitoring.expectations.validation import Check, Validation
+from attrail_monitoring.expectations.validation import ExpectationResult, Validation
 from attrail_monitoring.verdict.findings import DriftReport, Verdict
 
 BELOW = {"expect": "attribution_drift_to_stay_below_margin", "statistic": "coherent_shift", "margin": 0.1}
@@ -110,7 +110,7 @@ def test_no_rules_are_no_evidence():
 def held(*checks):
     """What Great Expectations found: each check's outcome and severity."""
     found = tuple(
-        Check("expected", f"observed {number}", success, severity, name="")
+        ExpectationResult("expected", f"observed {number}", success, severity, name="")
         for number, (success, severity) in enumerate(checks, start=1)
     )
     return Validation("rules", {}, (), {}, found)

@@ -55,7 +55,7 @@ class _Plain:
 
     def explained(self, slice_: Slice, number: str) -> float:
         classifier = self.registry.load(self.registry.resolve("larger", number))
-        explainers = [each.value() for each in self.config.explainers]
+        explainers = [each.to_explainer() for each in self.config.explainers]
         started = time.monotonic()
         with one_torch_thread():
             right = classifier.logits(slice_.images, slice_.sample_ids).argmax(axis=1) == slice_.labels
@@ -67,7 +67,7 @@ class _Plain:
     def judged(self, document: dict[str, Any]) -> float:
         """Seconds to measure and judge; the maps must be the flow's, bit by bit."""
         started = time.monotonic()
-        compare(*self.maps, policy=self.config.policy.value())
+        compare(*self.maps, policy=self.config.policy.to_policy())
         seconds = time.monotonic() - started
         mine = {each.digest for version in self.maps for each in version.maps}
         assert mine == set(document["maps"].values()), "the flow's maps are other maps"

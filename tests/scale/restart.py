@@ -47,7 +47,8 @@ def _complete(uri: str) -> dict[str, int]:
     """Complete files of each MLflow run, the oldest run first."""
     import mlflow
 
-    from attrail_mlflow.runs.attribution_store import KEPT, WEIGHTS
+    from attrail_mlflow.registry.tags import ATTRIBUTIONS_TAG
+    from attrail_mlflow.runs.attribution_store import KEPT
 
     client = mlflow.MlflowClient(uri)
     experiment = client.get_experiment_by_name("attrail")
@@ -55,7 +56,7 @@ def _complete(uri: str) -> dict[str, int]:
     return {
         run.info.run_id: sum(name.startswith(KEPT) for name in run.data.tags)
         for run in runs
-        if WEIGHTS in run.data.tags
+        if ATTRIBUTIONS_TAG in run.data.tags
     }
 
 

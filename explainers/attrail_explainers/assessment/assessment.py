@@ -10,8 +10,8 @@ import torch
 from numpy.typing import NDArray
 from scipy.stats import t as student
 
-from attrail_explainers.assessment.check import Check, Finding, check_names, make_check, name_of_check
-from attrail_explainers.assessment.context import Case
+from attrail_explainers.assessment.check import Check, CheckResult, check_names, make_check, name_of_check
+from attrail_explainers.assessment.context import CheckContext
 from attrail_explainers.attributions import Attributions
 from attrail_explainers.errors import ConfigError
 from attrail_explainers.explainer import Explainer, make_explainer
@@ -28,7 +28,7 @@ class Outcome:
     """A check as it was run, what it found for every image, and the summary over the images where it is defined."""
 
     check: Check
-    finding: Finding
+    finding: CheckResult
 
     @property
     def values(self) -> NDArray[np.float64]:
@@ -165,7 +165,7 @@ def assess_slice(
     ``progress`` is called with the number of images done, which come to N for the maps and N for each check.
     """
     (maps,) = explain_slice(classifier, slice_, [explainer], targets, seed, progress)
-    case = Case(classifier, slice_, explainer, targets, seed, maps)
+    case = CheckContext(classifier, slice_, explainer, targets, seed, maps)
     outcomes = {}
     with torch.inference_mode(False):  # as in explain_slice
         for check in checks:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from attrail_explainers.plugins import Plugins
 
 if TYPE_CHECKING:
-    from attrail_explainers.assessment.context import Case
+    from attrail_explainers.assessment.context import CheckContext
 
 
 class Better(StrEnum):
@@ -23,7 +23,7 @@ class Better(StrEnum):
 
 
 @dataclass(frozen=True)
-class Finding:
+class CheckResult:
     """What a check finds for N images.
 
     ``values`` (N,) float64, NaN where an image has no map or the quantity does not exist for it. ``details`` holds
@@ -46,7 +46,7 @@ class Check(Protocol):
     good: ClassVar[str]
     __dataclass_fields__: ClassVar[dict[str, dataclasses.Field[Any]]]
 
-    def examine(self, case: "Case") -> Finding:
+    def examine(self, case: "CheckContext") -> CheckResult:
         """The check's answer for every image of the case."""
         ...
 

@@ -27,7 +27,7 @@ class Example:
 
 
 @dataclass(frozen=True, eq=False)
-class Case:
+class CheckContext:
     """``maps`` are what ``explainer`` gives for ``targets`` (N,) of ``classifier`` on ``slice_`` under ``seed``."""
 
     classifier: Classifier

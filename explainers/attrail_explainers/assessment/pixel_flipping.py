@@ -7,8 +7,8 @@ import torch
 from numpy.typing import NDArray
 from scipy.special import expit
 
-from attrail_explainers.assessment.check import Finding
-from attrail_explainers.assessment.context import Case, Example, on_grid
+from attrail_explainers.assessment.check import CheckResult
+from attrail_explainers.assessment.context import CheckContext, Example, on_grid
 from attrail_explainers.baselines import BASELINES, Baseline, baseline_of
 from attrail_explainers.digest import seed_of
 from attrail_explainers.errors import ExplanationError
@@ -65,7 +65,7 @@ def area(curves: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.asarray(np.trapezoid(curves, dx=1 / (curves.shape[1] - 1), axis=1))
 
 
-def examine_curves(case: Case, steps: int, baseline: Baseline, direction: Direction) -> Finding:
+def examine_curves(case: CheckContext, steps: int, baseline: Baseline, direction: Direction) -> CheckResult:
     """Areas under the target's probability, of the map and of a random smooth map drawn for the sample id."""
     curves, chance = (np.full((len(case), steps + 1), np.nan) for _ in range(2))
     for row, example in case.examples():
@@ -74,10 +74,10 @@ def examine_curves(case: Case, steps: int, baseline: Baseline, direction: Direct
         )
         keep = parts if direction == "insert" else ~parts
         curves[row], chance[row] = expit(kept_log_odds(case.model, example, keep, baseline)).reshape(2, -1)
-    return Finding(area(curves), {"chance": area(chance), "curve": curves, "chance_curve": chance})
+    return CheckResult(area(curves), {"chance": area(chance), "curve": curves, "chance_curve": chance})
 
 
-def _random_map(case: Case, example: Example) -> NDArray[np.float64]:
+def _random_map(case: CheckContext, example: Example) -> NDArray[np.float64]:
     generator = np.random.default_rng(seed_of("chance", case.seed, example.sample_id))
     coarse = generator.standard_normal(CHANCE_GRID, dtype=np.float32)
     height, width = example.values.shape

@@ -5,8 +5,8 @@ from collections.abc import Callable, Mapping
 import numpy as np
 import torch
 
-from attrail_explainers.assessment.check import Finding
-from attrail_explainers.assessment.context import Case
+from attrail_explainers.assessment.check import CheckResult
+from attrail_explainers.assessment.context import CheckContext
 from attrail_explainers.digest import seed_of
 from attrail_explainers.errors import UnsupportedModelError
 from attrail_explainers.layers.target_layer import heads
@@ -18,13 +18,15 @@ from attrail_explainers.rank_agreement import mean_of_defined, spearman
 Weights = Mapping[str, torch.nn.Parameter]
 
 
-def examine_randomised(case: Case, part: Callable[[WorkingCopy, torch.nn.Module], Weights], draws: int) -> Finding:
+def examine_randomised(
+    case: CheckContext, part: Callable[[WorkingCopy, torch.nn.Module], Weights], draws: int
+) -> CheckResult:
     """Spearman between the maps and those of models with ``part`` randomised, mean over those that give a map."""
     found = []
     for draw in range(draws):
         randomised = shuffled(case.classifier, case.model, part, seed_of("weights", case.seed, draw))
         found.append(spearman(case.maps.values, case.again(classifier=randomised)))
-    return Finding(mean_of_defined(found))
+    return CheckResult(mean_of_defined(found))
 
 
 def shuffled(

@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
-from attrail_explainers.assessment.check import Better, Finding
-from attrail_explainers.assessment.context import Case
+from attrail_explainers.assessment.check import Better, CheckResult
+from attrail_explainers.assessment.context import CheckContext
 from attrail_explainers.assessment.pixel_flipping import examine_curves, require_curve
 from attrail_explainers.baselines import Baseline
 
@@ -26,7 +26,7 @@ class Deletion:
     def __post_init__(self) -> None:
         require_curve(self.steps, self.baseline)
 
-    def examine(self, case: Case) -> Finding:
+    def examine(self, case: CheckContext) -> CheckResult:
         return examine_curves(case, self.steps, self.baseline, "remove")
 
 

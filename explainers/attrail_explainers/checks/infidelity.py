@@ -6,8 +6,8 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from attrail_explainers.assessment.check import Better, Finding
-from attrail_explainers.assessment.context import Case, Example
+from attrail_explainers.assessment.check import Better, CheckResult
+from attrail_explainers.assessment.context import CheckContext, Example
 from attrail_explainers.assessment.pixel_flipping import kept_log_odds
 from attrail_explainers.baselines import BASELINES, Baseline
 from attrail_explainers.digest import seed_of
@@ -37,7 +37,7 @@ class Infidelity:
         require_whole("perturbations", self.perturbations, 2)
         require_choice("baseline", self.baseline, BASELINES)
 
-    def examine(self, case: Case) -> Finding:
+    def examine(self, case: CheckContext) -> CheckResult:
         plain, scaled, share = (np.full(len(case), np.nan) for _ in range(3))
         for row, example in case.examples():
             squares = random_squares(example, self.perturbations, case.seed)
@@ -47,7 +47,7 @@ class Infidelity:
             plain[row] = np.mean((foretold - falls) ** 2)
             scaled[row] = np.mean((best_factor(foretold, falls) * foretold - falls) ** 2)
             share[row] = scaled[row] / np.mean(falls**2) if falls.any() else np.nan
-        return Finding(share, {"infidelity": plain, "scaled_infidelity": scaled})
+        return CheckResult(share, {"infidelity": plain, "scaled_infidelity": scaled})
 
 
 def random_squares(example: Example, count: int, seed: int) -> NDArray[np.bool_]:

@@ -6,8 +6,8 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from attrail_explainers.assessment.check import Better, Finding
-from attrail_explainers.assessment.context import Case
+from attrail_explainers.assessment.check import Better, CheckResult
+from attrail_explainers.assessment.context import CheckContext
 from attrail_explainers.digest import seed_of
 from attrail_explainers.parameters import require_number, require_whole
 
@@ -31,14 +31,14 @@ class MaxSensitivity:
         require_number("radius", self.radius, "be a number above 0 and at most 1", lambda radius: 0 < radius <= 1)
         require_whole("draws", self.draws, 1)
 
-    def examine(self, case: Case) -> Finding:
+    def examine(self, case: CheckContext) -> CheckResult:
         largest = np.where(case.maps.defined, 0.0, np.nan)
         for draw in range(self.draws):
             noisy = case.again(images=self.noisy(case, draw))
             largest = np.maximum(largest, relative_change(case.maps.values, noisy))
-        return Finding(largest)
+        return CheckResult(largest)
 
-    def noisy(self, case: Case, draw: int) -> NDArray[np.float32]:
+    def noisy(self, case: CheckContext, draw: int) -> NDArray[np.float32]:
         """Noisy copies (N,C,H,W) of the images, each drawn for its sample id."""
         copies = case.slice_.images.copy()
         for row, sample in enumerate(case.slice_.sample_ids):

@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
-from attrail_explainers.assessment.check import Better, Finding
-from attrail_explainers.assessment.context import Case
+from attrail_explainers.assessment.check import Better, CheckResult
+from attrail_explainers.assessment.context import CheckContext
 from attrail_explainers.assessment.weight_randomisation import every_weight, examine_randomised
 from attrail_explainers.parameters import require_whole
 
@@ -24,7 +24,7 @@ class RandomWeights:
     def __post_init__(self) -> None:
         require_whole("draws", self.draws, 1)
 
-    def examine(self, case: Case) -> Finding:
+    def examine(self, case: CheckContext) -> CheckResult:
         return examine_randomised(case, every_weight, self.draws)
 
 

@@ -6,8 +6,8 @@ from typing import ClassVar
 
 import numpy as np
 
-from attrail_explainers.assessment.check import Better, Finding
-from attrail_explainers.assessment.context import Case
+from attrail_explainers.assessment.check import Better, CheckResult
+from attrail_explainers.assessment.context import CheckContext
 from attrail_explainers.digest import seed_of
 from attrail_explainers.explainer import Trait
 from attrail_explainers.parameters import require_whole
@@ -30,12 +30,12 @@ class SeedNoise:
     def __post_init__(self) -> None:
         require_whole("seeds", self.seeds, 2)
 
-    def examine(self, case: Case) -> Finding:
+    def examine(self, case: CheckContext) -> CheckResult:
         if Trait.RANDOM not in case.explainer.traits:
-            return Finding(np.where(case.maps.defined, 0.0, np.nan))
+            return CheckResult(np.where(case.maps.defined, 0.0, np.nan))
         others = [case.again(seed=seed_of("repeat", case.seed, turn)) for turn in range(1, self.seeds)]
         pairs = combinations([case.maps.values, *others], 2)
-        return Finding(np.mean([1 - spearman(first, second) for first, second in pairs], axis=0))
+        return CheckResult(np.mean([1 - spearman(first, second) for first, second in pairs], axis=0))
 
 
 CHECK = SeedNoise

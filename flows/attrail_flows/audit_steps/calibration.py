@@ -15,7 +15,7 @@ from attrail_explainers.slice import Slice
 from attrail_flows.audit_steps.rehearsals import REPEATS, Rehearsing
 from attrail_flows.configuration import AuditConfig
 from attrail_flows.engine.explained import Explained, explainer_facts, explainers_of, model_facts
-from attrail_flows.engine.session import Explaining
+from attrail_flows.engine.session import ExplainSession
 from attrail_flows.engine.shards import code_digest, packages
 from attrail_flows.inputs.versions import Versions
 from attrail_mlflow.registry.registry import Registry
@@ -41,7 +41,7 @@ class Calibrated:
 
 def calibration_key(config: AuditConfig, versions: Versions, slices: Sequence[Slice], reference: Explained) -> str:
     """Digest of all that a floor depends on: it is measured anew when any of it changes."""
-    policy = config.policy.value()
+    policy = config.policy.to_policy()
     floor = [(each.label, each.source, each.run_id) for each in versions.floor]
     return digest_of(
         {
@@ -74,7 +74,7 @@ def find(registry: Registry, config: AuditConfig, key: str) -> Calibrated | None
 
 
 def measure(
-    how: Explaining,
+    how: ExplainSession,
     slices: Sequence[Slice],
     reference: Explained,
     floor: Sequence[Explained],
@@ -88,7 +88,7 @@ def measure(
     repeats = rehearsing.repeats() if source == "repeats" else []
     rehearsal = Rehearsal(rehearsing.random_head(), rehearsing.again(floor[0] if floor else None))
     others = repeats or [each.version_maps for each in floor]
-    calibration = calibrate(reference.version_maps, others, config.policy.value().settings, source, rehearsal)
+    calibration = calibrate(reference.version_maps, others, config.policy.to_policy().settings, source, rehearsal)
     document = calibration.document() | {
         "key": key,
         "time": datetime.now(UTC).isoformat(timespec="seconds"),

@@ -44,7 +44,7 @@ def continue_sequence(
     maps = (reference.version_maps.of(subject), candidate.version_maps.of(subject))
     measured = next(each for each in report.findings if _counted(each.measurement, section.slice, section.explainer))
     right = reference.right[section.slice] & candidate.right[section.slice]
-    after = advance(before, name, maps, right, measured, config.policy.value().settings, section.restart)
+    after = advance(before, name, maps, right, measured, config.policy.to_policy().settings, section.restart)
     return replace(after, previous=found[0] if found else None)
 
 

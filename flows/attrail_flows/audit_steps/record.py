@@ -69,19 +69,19 @@ def audit_record(
         explainers=tuple(explainer_facts(reference)),
         classes=reference.version.class_names,
         report=report,
-        policy=asdict(config.policy.value()) | {"allow_pickle": config.policy.allow_pickle},
+        policy=asdict(config.policy.to_policy()) | {"allow_pickle": config.policy.allow_pickle},
         maps={
             f"{maps.slice_name}/{maps.explainer}/{maps.model}": maps.digest for each in compared for maps in each.maps
         },
         environment=environment(),
         made_in={name: made for each in compared for name, made in each.made_in.items()},
         remarks=tuple(remarks_of((*models, *facts.models), len(facts.models), report)),
-        moved=most_moved(reference.version_maps, candidate.version_maps, config.policy.value().settings),
+        moved=most_moved(reference.version_maps, candidate.version_maps, config.policy.to_policy().settings),
         clusters=clusters_of(
             reference.version_maps,
             candidate.version_maps,
             partial(floor_maps, facts.run_id),
-            config.policy.value().settings,
+            config.policy.to_policy().settings,
         ),
     )
 

@@ -10,7 +10,7 @@ from attrail_explainers.digest import seed_of
 from attrail_explainers.explainer import Trait
 from attrail_explainers.slice import Slice
 from attrail_flows.engine.explained import Explained, explainers_of
-from attrail_flows.engine.session import Draw, Explaining, Progress
+from attrail_flows.engine.session import Draw, ExplainSession, Progress
 from attrail_monitoring.maps.version_maps import VersionMaps
 
 REPEATS = 4  # explanations of the reference anew, the floor of a change that keeps the function
@@ -20,7 +20,7 @@ REPEATS = 4  # explanations of the reference anew, the floor of a change that ke
 class Rehearsing:
     """A reference whose explainers are tried, on these slices."""
 
-    how: Explaining
+    how: ExplainSession
     slices: Sequence[Slice]
     reference: Explained
     progress: Progress

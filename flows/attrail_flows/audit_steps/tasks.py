@@ -15,7 +15,7 @@ from attrail_flows.audit_steps.calibration import Calibrated
 from attrail_flows.audit_steps.judging import measure_versions
 from attrail_flows.configuration import AuditConfig
 from attrail_flows.engine.explained import Explained
-from attrail_flows.engine.session import Explaining
+from attrail_flows.engine.session import ExplainSession
 from attrail_flows.flow_runs.progress import progress_of
 from attrail_flows.flow_runs.retries import DELAYS, RETRIES, may_help
 from attrail_flows.inputs.preflight import preflight_audit, preflight_floor
@@ -70,7 +70,7 @@ def validate(config: AuditConfig, versions: Versions) -> tuple[Tables, tuple[Sli
     retry_condition_fn=may_help,
 )
 def explain(
-    how: Explaining, version: RegisteredVersion, slices: Sequence[Slice], reference: Explained | None
+    how: ExplainSession, version: RegisteredVersion, slices: Sequence[Slice], reference: Explained | None
 ) -> Explained:
     """Explain one version on every slice, shard by shard; what was kept before is not computed again."""
     maps = sum(len(each) for each in slices) * len(how.config.explainers)
@@ -92,7 +92,7 @@ def find_floor(registry: Registry, config: AuditConfig, key: str) -> Calibrated 
     retry_condition_fn=may_help,
 )
 def measure_floor(
-    how: Explaining,
+    how: ExplainSession,
     slices: Sequence[Slice],
     reference: Explained,
     floor: Sequence[Explained],
@@ -122,7 +122,7 @@ def judge(
     """Hold the measurements against the policy."""
     instruments, change = calibrated.calibration.instruments, config.registry.change
     return comparison.judge(
-        measurements, config.policy.value(), instruments, displacements, change, reference.version.class_names
+        measurements, config.policy.to_policy(), instruments, displacements, change, reference.version.class_names
     )
 
 

@@ -53,7 +53,7 @@ def deploy(
     known = read_deployments(file, only, pool, timezone)
     optional = file is None and not only  # who names a deployment means it
     missing = [each for each in known if optional and each.config and not config_file.with_name(each.config).exists()]
-    wanted = [each.value(config_file) for each in known if each not in missing]
+    wanted = [each.to_runner(config_file) for each in known if each not in missing]
     pools = sorted({str(each.work_pool_name) for each in wanted})
     with server() as client:
         for name in pools:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 if TYPE_CHECKING:
-    from attrail_flows.doctor.result import Finding
+    from attrail_flows.doctor.result import DoctorResult
 
 WRONG = 1
 
@@ -31,7 +31,7 @@ def doctor() -> None:
     sys.exit(WRONG if Level.WRONG in found else 0)
 
 
-def findings(environment: Mapping[str, str]) -> Iterator["Finding"]:
+def findings(environment: Mapping[str, str]) -> Iterator["DoctorResult"]:
     """What every check sees, in the order in which things would fail."""
     from prefect.settings import get_current_settings
 

@@ -147,7 +147,7 @@ def watch(
     """
     quiet_console()
     from attrail_flows.configuration import read_config
-    from attrail_flows.inputs.window_dates import dated, windows_of
+    from attrail_flows.inputs.window_dates import windows_of, with_dates
 
     config = computed(read_config(config_file))
     say(f"watch of {config.registry.model}: looking at the version, the windows and servers first")
@@ -156,7 +156,9 @@ def watch(
     require_folders()
     from attrail_flows.inputs.preflight import preflight_version
 
-    preflight_version(dated(windows_of(config, windows), (day or datetime.now(UTC)).date()), version, labelled=False)
+    preflight_version(
+        with_dates(windows_of(config, windows), (day or datetime.now(UTC)).date()), version, labelled=False
+    )
     require_server()
     from attrail_flows.watch import watch as flow
 

@@ -88,10 +88,10 @@ def waive(  # noqa: PLR0913, PLR0917 - one option each
     in the journal of ATTRAIL_JOURNAL, if there is one, before the version carries it as a tag.
     """
     from attrail_mlflow.gate.client import Candidate
-    from attrail_mlflow.gate.evidence_tags import WAIVER
     from attrail_mlflow.journal.hash_chain import Event
     from attrail_mlflow.journal.journal import this_actor
     from attrail_mlflow.registry.registry import Registry
+    from attrail_mlflow.registry.tags import WAIVER_TAG
     from attrail_mlflow.statements.waiver import Waiver
     from attrail_mlflow.trail.attestation import Trail
 
@@ -105,7 +105,7 @@ def waive(  # noqa: PLR0913, PLR0917 - one option each
     waiver = Waiver(now, expires, candidate.identity(), role, granted_by or this_actor(), reason)
     envelope = trail.carried(waiver)
     trail.note(Event.WAIVER, {"waiver": waiver.document()})
-    candidate.carry(WAIVER, envelope)
+    candidate.carry(WAIVER_TAG, envelope)
     click.echo(f"waived    {candidate.label} may become {role} once, until {expires:%Y-%m-%d %H:%M:%S} UTC")
 
 

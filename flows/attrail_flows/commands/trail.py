@@ -111,14 +111,14 @@ def verify(what: str, allow_unsigned: bool, trust: Path | None, tracking_uri: st
     """
     from attrail_mlflow.journal.location import is_database, kept_store_at
     from attrail_mlflow.signing.trusted_keys import read_trusted_keys
-    from attrail_mlflow.trail.inspection import inspect, inspect_store
+    from attrail_mlflow.trail.inspection import inspect_evidence, inspect_store
 
     trusted = read_trusted_keys(trust) if trust else None
     with _judged(), tempfile.TemporaryDirectory(prefix="attrail-") as scratch:
         if is_database(what):
             found = inspect_store(kept_store_at(what), trusted)
         else:
-            found = inspect(_evidence(what, tracking_uri, Path(scratch)), trusted)
+            found = inspect_evidence(_evidence(what, tracking_uri, Path(scratch)), trusted)
         for line in found.facts:
             click.echo(f"ok       {line}")
         for line in found.cautions:

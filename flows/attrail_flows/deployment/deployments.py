@@ -45,7 +45,7 @@ class Schedule(Strict):
     cron: str
     timezone: str
 
-    def value(self) -> DeploymentScheduleCreate:
+    def to_schedule(self) -> DeploymentScheduleCreate:
         when = CronSchedule(cron=self.cron, timezone=self.timezone)
         return DeploymentScheduleCreate(schedule=when, slug=self.slug)
 
@@ -81,7 +81,7 @@ class Deployment(Strict):
         except Exception as error:
             raise ConfigError(f"deployment {self.name!r}: no flow {self.entrypoint}: {error}") from error
 
-    def value(self, config_file: Path) -> RunnerDeployment:
+    def to_runner(self, config_file: Path) -> RunnerDeployment:
         """As Prefect registers it, the ``config`` of its flow, if it takes one, with what its file holds.
 
         That is ``config_file``, or the file beside it that is named here. Raises ConfigError.
@@ -97,7 +97,7 @@ class Deployment(Strict):
             description=self.description,
             tags=list(self.tags),
             parameters=self.parameters | takes,
-            schedules=[each.value() for each in self.schedules],
+            schedules=[each.to_schedule() for each in self.schedules],
             concurrency_limit=self.concurrency_limit,
             work_pool_name=self.work_pool.name,
             job_variables=self.work_pool.job_variables,
@@ -189,7 +189,7 @@ def _moved(deployment: Deployment, pool: str | None, timezone: str | None) -> De
     zone = {"timezone": timezone} if timezone else {}
     times = tuple(each.model_copy(update=zone) for each in deployment.schedules)
     for each in times:
-        each.value()
+        each.to_schedule()
     return deployment.model_copy(update={"work_pool": place, "schedules": times})
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from packaging.requirements import Requirement
 
-from attrail_flows.doctor.result import Finding, ok, warning, wrong
+from attrail_flows.doctor.result import DoctorResult, ok, warning, wrong
 
 # What is known to happen with a version that attrail's own metadata excludes.
 KNOWN = {
@@ -21,7 +21,7 @@ ROOM = 5 * 1024**3  # bytes: a large model, its archive unpacked, and an audit's
 DRIVER = Path("/proc/driver/nvidia/version")
 
 
-def packages(path: Sequence[str] | None = None) -> Iterator[Finding]:
+def packages(path: Sequence[str] | None = None) -> Iterator[DoctorResult]:
     """Whether the packages that are installed can work together, by what each says it needs.
 
     ``path`` is where packages are looked for, as ``sys.path``.
@@ -33,7 +33,7 @@ def packages(path: Sequence[str] | None = None) -> Iterator[Finding]:
         yield ok(", ".join(f"{name} {_found(name, where).version}" for name in (*PAIRS, "torch")))
 
 
-def disk(folders: Sequence[Path], room: int = ROOM) -> Iterator[Finding]:
+def disk(folders: Sequence[Path], room: int = ROOM) -> Iterator[DoctorResult]:
     """Whether there is room where audits write: ``room`` bytes."""
     for folder in folders:
         try:
@@ -45,7 +45,7 @@ def disk(folders: Sequence[Path], room: int = ROOM) -> Iterator[Finding]:
         yield ok(text) if free >= room else wrong(text, f"free some: {room / 1e9:.1f} GB are little for an audit")
 
 
-def gpu(driver: Path = DRIVER) -> Iterator[Finding]:
+def gpu(driver: Path = DRIVER) -> Iterator[DoctorResult]:
     """Whether torch can compute on the GPUs of this machine; ``driver`` is the file that NVIDIA's driver shows."""
     from attrail_explainers.runtime.gpu import find_gpus  # noqa: PLC0415 - it loads torch
 
@@ -63,7 +63,7 @@ def gpu(driver: Path = DRIVER) -> Iterator[Finding]:
         yield ok("no GPU here: audits run on the CPU")
 
 
-def _unmet(name: str, where: list[str]) -> Iterator[Finding]:
+def _unmet(name: str, where: list[str]) -> Iterator[DoctorResult]:
     """The requirements of a package that what is installed does not meet."""
     try:
         stated = _found(name, where).requires or []
@@ -78,7 +78,7 @@ def _unmet(name: str, where: list[str]) -> Iterator[Finding]:
             yield finding
 
 
-def _held(name: str, requirement: Requirement, where: list[str]) -> Finding | None:
+def _held(name: str, requirement: Requirement, where: list[str]) -> DoctorResult | None:
     do = f"pip install '{requirement.name}{requirement.specifier}'"
     try:
         version = _found(requirement.name, where).version

@@ -13,7 +13,7 @@ class Level(StrEnum):
 
 
 @dataclass(frozen=True)
-class Finding:
+class DoctorResult:
     """One line: ``level``, ``what`` is so, and what to ``do``, which only what is not ok has."""
 
     level: Level
@@ -24,13 +24,13 @@ class Finding:
         return f"{self.level:9} {self.what}" + (f": {self.do}" if self.do else "")
 
 
-def ok(what: str) -> Finding:
-    return Finding(Level.OK, what)
+def ok(what: str) -> DoctorResult:
+    return DoctorResult(Level.OK, what)
 
 
-def warning(what: str, do: str) -> Finding:
-    return Finding(Level.WARNING, what, do)
+def warning(what: str, do: str) -> DoctorResult:
+    return DoctorResult(Level.WARNING, what, do)
 
 
-def wrong(what: str, do: str) -> Finding:
-    return Finding(Level.WRONG, what, do)
+def wrong(what: str, do: str) -> DoctorResult:
+    return DoctorResult(Level.WRONG, what, do)

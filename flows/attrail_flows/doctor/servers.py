@@ -8,7 +8,7 @@ from typing import Any
 
 import httpx
 
-from attrail_flows.doctor.result import Finding, ok, warning, wrong
+from attrail_flows.doctor.result import DoctorResult, ok, warning, wrong
 from attrail_mlflow.registry.registry import without_password
 
 WAIT = 10.0  # seconds for an answer
@@ -17,7 +17,7 @@ LIMIT = 300.0  # seconds from which statements and webhooks are refused (verific
 HEALTH = "/attrail/health"
 
 
-def prefect(address: str | None, login: tuple[str, str] | None = None) -> Iterator[Finding]:
+def prefect(address: str | None, login: tuple[str, str] | None = None) -> Iterator[DoctorResult]:
     """Whether Prefect's server answers at its API's address, with which version, and how its clock goes."""
     if not address:
         yield warning(
@@ -27,7 +27,7 @@ def prefect(address: str | None, login: tuple[str, str] | None = None) -> Iterat
     yield from _server("Prefect", address, "/admin/version", login)
 
 
-def mlflow(address: str | None, login: tuple[str, str] | None = None) -> Iterator[Finding]:
+def mlflow(address: str | None, login: tuple[str, str] | None = None) -> Iterator[DoctorResult]:
     """Whether MLflow's server answers, with which version, how its clock goes, and whether its registry is gated."""
     if not address or not address.startswith(("http://", "https://")):
         shown = without_password(address) if address else "no place"
@@ -36,7 +36,7 @@ def mlflow(address: str | None, login: tuple[str, str] | None = None) -> Iterato
     yield from _server("MLflow", address, "/version", login)
 
 
-def gate(address: str | None, login: tuple[str, str] | None = None) -> Iterator[Finding]:
+def gate(address: str | None, login: tuple[str, str] | None = None) -> Iterator[DoctorResult]:
     """Whether the registry is gated, by what the server itself says."""
     if not address or not address.startswith(("http://", "https://")):
         return
@@ -66,7 +66,7 @@ def trusted_there(address: str, login: tuple[str, str] | None = None) -> Mapping
     return {each["id"]: tuple(each["may"]) for each in document.get("policy", {}).get("keys", [])}
 
 
-def _server(name: str, address: str, path: str, login: tuple[str, str] | None) -> Iterator[Finding]:
+def _server(name: str, address: str, path: str, login: tuple[str, str] | None) -> Iterator[DoctorResult]:
     shown, own = without_password(address), version(name.lower())
     try:
         answer = _get(address, path, login)
@@ -81,7 +81,7 @@ def _server(name: str, address: str, path: str, login: tuple[str, str] | None) -
     yield from _clock(name, answer)
 
 
-def _version(name: str, shown: str, answer: httpx.Response, own: str) -> Finding:
+def _version(name: str, shown: str, answer: httpx.Response, own: str) -> DoctorResult:
     """The server's version beside the one installed here: both should be of one minor release."""
     theirs = answer.text.strip().strip('"')
     if answer.status_code != httpx.codes.OK or not theirs[:1].isdigit():
@@ -91,7 +91,7 @@ def _version(name: str, shown: str, answer: httpx.Response, own: str) -> Finding
     return ok(f"{name} {theirs} at {shown}")
 
 
-def _clock(name: str, answer: httpx.Response) -> Iterator[Finding]:
+def _clock(name: str, answer: httpx.Response) -> Iterator[DoctorResult]:
     """How far this machine's clock is from the server's, by its Date header, which has whole seconds."""
     try:
         ahead = time.time() - parsedate_to_datetime(answer.headers["date"]).timestamp()

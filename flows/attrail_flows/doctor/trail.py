@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from attrail_explainers.errors import AttrailError
-from attrail_flows.doctor.result import Finding, ok, warning, wrong
+from attrail_flows.doctor.result import DoctorResult, ok, warning, wrong
 from attrail_mlflow.journal.file import JournalFile
 from attrail_mlflow.journal.location import shown, store_at
 from attrail_mlflow.signing.keys import KEY_VARIABLE, signer_from_environment
@@ -15,7 +15,7 @@ TRUSTED, JOURNAL = "ATTRAIL_TRUSTED_KEYS", "ATTRAIL_JOURNAL"
 NEEDED = "verdict"  # what a machine that audits must be allowed to sign
 
 
-def signing_key(environment: Mapping[str, str], there: Mapping[str, tuple[str, ...]]) -> Iterator[Finding]:
+def signing_key(environment: Mapping[str, str], there: Mapping[str, tuple[str, ...]]) -> Iterator[DoctorResult]:
     """Whether statements can be signed here, by a key that others cannot read and that the gate trusts.
 
     ``there`` are the keys the gate trusts, with what each may sign; empty where there is no gate.
@@ -39,7 +39,7 @@ def signing_key(environment: Mapping[str, str], there: Mapping[str, tuple[str, .
         yield ok(f"signs as {key}" + (", which the gate trusts" if there else ""))
 
 
-def trusted_keys(environment: Mapping[str, str]) -> Iterator[Finding]:
+def trusted_keys(environment: Mapping[str, str]) -> Iterator[DoctorResult]:
     """Whether the file of trusted keys can be read and trusts anybody."""
     path = environment.get(TRUSTED)
     if not path:
@@ -58,7 +58,7 @@ def trusted_keys(environment: Mapping[str, str]) -> Iterator[Finding]:
         yield wrong(f"{path} trusts no [[key]]", "add one as attrail keys show prints it")
 
 
-def journal(environment: Mapping[str, str]) -> Iterator[Finding]:
+def journal(environment: Mapping[str, str]) -> Iterator[DoctorResult]:
     """Whether the journal is whole, and written by trusted keys where they are known."""
     place = environment.get(JOURNAL)
     if not place:

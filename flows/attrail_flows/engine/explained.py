@@ -116,7 +116,7 @@ def warn_of_batch_size(label: str, batch_size: int | None) -> None:
 def explainers_for(config: AuditConfig, reference: Explained | None) -> list[Explainer]:
     """The configured explainers, or exactly those the reference was explained with: same layer, same settings."""
     if reference is None:
-        return [each.value() for each in config.explainers]
+        return [each.to_explainer() for each in config.explainers]
     return explainers_of(reference)
 
 

@@ -10,7 +10,7 @@ from attrail_explainers.attributions import Attributions
 from attrail_explainers.errors import IncomparableError
 from attrail_explainers.slice import Slice
 from attrail_flows.engine.shards import Shard
-from attrail_flows.inputs.large_arrays import roomy
+from attrail_flows.inputs.large_arrays import large_array
 
 
 @dataclass
@@ -27,7 +27,7 @@ class JoinedMaps:
     def add(self, shard: Shard, part: Attributions, run_id: str) -> None:
         """Take a shard's maps; IncomparableError when they were made with other settings than the first."""
         if self._first is None or self._values is None:
-            self._first, self._values = part, roomy((len(self.slice), *part.values.shape[1:]))
+            self._first, self._values = part, large_array((len(self.slice), *part.values.shape[1:]))
         first, grid = self._first, self._values.shape[1:]
         if part.parameters != first.parameters or part.values.shape[1:] != grid:
             raise IncomparableError(

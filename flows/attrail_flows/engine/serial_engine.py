@@ -9,7 +9,7 @@ from uuid import uuid4
 from attrail_explainers.runtime.torch_threads import one_torch_thread
 from attrail_flows.configuration import AuditConfig
 from attrail_flows.engine.model_pool import POOL
-from attrail_flows.engine.session import Explaining
+from attrail_flows.engine.session import ExplainSession
 from attrail_flows.engine.task_runners import Load
 from attrail_flows.engine.worker import Answer, Question, Work, answer, compute
 from attrail_mlflow.registry.registry import Registry
@@ -47,15 +47,15 @@ class InAnotherProcess:
 
 
 @contextlib.contextmanager
-def explaining_in_turn(registry: Registry, config: AuditConfig) -> Iterator[Explaining]:
+def explaining_in_turn(registry: Registry, config: AuditConfig) -> Iterator[ExplainSession]:
     """What versions are explained with for the time of a block; the same bytes as every flow's."""
     name = str(uuid4())
     if must_be_apart(allow_pickle=config.policy.allow_pickle):
         with another_process() as process:
-            yield Explaining(registry, config, InAnotherProcess(process), name)
+            yield ExplainSession(registry, config, InAnotherProcess(process), name)
         return
     try:
         with one_torch_thread():
-            yield Explaining(registry, config, InTurn(), name)
+            yield ExplainSession(registry, config, InTurn(), name)
     finally:
         POOL.forget(name)

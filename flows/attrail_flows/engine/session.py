@@ -22,16 +22,16 @@ from attrail_flows.engine.explained import Explained, explainers_for, require_fi
 from attrail_flows.engine.joined_maps import JoinedMaps
 from attrail_flows.engine.model_pool import POOL, ModelKey
 from attrail_flows.engine.own_script import script_not_run_again
-from attrail_flows.engine.shards import LOGITS, Model, Shard, cut, keys, seconds
+from attrail_flows.engine.shards import LOGITS, ModelDescription, Shard, cut, keys, seconds
 from attrail_flows.engine.task_engine import Engine
 from attrail_flows.engine.task_runners import Load
 from attrail_flows.engine.worker import Answer, Question, Work, read_result
-from attrail_flows.inputs.large_arrays import roomy
+from attrail_flows.inputs.large_arrays import large_array
 from attrail_mlflow.registry.registry import RegisteredVersion, Registry
 from attrail_mlflow.runs.attribution_store import AttributionStore, Entry
 from attrail_mlflow.signing.keyless_process import must_be_apart
 from attrail_mlflow.signing.keys import key_hidden
-from attrail_monitoring.maps.version_maps import Subject, VersionMaps
+from attrail_monitoring.maps.version_maps import MapKey, VersionMaps
 
 Progress = Callable[[int], object]
 Keys = Mapping[str, str]
@@ -64,7 +64,7 @@ class Draw:
 
 
 @dataclass(frozen=True, eq=False)
-class Explaining:
+class ExplainSession:
     """What all versions of one flow run are explained with.
 
     ``flow`` names the flow's run, ``parent`` the MLflow run of the audit, if there is one yet.
@@ -121,7 +121,9 @@ class Explaining:
 
 
 @contextlib.contextmanager
-def explaining(registry: Registry, config: AuditConfig, flow: str, parent: str | None = None) -> Iterator[Explaining]:
+def explaining(
+    registry: Registry, config: AuditConfig, flow: str, parent: str | None = None
+) -> Iterator[ExplainSession]:
     """Workers and models for one run of a flow, which are let go at the end of the block.
 
     This process loads no model when it signs, or when the policy lets models be pickled: its workers do, and they are
@@ -130,7 +132,7 @@ def explaining(registry: Registry, config: AuditConfig, flow: str, parent: str |
     apart = must_be_apart(allow_pickle=config.policy.allow_pickle)
     try:
         with key_hidden(), script_not_run_again(), Engine(config.run, apart=apart) as engine, one_torch_thread():
-            yield Explaining(registry, config, engine, flow, parent)
+            yield ExplainSession(registry, config, engine, flow, parent)
     finally:
         POOL.forget(flow)
 
@@ -139,14 +141,14 @@ def explaining(registry: Registry, config: AuditConfig, flow: str, parent: str |
 class _Version:
     """One version while it is being explained."""
 
-    how: Explaining
+    how: ExplainSession
     key: ModelKey
     asked: Answer
     reference: Explained | None
     seed: int
 
     @property
-    def model(self) -> Model:
+    def model(self) -> ModelDescription:
         return self.asked.model
 
     def explained(self, slices: Sequence[Slice], explainers: Sequence[Explainer], progress: Progress) -> Explained:
@@ -174,10 +176,10 @@ class _Version:
 
     def _joined(
         self, slices: Sequence[Slice], explainers: Sequence[Explainer], shards: Sequence[Shard], progress: Progress
-    ) -> tuple[dict[str, NDArray[np.float32]], dict[Subject, JoinedMaps]]:
+    ) -> tuple[dict[str, NDArray[np.float32]], dict[MapKey, JoinedMaps]]:
         """Logits (N,classes) by slice, as far as they are among the shards, and maps by slice and explainer."""
         joined = {(each.name, name_of(explainer)): JoinedMaps(each) for each in slices for explainer in explainers}
-        logits = {each.name: roomy((len(each), self.model.classes)) for each in slices}
+        logits = {each.name: large_array((len(each), self.model.classes)) for each in slices}
         with tempfile.TemporaryDirectory(prefix="attrail-") as folder:
             for shard, entries in self._results(shards, Path(folder)):
                 for name, (run_id, found) in entries.items():
@@ -261,7 +263,7 @@ class _Version:
         self,
         slices: Sequence[Slice],
         logits: Mapping[str, NDArray[np.float32]],
-        joined: Mapping[Subject, JoinedMaps],
+        joined: Mapping[MapKey, JoinedMaps],
     ) -> Explained:
         predictions = {name: found.argmax(axis=1).astype(np.int64) for name, found in logits.items()}
         source = predictions if self.reference is None else self.reference.predictions
@@ -287,7 +289,7 @@ class _Version:
         )
 
     def _maps(
-        self, joined: Mapping[Subject, JoinedMaps], targets: Mapping[str, NDArray[np.int64]]
+        self, joined: Mapping[MapKey, JoinedMaps], targets: Mapping[str, NDArray[np.int64]]
     ) -> tuple[Attributions, ...]:
         digest = self.model.weights_digest
         maps = tuple(each.whole(self.key.label, digest, targets[name]) for (name, _), each in joined.items())
@@ -296,7 +298,7 @@ class _Version:
         return maps
 
 
-def require_about(result: Attributions | NDArray[np.float32], name: str, shard: Shard, model: Model) -> None:
+def require_about(result: Attributions | NDArray[np.float32], name: str, shard: Shard, model: ModelDescription) -> None:
     """RecordError unless a result is this explainer's, of this model, on these samples: a tag proves nothing."""
     if isinstance(result, Attributions):
         found = (result.explainer, (result.weights_digest, result.program_digest), result.sample_ids)

@@ -31,7 +31,7 @@ PACKAGES = ("torch", "torchvision", "timm", "captum", "shap", "lime", "numpy", "
 
 
 @dataclass(frozen=True)
-class Model:
+class ModelDescription:
     """What of a model counts for cutting and for keys.
 
     ``activations`` is how many numbers one image makes in it, ``outputs`` what it returns, as ``OutputScale`` says it.
@@ -77,7 +77,7 @@ class Shard:
         return self.stop - self.start
 
 
-def cut(slice_: Slice, explainers: Sequence[Explainer], model: Model) -> Iterator[Shard]:
+def cut(slice_: Slice, explainers: Sequence[Explainer], model: ModelDescription) -> Iterator[Shard]:
     """The shards of a slice, those for the logits first; explainers that cost the same are run together.
 
     They may share evaluations then.
@@ -97,13 +97,13 @@ def runs(explainer: Explainer) -> int:
     return max(USUAL, *(each for each in spent if isinstance(each, int)))
 
 
-def seconds(shard: Shard, model: Model) -> float:
+def seconds(shard: Shard, model: ModelDescription) -> float:
     """About how long one core computes a shard; explainers that are run together are taken to share evaluations."""
     most = max((runs(each) for each in shard.explainers), default=1)
     return len(shard) * most * model.activations / PACE
 
 
-def keys(shard: Shard, model: Model, targets: NDArray[np.int64] | None, seed: int) -> dict[str, str]:
+def keys(shard: Shard, model: ModelDescription, targets: NDArray[np.int64] | None, seed: int) -> dict[str, str]:
     """The key of each of a shard's results: by its explainer's name, or by ``LOGITS``.
 
     Content alone counts, no name and no address. ``targets`` (N,) are the shard's; None for what the model predicts.
@@ -131,7 +131,7 @@ def _rows(slice_: Slice, explainers: tuple[Explainer, ...], size: int) -> Iterat
         yield Shard(slice_, start, min(start + size, len(slice_)), explainers)
 
 
-def _affordable(runs_: int, model: Model) -> int:
+def _affordable(runs_: int, model: ModelDescription) -> int:
     """Images in a shard, a power of two."""
     images = int(max(1.0, min(BUDGET / (runs_ * model.activations), MOST)))
     return 1 << images.bit_length() - 1

@@ -15,13 +15,13 @@ from attrail_explainers.attributions import Attributions, load_attributions, sav
 from attrail_explainers.digest import digest_of
 from attrail_explainers.errors import RecordError, RegistryError
 from attrail_explainers.explainer import Explainer, name_of
-from attrail_explainers.explanation import explain_part, settled
+from attrail_explainers.explanation import explain_part, with_layer_found
 from attrail_explainers.model.classifier import Classifier
 from attrail_explainers.runtime.machine import machine_of
 from attrail_explainers.runtime.torch_threads import one_torch_thread
 from attrail_explainers.slice import Slice
 from attrail_flows.engine.model_pool import POOL, ModelKey
-from attrail_flows.engine.shards import LOGITS, Model
+from attrail_flows.engine.shards import LOGITS, ModelDescription
 from attrail_mlflow.registry.registry import LoadedFiles, Registry
 from attrail_mlflow.runs.attribution_store import AttributionStore, Entry, artifact_path
 
@@ -35,7 +35,7 @@ class Work:
     """
 
     model: ModelKey
-    expected: Model
+    expected: ModelDescription
     part: Slice
     explainers: tuple[Explainer, ...]
     targets: NDArray[np.int64] | None
@@ -67,7 +67,7 @@ class Answer:
     ``batch_size`` is the only one that the model takes, None where it takes any.
     """
 
-    model: Model
+    model: ModelDescription
     explainers: tuple[Explainer, ...]
     files: LoadedFiles
     batch_size: int | None = None
@@ -83,17 +83,17 @@ def answer(question: Question) -> Answer:
     registry = _registry(key.tracking_uri, key.flow)
     with POOL.borrowed(key, registry, part.images) as classifier, one_torch_thread():
         classifier.logits(part.images[:1], part.sample_ids[:1])
-        explainers = tuple(settled(each, classifier, part.images) for each in question.explainers)
+        explainers = tuple(with_layer_found(each, classifier, part.images) for each in question.explainers)
         return Answer(described(classifier, part), explainers, registry.loaded(key.version), classifier.batch_size)
 
 
-def described(classifier: Classifier, slice_: Slice) -> Model:
+def described(classifier: Classifier, slice_: Slice) -> ModelDescription:
     """What of a model counts for cutting slices and for keys."""
     copy = classifier.working_copy(slice_.images)
     activations = sum(int(np.prod(each.shape)) for each in copy.activations)
     facts = (classifier.weights_digest, copy.classes, max(1, activations), copy.device.type, str(copy.dtype))
     kind = machine_of(copy.device)
-    return Model(*facts, outputs=str(copy.scale), program_digest=classifier.program_digest, machine=kind)
+    return ModelDescription(*facts, outputs=str(copy.scale), program_digest=classifier.program_digest, machine=kind)
 
 
 def compute(work: Work) -> list[Entry]:

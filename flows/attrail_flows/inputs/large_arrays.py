@@ -13,7 +13,7 @@ IN_MEMORY = 64 * 2**20  # bytes; larger arrays lie in a file without a name, whi
 DECODED = 256  # images decoded at once
 
 
-def roomy(shape: tuple[int, ...], dtype: type[Any] = np.float32) -> NDArray[Any]:
+def large_array(shape: tuple[int, ...], dtype: type[Any] = np.float32) -> NDArray[Any]:
     """An array to be filled, in memory or, when it is large, in a file of the temporary folder."""
     if int(np.prod(shape)) * np.dtype(dtype).itemsize <= IN_MEMORY:
         return np.empty(shape, dtype)
@@ -28,7 +28,7 @@ def decoded(
     if len(pictures) <= DECODED:
         return decode(pictures)
     first = decode(pictures[:DECODED])
-    images = roomy((len(pictures), *first.shape[1:]))
+    images = large_array((len(pictures), *first.shape[1:]))
     images[:DECODED] = first
     for start in range(DECODED, len(pictures), DECODED):
         images[start : start + DECODED] = decode(pictures[start : start + DECODED])

@@ -94,7 +94,7 @@ def preprocessing_of(config: AuditConfig, versions: Sequence[RegisteredVersion])
     Raises ConfigError when none of them says, or when the versions say different things.
     """
     if config.preprocessing is not None:
-        return _fitting(config.preprocessing.value(), versions)
+        return _fitting(config.preprocessing.to_preprocessing(), versions)
     stated = [stated_preprocessing(each) for each in versions]
     if stated[0] is None:
         raise ConfigError(

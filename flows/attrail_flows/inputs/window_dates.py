@@ -22,7 +22,7 @@ def windows_of(config: AuditConfig, windows: tuple[str, ...]) -> AuditConfig:
     return config.model_copy(update={"slices": tuple(known[name] for name in names)})
 
 
-def dated(config: AuditConfig, day: date) -> AuditConfig:
+def with_dates(config: AuditConfig, day: date) -> AuditConfig:
     """The configuration with dates for ``{day}`` and ``{day-7}`` (days before it) in the slices' source and where.
 
     A date reads as 2026-11-22.

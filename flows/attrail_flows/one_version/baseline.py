@@ -22,8 +22,8 @@ from attrail_mlflow.runs.audit_run import audit_run
 from attrail_mlflow.runs.baseline_run import BaselineEvidence, keep_baseline
 from attrail_mlflow.statements.baseline import Baseline, InstrumentCheck
 from attrail_monitoring.floor.calibration import Rehearsal, calibrate
-from attrail_monitoring.floor.sanity import Instrument
-from attrail_monitoring.maps.version_maps import Subject
+from attrail_monitoring.floor.sanity import ExplainerSanity
+from attrail_monitoring.maps.version_maps import MapKey
 from attrail_monitoring.verdict.policy import Policy
 
 
@@ -32,7 +32,7 @@ def baseline(config: AuditConfig, model_uri: str) -> Baseline:
 
     Raises what an audit raises.
     """
-    policy = config.policy.value()
+    policy = config.policy.to_policy()
     registry = Registry(config.registry.tracking_uri)
     version = registry.resolve(config.registry.model, model_uri)
     slices = read_slices(config, version)
@@ -60,7 +60,7 @@ def baseline(config: AuditConfig, model_uri: str) -> Baseline:
 
 
 def _checks(
-    maps: Mapping[Subject, Attributions], instruments: Mapping[Subject, Instrument], policy: Policy
+    maps: Mapping[MapKey, Attributions], instruments: Mapping[MapKey, ExplainerSanity], policy: Policy
 ) -> Iterator[InstrumentCheck]:
     for (slice_name, explainer), each in maps.items():
         images, undefined = len(each.sample_ids), len(each.undefined)

@@ -15,7 +15,7 @@ from attrail_flows.engine.explained import warn_of_batch_size
 from attrail_flows.flow_runs.progress import progress_of
 from attrail_flows.inputs.slices import read_slices
 from attrail_mlflow.registry.registry import Registry
-from attrail_monitoring.pictures.curves import Panel, draw_curves
+from attrail_monitoring.pictures.curves import CurvePanel, draw_curves
 
 PANELS = {
     "deletion": ("deletion: lower is better", "pixels removed, largest values first (%)"),
@@ -34,7 +34,7 @@ def check_to_folder(
     """Write ``checks.json`` and, where curves were measured, ``curves.png`` into ``folder``; None runs all checks."""
     checks = chosen_checks(check_names)
     chosen = config.narrowed(explainer_name, slice_name)
-    explainer = chosen.explainers[0].value()
+    explainer = chosen.explainers[0].to_explainer()
     registry = Registry(config.registry.tracking_uri)
     version = registry.resolve(config.registry.model, model_uri)
     (slice_,) = read_slices(chosen, version)
@@ -59,10 +59,10 @@ def _targets(config: AuditConfig, classifier: Classifier, slice_: Slice) -> NDAr
     return slice_.labels if config.policy.targets == "label" else logits.argmax(axis=1).astype(np.int64)
 
 
-def _panels(found: Assessment) -> list[Panel]:
+def _panels(found: Assessment) -> list[CurvePanel]:
     panels = []
     for name, (title, across) in PANELS.items():
         if name in found.outcomes:
             details = found.outcomes[name].finding.details
-            panels.append(Panel(title, across, details["curve"], details["chance_curve"]))
+            panels.append(CurvePanel(title, across, details["curve"], details["chance_curve"]))
     return panels

@@ -17,7 +17,7 @@ def window_lines(config: AuditConfig, model_uri: str, windows: tuple[str, str], 
     with progress_of(f"explain {version.label}", sum(len(each) for each in slices)) as advance:
         explained = explain_version(registry, version, slices, chosen, progress=advance)
     first, second = explained.maps
-    found = compare_windows(first, second, config.policy.value().settings)
+    found = compare_windows(first, second, config.policy.to_policy().settings)
     return [*(_line(each, config.policy.alpha) for each in found), QUESTION]
 
 

@@ -15,13 +15,13 @@ from mlflow.exceptions import MlflowException
 
 from attrail_explainers.errors import ConfigError, EvidenceError, GateRefusal
 from attrail_mlflow.gate.decision import Case, Decision, decide, misspelt
-from attrail_mlflow.gate.evidence_tags import STATEMENT, WAIVER
 from attrail_mlflow.gate.policy import GatePolicy
 from attrail_mlflow.gate.versions import UNREADABLE, identity
 from attrail_mlflow.registry.errors import registry_error
 from attrail_mlflow.registry.fetching import fetch_model
 from attrail_mlflow.registry.folder_digest import digest_folder
 from attrail_mlflow.registry.registry import PERMANENT, URI, URIS, Registry
+from attrail_mlflow.registry.tags import STATEMENT_TAG, WAIVER_TAG
 from attrail_mlflow.statements.baseline import Baseline
 from attrail_mlflow.statements.predicate import ModelIdentity
 from attrail_mlflow.statements.verdict import VerdictStatement
@@ -66,13 +66,13 @@ class Candidate:
         if alias != role:
             return misspelt(model, alias, role)
         holder = self._holder(role)
-        statement = self.version.tags.get(STATEMENT, "").encode()
+        statement = self.version.tags.get(STATEMENT_TAG, "").encode()
         case = Case(
             version=model,
             role=role,
             hash_files=lambda: self._files_digest(self.version),
             statement=statement,
-            waiver=self.version.tags.get(WAIVER, "").encode(),
+            waiver=self.version.tags.get(WAIVER_TAG, "").encode(),
             champion=_compared_with(statement, policy) if holder is None else self._as_served(holder),
             holds=holder is not None and holder.version == self.version.version,
         )

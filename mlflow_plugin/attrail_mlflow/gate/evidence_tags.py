@@ -9,6 +9,7 @@ from datetime import datetime
 from typing import Any
 
 from attrail_explainers.errors import GateRefusal
+from attrail_mlflow.registry.tags import PREFIX, STATEMENT_TAG, WAIVER_TAG
 from attrail_mlflow.signing.fields import plain
 from attrail_mlflow.signing.refusal import Reason
 from attrail_mlflow.signing.trusted_keys import TrustedKeys
@@ -17,10 +18,7 @@ from attrail_mlflow.statements.predicate import ModelIdentity, Predicate
 from attrail_mlflow.statements.verdict import VerdictStatement
 from attrail_mlflow.statements.verification import open_statement, verify_statement
 
-PREFIX = "attrail."
-STATEMENT = "attrail.statement"
-WAIVER = "attrail.waiver"
-ENVELOPES = (STATEMENT, WAIVER)
+ENVELOPES = (STATEMENT_TAG, WAIVER_TAG)
 LONGEST = 100_000  # characters: MLflow keeps no longer tag of a version (mlflow.utils.validation)
 
 

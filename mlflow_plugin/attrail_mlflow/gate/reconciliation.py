@@ -13,12 +13,12 @@ from mlflow.protos.databricks_pb2 import RESOURCE_DOES_NOT_EXIST, ErrorCode
 from attrail_explainers.errors import EvidenceError, GateRefusal, RegistryError
 from attrail_mlflow.gate.client import Candidate
 from attrail_mlflow.gate.decision import Decision
-from attrail_mlflow.gate.evidence_tags import STATEMENT, WAIVER
 from attrail_mlflow.gate.policy import GatePolicy
 from attrail_mlflow.gate.versions import identity, is_prompt
 from attrail_mlflow.registry.errors import registry_error
 from attrail_mlflow.registry.registry import Registry
 from attrail_mlflow.registry.searching import versions_named
+from attrail_mlflow.registry.tags import STATEMENT_TAG, WAIVER_TAG
 from attrail_mlflow.signing.refusal import Reason
 from attrail_mlflow.statements.predicate import ModelIdentity, Predicate
 from attrail_mlflow.statements.verdict import VerdictStatement
@@ -90,7 +90,7 @@ def _judged(registry: Registry, version: ModelVersion, role: str, policy: GatePo
 def _evidence(version: ModelVersion, model: ModelIdentity, policy: GatePolicy) -> Predicate:
     """The statement or else the waiver that a version carries, if it is signed and about the files it has now."""
     refusals = []
-    for tag in (STATEMENT, WAIVER):
+    for tag in (STATEMENT_TAG, WAIVER_TAG):
         try:
             return _about(open_statement(version.tags.get(tag, "").encode(), policy.trusted), model)
         except GateRefusal as error:

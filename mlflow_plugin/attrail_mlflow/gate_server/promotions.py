@@ -76,7 +76,7 @@ def create_ledger(engine: Engine) -> None:
 
 
 @dataclass(frozen=True)
-class Promotion:
+class PromotionRow:
     """What the ledger keeps of one promotion."""
 
     model: ModelIdentity
@@ -87,7 +87,7 @@ class Promotion:
 
 
 @dataclass(frozen=True)
-class Ledger:
+class PromotionTable:
     """The ledger of one workspace, over an open connection."""
 
     connection: Connection
@@ -141,7 +141,7 @@ class Ledger:
         """Whether a statement about a version, by its digest, was seen before."""
         return any(row.evidence == evidence for row in self._about(SEEN, model))
 
-    def promote(self, promotion: Promotion) -> None:
+    def promote(self, promotion: PromotionRow) -> None:
         """Write a promotion down."""
         model = promotion.model
         facts = {"role": promotion.role, "evidence": promotion.evidence, "waiver_id": promotion.waiver_id}

@@ -13,8 +13,6 @@ from attrail_explainers.errors import GateRefusal
 from attrail_mlflow.gate.decision import Case, Decision, carried_evidence, decide, misspelt, statement_digest
 from attrail_mlflow.gate.evidence_tags import (
     ENVELOPES,
-    STATEMENT,
-    WAIVER,
     folded,
     require_no_loss,
     signed_about,
@@ -25,8 +23,9 @@ from attrail_mlflow.gate.policy import STAGE, GatePolicy
 from attrail_mlflow.gate.versions import identity, is_prompt, same_version
 from attrail_mlflow.gate_server.actor import request_user
 from attrail_mlflow.gate_server.registry_view import RegistryView
-from attrail_mlflow.gate_server.transaction import Desk
+from attrail_mlflow.gate_server.transaction import GateTransaction
 from attrail_mlflow.registry.model_files import SlowFiles
+from attrail_mlflow.registry.tags import STATEMENT_TAG, WAIVER_TAG
 from attrail_mlflow.signing.refusal import Reason
 from attrail_mlflow.statements.predicate import ModelIdentity, Predicate
 from attrail_mlflow.statements.verification import verify_statement
@@ -36,13 +35,13 @@ REMOVAL = "removal"
 
 
 @dataclass(frozen=True)
-class Casework:
+class RequestJudge:
     """The gate's questions to one registry under one policy."""
 
     view: RegistryView
     policy: GatePolicy
 
-    def promotion(self, name: str, number: Any, role: str, asked: str, desk: Desk) -> Decision | None:
+    def promotion(self, name: str, number: Any, role: str, asked: str, desk: GateTransaction) -> Decision | None:
         """May a version take a role? ``asked`` is how the request wrote it. Prompts may take any."""
         version = self.view.version(name, number)
         left = self.policy.role_of_stage(version.current_stage or "")
@@ -57,18 +56,18 @@ class Casework:
             return misspelt(case.version, asked, role)
         return decide(case, self.policy, desk.now)
 
-    def case(self, version: ModelVersion, role: str, desk: Desk) -> Case:
+    def case(self, version: ModelVersion, role: str, desk: GateTransaction) -> Case:
         """Everything that a decision about a promotion depends on."""
         model, holder = identity(version), self.view.holder(version.name, role)
         last = self.adopt(holder, role, desk) or desk.ledger.last(version.name, role)
-        statement = version.tags.get(STATEMENT, "").encode()
+        statement = version.tags.get(STATEMENT_TAG, "").encode()
         served = None if holder is None or is_prompt(holder) else partial(self.view.with_files, holder, desk.ahead)
         return Case(
             version=model,
             role=role,
             hash_files=partial(self.view.files_digest, version, desk.ahead),
             statement=statement,
-            waiver=version.tags.get(WAIVER, "").encode(),
+            waiver=version.tags.get(WAIVER_TAG, "").encode(),
             champion=last,
             holds=holder is not None and last is not None and same_version(model, identity(holder)),
             used=desk.ledger.used(version.name, role),
@@ -77,7 +76,7 @@ class Casework:
             champion_now=served,
         )
 
-    def adopt(self, holder: ModelVersion | None, role: str, desk: Desk) -> ModelIdentity | None:
+    def adopt(self, holder: ModelVersion | None, role: str, desk: GateTransaction) -> ModelIdentity | None:
         """Who holds a role, None if nobody does: with the files it got it on, or now if the gate did not give it.
 
         That is written down, so they cannot be exchanged later to make another reference of it, and its removal opens
@@ -93,7 +92,7 @@ class Casework:
         desk.note(Decision(found, role, sentence, by=ADOPTED, evidence=ADOPTED))
         return found
 
-    def adopt_all(self, desk: Desk) -> list[str]:
+    def adopt_all(self, desk: GateTransaction) -> list[str]:
         """Adopt whatever holds a role: when a gate is switched on over a registry that is in use.
 
         What comes back are the URIs of files that must be read ahead first; the versions they belong to are left.
@@ -107,23 +106,23 @@ class Casework:
                     slow.append(error.uri)
         return slow
 
-    def alias_removal(self, name: str, alias: str, role: str, desk: Desk) -> Decision | None:
+    def alias_removal(self, name: str, alias: str, role: str, desk: GateTransaction) -> Decision | None:
         version = self.view.by_alias(name, alias)
         return self.removal([(version, role)] if version else [], "alias deleted", desk)
 
-    def stage_removal(self, name: str, number: Any, stage: str, desk: Desk) -> Decision | None:
+    def stage_removal(self, name: str, number: Any, stage: str, desk: GateTransaction) -> Decision | None:
         version = self.view.version(name, number)
         role = self.policy.role_of_stage(version.current_stage or "")
         return self._departure(version, [role] if role else [], f"moved to stage {stage}", desk)
 
-    def version_removal(self, name: str, number: Any, desk: Desk) -> Decision | None:
+    def version_removal(self, name: str, number: Any, desk: GateTransaction) -> Decision | None:
         version = self.view.version(name, number)
         return self._departure(version, self.view.roles(version), "version deleted", desk)
 
-    def model_removal(self, name: str, desk: Desk) -> Decision | None:
+    def model_removal(self, name: str, desk: GateTransaction) -> Decision | None:
         return self.removal(self.view.held(name), "model deleted", desk)
 
-    def removal(self, held: list[tuple[ModelVersion, str]], how: str, desk: Desk) -> Decision | None:
+    def removal(self, held: list[tuple[ModelVersion, str]], how: str, desk: GateTransaction) -> Decision | None:
         """Nothing is promoted when a role is given up; it is noted who did it."""
         models = [(version, role) for version, role in held if not is_prompt(version)]
         for version, role in models:
@@ -133,7 +132,7 @@ class Casework:
         model, roles = identity(models[0][0]), ", ".join(role for _, role in models)
         return Decision(model, roles, f"{model.label} is {roles} no longer: {how}", by=REMOVAL)
 
-    def _departure(self, version: ModelVersion, roles: list[str], how: str, desk: Desk) -> Decision | None:
+    def _departure(self, version: ModelVersion, roles: list[str], how: str, desk: GateTransaction) -> Decision | None:
         """A version leaves a stage: not while an older one, which nobody looks at now, would be served in its place."""
         staged = next((role for role in roles if role.startswith(STAGE)), None)
         heir = self.view.heir(version, desk.connection, desk.workspace) if staged else None
@@ -146,7 +145,7 @@ class Casework:
         )
         return Decision(model, staged, sentence, (Reason.HOLDS_ROLE,))
 
-    def renaming(self, name: str, new_name: str, desk: Desk) -> Decision | None:
+    def renaming(self, name: str, new_name: str, desk: GateTransaction) -> Decision | None:
         """A model that holds a role would carry it to a name under which nobody approved it."""
         held = self.view.held(name)
         moved = [each for each in held if not is_prompt(each[0]) or desk.ledger.knows(new_name)]
@@ -159,7 +158,7 @@ class Casework:
         )
         return Decision(identity(version), role, sentence, (Reason.HOLDS_ROLE,))
 
-    def tagging(self, name: str, number: Any, key: str, value: str | None, desk: Desk) -> Decision | None:
+    def tagging(self, name: str, number: Any, key: str, value: str | None, desk: GateTransaction) -> Decision | None:
         """May a tag of attrail's be set, or deleted if ``value`` is None? Valid evidence gives way to newer only."""
         version = self.view.version(name, number)
         model = identity(version)
@@ -173,17 +172,17 @@ class Casework:
 
     def _require_auditor(self, key: str) -> None:
         user = request_user(self.policy.actor_header)
-        if self.policy.auditors and key != WAIVER and user not in self.policy.auditors:
+        if self.policy.auditors and key != WAIVER_TAG and user not in self.policy.auditors:
             raise GateRefusal(f"{user or 'an unknown user'} is no auditor of the gate's policy", Reason.PROTECTED_TAG)
 
     def _keep_evidence(
-        self, version: ModelVersion, model: ModelIdentity, key: str, value: str | None, desk: Desk
+        self, version: ModelVersion, model: ModelIdentity, key: str, value: str | None, desk: GateTransaction
     ) -> None:
         if key not in ENVELOPES:
             return
         trusted = self.policy.trusted
         old = statement_about(version.tags.get(key), model, trusted, desk.now)
-        if key == WAIVER:
+        if key == WAIVER_TAG:
             new = statement_about(value, model, trusted, desk.now)
             return require_no_loss(old, new, outvoted=old is not None and new is not None and new.issued < old.issued)
         signed = signed_about(value, model, trusted)
@@ -196,7 +195,7 @@ class Casework:
             verify_statement(value.encode(), trusted, desk.now)
         require_no_loss(old, signed, outvoted=outvoted)
 
-    def _outvoted(self, model: ModelIdentity, evidence: str, statement: Predicate, desk: Desk) -> bool:
+    def _outvoted(self, model: ModelIdentity, evidence: str, statement: Predicate, desk: GateTransaction) -> bool:
         """Whether another statement counts more: none does than an objection that is new here."""
         if speaks_against(statement) and not desk.ledger.knows_statement(model, evidence):
             return False

@@ -30,15 +30,15 @@ from attrail_mlflow.gate_server.actor import request_actor
 from attrail_mlflow.gate_server.open_journal import OpenTable
 from attrail_mlflow.gate_server.promotions import create_ledger, policy_in_force
 from attrail_mlflow.gate_server.registry_view import RegistryView
-from attrail_mlflow.gate_server.requests import Casework
-from attrail_mlflow.gate_server.transaction import Desk, require_in_force
+from attrail_mlflow.gate_server.requests import RequestJudge
+from attrail_mlflow.gate_server.transaction import GateTransaction, require_in_force
 from attrail_mlflow.journal.hash_chain import record_of
 from attrail_mlflow.journal.table import JournalTable
 from attrail_mlflow.registry.model_files import Ahead, SlowFiles
 from attrail_mlflow.signing.refusal import Reason
 
 T = TypeVar("T")
-Judge = Callable[[Desk], Decision | None]
+Judge = Callable[[GateTransaction], Decision | None]
 Around = Callable[[Session], AbstractContextManager[None]]  # what else is done in a transaction of MLflow's
 _OPEN: ContextVar[Session | None] = ContextVar("attrail_gate_session", default=None)
 _AROUND: ContextVar[Around | None] = ContextVar("attrail_gate_around", default=None)
@@ -56,7 +56,7 @@ class GatedStore(SqlAlchemyStore):
         self.policy = policy
         self._managed_session, self.ManagedSessionMaker = self.ManagedSessionMaker, self._session
         self._view = RegistryView(self, policy)
-        self._casework = Casework(self._view, policy)
+        self._casework = RequestJudge(self._view, policy)
         JournalTable(self.engine).create()
         create_ledger(self.engine)
         self._begin()
@@ -195,7 +195,9 @@ class GatedStore(SqlAlchemyStore):
         raise refusal(decision)
 
     @contextlib.contextmanager
-    def _desk(self, *, write: bool, workspace: str | None = None, ahead: Ahead | None = None) -> Iterator[Desk]:
+    def _desk(
+        self, *, write: bool, workspace: str | None = None, ahead: Ahead | None = None
+    ) -> Iterator[GateTransaction]:
         """A desk over one session, in which every method of MLflow's store that is called meanwhile works."""
         place = self._get_active_workspace() if workspace is None else workspace
         with _one_sentence(), self._managed_session(read_only=not write) as session:
@@ -205,7 +207,7 @@ class GatedStore(SqlAlchemyStore):
                 with _denials():
                     if write:
                         OpenTable(connection).lock()
-                    yield Desk(connection, self.policy, place, actor, datetime.now(UTC), ahead)
+                    yield GateTransaction(connection, self.policy, place, actor, datetime.now(UTC), ahead)
                     session.flush()
             finally:
                 _OPEN.reset(token)

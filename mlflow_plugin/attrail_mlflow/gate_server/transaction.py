@@ -11,7 +11,13 @@ from attrail_explainers.errors import GateRefusal
 from attrail_mlflow.gate.decision import Decision
 from attrail_mlflow.gate.policy import GatePolicy
 from attrail_mlflow.gate_server.open_journal import OpenTable
-from attrail_mlflow.gate_server.promotions import Ledger, Promotion, knows_server, policy_in_force, put_in_force
+from attrail_mlflow.gate_server.promotions import (
+    PromotionRow,
+    PromotionTable,
+    knows_server,
+    policy_in_force,
+    put_in_force,
+)
 from attrail_mlflow.journal.hash_chain import Event, JournalRecord
 from attrail_mlflow.journal.journal import Journal
 from attrail_mlflow.registry.model_files import Ahead
@@ -19,7 +25,7 @@ from attrail_mlflow.signing.refusal import Reason
 
 
 @dataclass(frozen=True)
-class Desk:
+class GateTransaction:
     """The ledger and the journal of one workspace, over one connection; ``actor`` is who asks, ``now`` is in UTC.
 
     Others wait for it: with ``ahead``, files that take long to read must have been read before it was opened.
@@ -33,8 +39,8 @@ class Desk:
     ahead: Ahead | None = None
 
     @cached_property
-    def ledger(self) -> Ledger:
-        return Ledger(self.connection, self.workspace)
+    def ledger(self) -> PromotionTable:
+        return PromotionTable(self.connection, self.workspace)
 
     @cached_property
     def table(self) -> OpenTable:
@@ -52,7 +58,7 @@ class Desk:
         record = self._append(event, decision.document() | {"workspace": self.workspace})
         if decision.allowed and decision.evidence is not None:
             evidence = (decision.evidence, decision.waiver_id)
-            self.ledger.promote(Promotion(decision.model, decision.role, *evidence, record.index))
+            self.ledger.promote(PromotionRow(decision.model, decision.role, *evidence, record.index))
 
     def note_policy(self, server: str | None) -> None:
         """Put this policy in force and write it into the journal, unless ``server`` put one in force before.

@@ -47,14 +47,14 @@ class Event(StrEnum):
 
 
 @dataclass(frozen=True)
-class Place:
+class ChainPosition:
     """Where a record stands: its index and the hash of the record before it."""
 
     index: int
     previous: str
 
 
-BEGINNING = Place(0, "sha256:" + "0" * 64)
+BEGINNING = ChainPosition(0, "sha256:" + "0" * 64)
 
 
 @dataclass(frozen=True)
@@ -90,20 +90,20 @@ class JournalRecord:
         return encode(self._document() | {"hash": self.hash})
 
     @property
-    def place(self) -> Place:
-        return Place(self.index, self.previous)
+    def place(self) -> ChainPosition:
+        return ChainPosition(self.index, self.previous)
 
     @property
-    def next(self) -> Place:
+    def next(self) -> ChainPosition:
         """Where the record after this one stands."""
-        return Place(self.index + 1, self.hash)
+        return ChainPosition(self.index + 1, self.hash)
 
     def _document(self) -> dict[str, Any]:
         found: dict[str, Any] = plain({each.name: getattr(self, each.name) for each in dataclasses.fields(self)})
         return found
 
 
-def record_at(place: Place, event: Event, actor: str, body: Mapping[str, Any], time: datetime) -> JournalRecord:
+def record_at(place: ChainPosition, event: Event, actor: str, body: Mapping[str, Any], time: datetime) -> JournalRecord:
     """A new record; RecordError when JSON cannot hold its body."""
     found = JournalRecord(place.index, time.replace(microsecond=0), event, actor, body, place.previous)
     try:
@@ -125,7 +125,7 @@ def record_of(line: bytes) -> JournalRecord:
     return found
 
 
-def checked(lines: Iterable[bytes], first: Place | None = BEGINNING) -> Iterator[JournalRecord]:
+def checked(lines: Iterable[bytes], first: ChainPosition | None = BEGINNING) -> Iterator[JournalRecord]:
     """The records of consecutive lines, each held against the one before.
 
     ``first`` is where the first line must stand, None for an excerpt that begins anywhere. Raises EvidenceError naming
@@ -142,7 +142,7 @@ def checked(lines: Iterable[bytes], first: Place | None = BEGINNING) -> Iterator
         yield record
 
 
-def _require_place(record: JournalRecord, expected: Place) -> None:
+def _require_place(record: JournalRecord, expected: ChainPosition) -> None:
     if record.index != expected.index:
         raise EvidenceError(
             f"record {expected.index} was expected, found record {record.index}: records were removed, added or moved"

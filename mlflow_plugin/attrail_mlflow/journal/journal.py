@@ -29,9 +29,9 @@ from attrail_explainers.errors import EvidenceError, RecordError
 from attrail_mlflow.journal.hash_chain import (
     BEGINNING,
     FORMAT,
+    ChainPosition,
     Event,
     JournalRecord,
-    Place,
     checked,
     record_at,
     record_of,
@@ -101,7 +101,7 @@ class Journal:
                 place = self._put(end, record_at(place, Event.TORN, actor, aside, now)).next
             return self._put(end, record_at(place, event, actor, body, now))
 
-    def _end(self, end: Transaction) -> Place:
+    def _end(self, end: Transaction) -> ChainPosition:
         """Where the next record goes, after a look at whether this is the journal that was left."""
         try:
             records = map(record_of, end.backwards())

@@ -1,48 +1,24 @@
-"""Entry point ``mlflow.run_context_provider``: tags that say under what a run was started.
+"""Entry point ``mlflow.run_context_provider``: tags that say in which flow run a run was started.
 
-MLflow imports this module whenever it is imported, and asks it at every ``mlflow.start_run``; so it imports nothing
-itself. The tags are for finding runs; anybody can set them, and nothing is decided on them.
+MLflow imports this module whenever it is imported, and asks it at every ``mlflow.start_run``; so it imports no library.
+The tags are for finding runs; anybody can set them, and nothing is decided on them.
 """
 
-import contextlib
 import os
-from collections.abc import Iterator
-from contextvars import ContextVar
 
-FLOW_RUN = "attrail.flow_run_id"
-POLICY = "attrail.policy_digest"
-CODE = "attrail.version"
+from attrail_mlflow.registry.tags import FLOW_RUN_ID_TAG, VERSION_TAG
+
 PREFECT_VARIABLE = "PREFECT__FLOW_RUN_ID"  # set by Prefect in the processes it starts for a flow run
-
-_NOTED: ContextVar[dict[str, str] | None] = ContextVar("attrail_run_context", default=None)
 
 
 class RunContext:
-    """MLflow's run context: silent outside of attrail's flows and Prefect's."""
+    """MLflow's run context: silent outside of Prefect's flows."""
 
     def in_context(self) -> bool:
-        return bool(run_tags())
+        return PREFECT_VARIABLE in os.environ
 
     def tags(self) -> dict[str, str]:
-        return run_tags()
-
-
-@contextlib.contextmanager
-def noting(tags: dict[str, str]) -> Iterator[None]:
-    """Give the runs that are started in the block these tags."""
-    token = _NOTED.set((_NOTED.get() or {}) | tags)
-    try:
-        yield
-    finally:
-        _NOTED.reset(token)
-
-
-def run_tags() -> dict[str, str]:
-    """The tags of a run that is started here and now; none outside of a flow."""
-    found = dict(_NOTED.get() or {})
-    if PREFECT_VARIABLE in os.environ:
-        found.setdefault(FLOW_RUN, os.environ[PREFECT_VARIABLE])
-    return found | {CODE: _version()} if found else {}
+        return {FLOW_RUN_ID_TAG: os.environ[PREFECT_VARIABLE], VERSION_TAG: _version()} if self.in_context() else {}
 
 
 def _version() -> str:

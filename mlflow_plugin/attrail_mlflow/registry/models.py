@@ -9,12 +9,11 @@ from mlflow.exceptions import MlflowException
 from attrail_mlflow.registry.errors import registry_error
 from attrail_mlflow.registry.registry import Registry
 from attrail_mlflow.registry.searching import versions_named
-
-VERDICT_RUN, VERDICT_REFERENCE = "attrail.run_id", "attrail.reference"
+from attrail_mlflow.registry.tags import REFERENCE_TAG, RUN_ID_TAG
 
 
 @dataclass(frozen=True)
-class Model:
+class ListedModel:
     """A registered model: its ``newest`` version, that version's tags, and the version that each alias names."""
 
     name: str
@@ -24,11 +23,11 @@ class Model:
 
     def was_audited_against(self, version: str) -> bool:
         """Whether the newest version carries a verdict of an audit against another version."""
-        stated = self.tags.get(VERDICT_REFERENCE)
-        return VERDICT_RUN in self.tags and stated == f"models:/{self.name}/{version}"
+        stated = self.tags.get(REFERENCE_TAG)
+        return RUN_ID_TAG in self.tags and stated == f"models:/{self.name}/{version}"
 
 
-def models(registry: Registry, matching: str = "") -> Iterator[Model]:
+def models(registry: Registry, matching: str = "") -> Iterator[ListedModel]:
     """Every model with a version, by name; ``matching`` is MLflow's filter, such as ``name LIKE 'digits%'``.
 
     Raises RegistryError when MLflow refuses the filter or cannot be reached.
@@ -38,7 +37,7 @@ def models(registry: Registry, matching: str = "") -> Iterator[Model]:
             newest = next(versions_named(registry.client, str(each.name), page=1), None)
             if newest is not None:
                 aliases = {alias: str(version) for alias, version in each.aliases.items()}
-                yield Model(str(each.name), str(newest.version), newest.tags, aliases)
+                yield ListedModel(str(each.name), str(newest.version), newest.tags, aliases)
     except MlflowException as error:
         raise registry_error(f"the models at {registry.shown} cannot be listed", error) from error
 

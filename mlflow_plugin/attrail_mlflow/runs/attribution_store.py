@@ -24,8 +24,8 @@ from attrail_mlflow.registry.experiments import experiment_id, find_experiment
 from attrail_mlflow.registry.folder_digest import file_digest
 from attrail_mlflow.registry.registry import Registry
 from attrail_mlflow.registry.retries import patiently
+from attrail_mlflow.registry.tags import ATTRIBUTIONS_TAG
 
-WEIGHTS = "attrail.attributions"  # tag of a run that holds attributions: the digest of the weights they are of
 KEPT = "attrail.kept."  # with a key, the tag that says that a file is complete; its value is the file's sha256
 PARENT = "mlflow.parentRunId"
 FOLDER = "attributions"
@@ -71,7 +71,7 @@ class AttributionStore:
             while experiment is not None:
                 runs = client.search_runs(
                     [experiment.experiment_id],
-                    f"tags.`{WEIGHTS}` = '{weights_digest}'",
+                    f"tags.`{ATTRIBUTIONS_TAG}` = '{weights_digest}'",
                     order_by=["attributes.start_time ASC"],
                     max_results=PAGE,
                     page_token=token,
@@ -89,7 +89,7 @@ class AttributionStore:
     def open(self, title: str, weights_digest: str, parent: str | None = None) -> str:
         """Begin a run for files of these weights, below the run ``parent`` if given; its id."""
         client = self.registry.client
-        tags = {WEIGHTS: weights_digest} | ({PARENT: parent} if parent else {})
+        tags = {ATTRIBUTIONS_TAG: weights_digest} | ({PARENT: parent} if parent else {})
         try:
             experiment = experiment_id(client, self.experiment)
             return str(client.create_run(experiment, run_name=title, tags=tags).info.run_id)

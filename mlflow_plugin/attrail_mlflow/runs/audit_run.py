@@ -24,15 +24,21 @@ from attrail_mlflow.registry.errors import registry_error
 from attrail_mlflow.registry.experiments import experiment_id
 from attrail_mlflow.registry.registry import RegisteredVersion, Registry
 from attrail_mlflow.registry.retries import patiently
+from attrail_mlflow.registry.tags import (
+    COMPLETE_TAG,
+    REASON_TAG,
+    REFERENCE_TAG,
+    RUN_ID_TAG,
+    SEQUENCE_TAG,
+    STATEMENT_TAG,
+    VERDICT_TAG,
+)
 from attrail_mlflow.trail.attestation import Trail
-from attrail_mlflow.trail.manifest import MANIFEST, STATEMENT
+from attrail_mlflow.trail.manifest import MANIFEST, STATEMENT_FILE
 from attrail_monitoring.audit_record import AuditRecord
 from attrail_monitoring.maps.strata import HEADLINES
 
 ROOT = "attrail"
-COMPLETE = "attrail.complete"
-SEQUENCE_TAG = "attrail.sequence"
-STATEMENT_TAG = "attrail.statement"
 
 logger = logging.getLogger("attrail.audit_run")
 
@@ -82,11 +88,11 @@ class AuditRun:
         Whoever can read a signed statement can show it to the gate, so it is not there before the journal has it.
         Raises what ``send`` and ``note`` raise.
         """
-        (folder / STATEMENT).unlink(missing_ok=True)
+        (folder / STATEMENT_FILE).unlink(missing_ok=True)
         self.send(folder, {*manifest, MANIFEST})
         note()
-        (folder / STATEMENT).write_bytes(envelope)
-        patiently(lambda: self._send_statement(folder / STATEMENT))
+        (folder / STATEMENT_FILE).write_bytes(envelope)
+        patiently(lambda: self._send_statement(folder / STATEMENT_FILE))
 
     def send(self, folder: Path, names: set[str]) -> None:
         """Log a folder's files; RecordError when one of the ``names`` is missing in the store afterwards.
@@ -103,7 +109,7 @@ class AuditRun:
         with translated(self):
             for key, value in tags.items():  # the statement first: where it is refused, nothing else may change
                 client.set_model_version_tag(candidate.name, candidate.version, key, value)
-            client.set_tag(self.run_id, COMPLETE, "true")
+            client.set_tag(self.run_id, COMPLETE_TAG, "true")
 
     def _send_statement(self, path: Path) -> None:
         with self._taking("the statement"):
@@ -146,7 +152,7 @@ def open_run(registry: Registry, experiment: str, name: str) -> AuditRun:
     """Begin a run; RegistryError when MLflow refuses or cannot be reached."""
     client = registry.client
     try:
-        info = client.create_run(experiment_id(client, experiment), run_name=name, tags={COMPLETE: "false"}).info
+        info = client.create_run(experiment_id(client, experiment), run_name=name, tags={COMPLETE_TAG: "false"}).info
     except MlflowException as error:
         raise registry_error("the audit's run cannot be started in MLflow", error) from error
     return AuditRun(registry, info.run_id, info.artifact_uri)
@@ -216,7 +222,7 @@ def _parameters(record: AuditRecord) -> list[Param]:
 
 
 def _tags(record: AuditRecord) -> list[RunTag]:
-    tags = {"attrail.verdict": record.report.verdict.value, "attrail.reason": record.report.reason}
+    tags = {VERDICT_TAG: record.report.verdict.value, REASON_TAG: record.report.reason}
     if record.sequence is not None:
         tags[SEQUENCE_TAG] = record.sequence["name"]
     return [RunTag(key, value) for key, value in tags.items()]
@@ -224,9 +230,9 @@ def _tags(record: AuditRecord) -> list[RunTag]:
 
 def _version_tags(record: AuditRecord, run_id: str) -> dict[str, str]:
     return {
-        "attrail.run_id": run_id,
-        "attrail.verdict": record.report.verdict.value,
-        "attrail.reference": record.reference.uri,
+        RUN_ID_TAG: run_id,
+        VERDICT_TAG: record.report.verdict.value,
+        REFERENCE_TAG: record.reference.uri,
     }
 
 

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from attrail_explainers.attributions import Attributions, save_attributions
-from attrail_mlflow.gate.evidence_tags import STATEMENT as STATEMENT_TAG
 from attrail_mlflow.journal.hash_chain import Event
 from attrail_mlflow.registry.registry import RegisteredVersion
-from attrail_mlflow.runs.audit_run import COMPLETE, AuditRun
+from attrail_mlflow.registry.tags import COMPLETE_TAG, STATEMENT_TAG
+from attrail_mlflow.runs.audit_run import AuditRun
 from attrail_mlflow.signing.keys import signer_pem
 from attrail_mlflow.statements.baseline import Baseline, InstrumentCheck
 from attrail_mlflow.statements.predicate import ModelIdentity
@@ -89,7 +89,7 @@ def keep_baseline(
     }
     run.send_noted(folder, manifest, envelope, lambda: trail.note(Event.BASELINE, body))
     client.set_model_version_tag(version.name, version.version, STATEMENT_TAG, envelope.decode())
-    client.set_tag(run.run_id, COMPLETE, "true")
+    client.set_tag(run.run_id, COMPLETE_TAG, "true")
     return statement
 
 

@@ -20,12 +20,12 @@ from attrail_mlflow.registry.experiments import find_experiment
 from attrail_mlflow.registry.registry import Registry
 from attrail_mlflow.registry.retries import patiently
 from attrail_mlflow.registry.searching import newest_run
-from attrail_mlflow.runs.audit_run import COMPLETE, ROOT, AuditRun, audit_run, translated
+from attrail_mlflow.registry.tags import CALIBRATION_DIGEST_TAG, CALIBRATION_TAG, COMPLETE_TAG
+from attrail_mlflow.runs.audit_run import ROOT, AuditRun, audit_run, translated
 from attrail_mlflow.trail.manifest import MANIFEST, write_manifest
 
 FILE, ARRAYS = "calibration.json", "envelopes.safetensors"
 Arrays = Mapping[str, NDArray[np.float32]]
-KEY, DIGEST = "attrail.calibration", "attrail.calibration_digest"
 
 
 def find_calibration(registry: Registry, experiment: str, key: str) -> tuple[str, dict[str, Any], Arrays] | None:
@@ -39,14 +39,14 @@ def find_calibration(registry: Registry, experiment: str, key: str) -> tuple[str
         found = find_experiment(client, experiment)
         if found is None:
             return None
-        run = newest_run(client, found.experiment_id, {KEY: key, COMPLETE: "true"})
+        run = newest_run(client, found.experiment_id, {CALIBRATION_TAG: key, COMPLETE_TAG: "true"})
     except MlflowException as error:
         raise registry_error("calibrations cannot be looked up in MLflow", error) from error
     if run is None:
         return None
     run_id = run.info.run_id
     content = _content(run_id, FILE)
-    if _digest(content) != run.data.tags.get(DIGEST):
+    if _digest(content) != run.data.tags.get(CALIBRATION_DIGEST_TAG):
         raise RecordError(f"run {run_id}: {FILE} is not the one that was kept there; delete the run to calibrate anew")
     return run_id, json.loads(content), _arrays(_content(run_id, ARRAYS), run_id)
 
@@ -86,7 +86,7 @@ def keep_calibration(
 def _publish(run: AuditRun, digest: str, key: str) -> None:
     """Let the calibration be found; done twice it is as once."""
     with translated(run):
-        for name, value in ((DIGEST, digest), (KEY, key), (COMPLETE, "true")):
+        for name, value in ((CALIBRATION_DIGEST_TAG, digest), (CALIBRATION_TAG, key), (COMPLETE_TAG, "true")):
             run.registry.client.set_tag(run.run_id, name, value)
 
 

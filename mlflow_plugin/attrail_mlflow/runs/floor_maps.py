@@ -11,14 +11,14 @@ from mlflow.exceptions import MlflowException
 from attrail_explainers.attributions import Attributions, load_attributions
 from attrail_explainers.errors import RecordError
 from attrail_mlflow.runs.audit_run import ROOT
-from attrail_monitoring.maps.version_maps import Subject
+from attrail_monitoring.maps.version_maps import MapKey
 
 FLOOR = "floor-"
 
 logger = logging.getLogger("attrail.registry")
 
 
-def floor_maps(run_id: str, subject: Subject) -> Iterator[Attributions]:
+def floor_maps(run_id: str, subject: MapKey) -> Iterator[Attributions]:
     """The floor models' maps of one explainer on one slice, one model at a time: a slice's maps can be large.
 
     They only describe. What cannot be read, or is not what was written, is left out with a warning.

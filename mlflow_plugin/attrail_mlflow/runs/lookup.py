@@ -8,7 +8,8 @@ from mlflow.exceptions import MlflowException
 from attrail_explainers.errors import EvidenceError
 from attrail_mlflow.registry.errors import registry_error
 from attrail_mlflow.registry.registry import Registry
-from attrail_mlflow.runs.audit_run import COMPLETE, ROOT
+from attrail_mlflow.registry.tags import COMPLETE_TAG
+from attrail_mlflow.runs.audit_run import ROOT
 
 
 def fetch_run(registry: Registry, run_id: str, folder: Path) -> Path:
@@ -18,8 +19,8 @@ def fetch_run(registry: Registry, run_id: str, folder: Path) -> Path:
     """
     try:
         run = registry.client.get_run(run_id)
-        if run.data.tags.get(COMPLETE) != "true":
-            raise EvidenceError(f"run {run_id} holds no finished audit: its tag {COMPLETE} is not true")
+        if run.data.tags.get(COMPLETE_TAG) != "true":
+            raise EvidenceError(f"run {run_id} holds no finished audit: its tag {COMPLETE_TAG} is not true")
         return Path(download_artifacts(run_id=run_id, artifact_path=ROOT, dst_path=str(folder)))
     except (MlflowException, OSError) as error:
         raise registry_error(f"run {run_id} cannot be read from MLflow at {registry.shown}", error) from error

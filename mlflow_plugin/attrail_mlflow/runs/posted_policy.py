@@ -7,12 +7,12 @@ from mlflow.exceptions import MlflowException
 
 from attrail_mlflow.registry.errors import registry_error
 from attrail_mlflow.registry.searching import newest_run
-from attrail_mlflow.runs.audit_run import COMPLETE, ROOT, AuditRun
+from attrail_mlflow.registry.tags import COMPLETE_TAG, MODEL_TAG, POLICY_DIGEST_TAG
+from attrail_mlflow.runs.audit_run import ROOT, AuditRun
 from attrail_mlflow.trail.attestation import Trail
 from attrail_monitoring.audit_record import PolicyFacts
 
 FILE = "policy.json"
-MODEL, DIGEST = "attrail.model", "attrail.policy_digest"
 
 
 def post_policy(run: AuditRun, model: str, policy: Mapping[str, Any], digest: str) -> PolicyFacts:
@@ -25,21 +25,21 @@ def post_policy(run: AuditRun, model: str, policy: Mapping[str, Any], digest: st
     try:
         client.log_dict(run.run_id, dict(policy), f"{ROOT}/{FILE}")
         before = _last_audit(run, model)
-        for key, value in ((MODEL, model), (DIGEST, digest)):
+        for key, value in ((MODEL_TAG, model), (POLICY_DIGEST_TAG, digest)):
             client.set_tag(run.run_id, key, value)
         started = client.get_run(run.run_id).info.start_time
     except (MlflowException, OSError) as error:
         raise registry_error("the policy cannot be kept in MLflow before the audit", error) from error
     if before is None:
         return PolicyFacts(digest, started)
-    changed = () if before.data.tags.get(DIGEST) == digest else _changed(run, before.info.run_id, policy)
-    return PolicyFacts(digest, started, before.info.run_id, before.data.tags.get(DIGEST), changed)
+    changed = () if before.data.tags.get(POLICY_DIGEST_TAG) == digest else _changed(run, before.info.run_id, policy)
+    return PolicyFacts(digest, started, before.info.run_id, before.data.tags.get(POLICY_DIGEST_TAG), changed)
 
 
 def _last_audit(run: AuditRun, model: str) -> Any:
     client = run.registry.client
     experiment = client.get_run(run.run_id).info.experiment_id
-    return newest_run(client, experiment, {MODEL: model, COMPLETE: "true"})
+    return newest_run(client, experiment, {MODEL_TAG: model, COMPLETE_TAG: "true"})
 
 
 def _changed(run: AuditRun, other: str, policy: Mapping[str, Any]) -> tuple[str, ...]:

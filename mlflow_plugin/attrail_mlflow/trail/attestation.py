@@ -32,7 +32,7 @@ from attrail_mlflow.signing.trusted_keys import TrustedKeys, read_trusted_keys
 from attrail_mlflow.statements.predicate import ModelIdentity, Predicate
 from attrail_mlflow.statements.statement import payload_of, statement_from
 from attrail_mlflow.statements.verdict import Binding, VerdictStatement, statement_of
-from attrail_mlflow.trail.manifest import STATEMENT, manifest_digest, write_manifest
+from attrail_mlflow.trail.manifest import STATEMENT_FILE, manifest_digest, write_manifest
 
 SIGNER = "signer.pem"
 DAYS = "30"
@@ -94,7 +94,7 @@ class Trail:
         now = datetime.now(UTC)
         binding = Binding(model, reference, reference_aliases, manifest_digest(folder), now, now + self.valid_for)
         envelope = self.carried(statement_of(document, binding))
-        (folder / STATEMENT).write_bytes(envelope)
+        (folder / STATEMENT_FILE).write_bytes(envelope)
         return manifest, envelope
 
     def note(self, event: Event, body: Mapping[str, Any]) -> None:

@@ -33,7 +33,7 @@ from attrail_mlflow.statements.verdict import VerdictStatement
 from attrail_mlflow.trail.archive import pack
 from attrail_mlflow.trail.attestation import Trail
 from attrail_mlflow.trail.control_map import CONTROL_MAP, control_map_for
-from attrail_mlflow.trail.manifest import STATEMENT
+from attrail_mlflow.trail.manifest import STATEMENT_FILE
 
 SEAL = "bundle.json"
 JOURNAL = "journal.jsonl"
@@ -74,18 +74,18 @@ def write_bundle(
 
 def attested_in(run_folder: Path) -> Attested:
     """The statement in a run's folder, its signature not checked; EvidenceError when there is none."""
-    path = run_folder / STATEMENT
+    path = run_folder / STATEMENT_FILE
     if not path.is_file():
-        raise EvidenceError(f"{STATEMENT} is missing: the run was not audited by a version of attrail that signs")
+        raise EvidenceError(f"{STATEMENT_FILE} is missing: the run was not audited by a version of attrail that signs")
     statement = statement_from(read_envelope(read_plain(path)).payload)
     if not isinstance(statement, VerdictStatement | Baseline):
-        raise EvidenceError(f"{STATEMENT} is a {statement.KIND} statement, a verdict or a baseline was expected")
+        raise EvidenceError(f"{STATEMENT_FILE} is a {statement.KIND} statement, a verdict or a baseline was expected")
     return statement
 
 
 def sealed_files(folder: Path) -> dict[str, str]:
     """Digests of the files a seal covers: all but itself and those that the run's own manifest lists."""
-    own = (name for name in _names(folder) if name == f"{RUN}/{STATEMENT}" or not name.startswith(f"{RUN}/"))
+    own = (name for name in _names(folder) if name == f"{RUN}/{STATEMENT_FILE}" or not name.startswith(f"{RUN}/"))
     return {name: file_digest(folder / name) for name in own if name != SEAL}
 
 

@@ -31,7 +31,7 @@ from attrail_mlflow.trail.archive import unpack
 from attrail_mlflow.trail.attestation import SIGNER, audit_body
 from attrail_mlflow.trail.bundle import JOURNAL, KEYS, RUN, SEAL, Attested, attested_in, sealed_files
 from attrail_mlflow.trail.control_map import CONTROL_MAP, read_control_map, require_answered
-from attrail_mlflow.trail.manifest import STATEMENT, manifest_digest, require_manifest
+from attrail_mlflow.trail.manifest import STATEMENT_FILE, manifest_digest, require_manifest
 
 AUDIT = "audit.json"
 POLICY = "policy.json"
@@ -51,7 +51,7 @@ class Inspection:
         return Inspection(facts, tuple(cautions), self.signed and other.signed)
 
 
-def inspect(path: Path, trusted: TrustedKeys | None) -> Inspection:
+def inspect_evidence(path: Path, trusted: TrustedKeys | None) -> Inspection:
     """Inspect a file, whatever it is: a bundle or a journal; or a folder with a run's files.
 
     ``trusted`` None means the keys that the evidence itself carries. Raises EvidenceError for any other file, and
@@ -88,9 +88,9 @@ def inspect_run(folder: Path, trusted: TrustedKeys | None) -> Inspection:
     """Inspect a run's files: manifest, statement and its signature, the record and policy against the statement."""
     manifest = require_manifest(folder)
     keys = TrustedKeys.of(_embedded(folder, [SIGNER])) if trusted is None else trusted
-    statement, seen = _statement(folder, STATEMENT, keys)
+    statement, seen = _statement(folder, STATEMENT_FILE, keys)
     if getattr(statement, "manifest_digest", None) != manifest_digest(folder):
-        raise EvidenceError(f"{STATEMENT} is about another manifest.json: one of them was replaced")
+        raise EvidenceError(f"{STATEMENT_FILE} is about another manifest.json: one of them was replaced")
     found = Inspection((f"{len(manifest)} files as manifest.json lists them",)) + seen
     if isinstance(statement, VerdictStatement):
         found += _record(folder, statement)
@@ -164,10 +164,10 @@ def _require_same(document: Mapping[str, Any], statement: VerdictStatement) -> N
     try:
         recorded = statement_of(document, binding).document()
     except AttrailError as error:
-        raise EvidenceError(f"{AUDIT} and {STATEMENT}: {error}") from error
+        raise EvidenceError(f"{AUDIT} and {STATEMENT_FILE}: {error}") from error
     for key, stated in statement.document().items():
         if plain(recorded[key]) != stated:
-            raise EvidenceError(f"{AUDIT} and {STATEMENT} disagree about {key}: {recorded[key]!r} and {stated!r}")
+            raise EvidenceError(f"{AUDIT} and {STATEMENT_FILE} disagree about {key}: {recorded[key]!r} and {stated!r}")
 
 
 def _seal(folder: Path, keys: TrustedKeys) -> Inspection:
@@ -195,7 +195,7 @@ def _excerpt(folder: Path, keys: TrustedKeys) -> Inspection:
         require_signed(record, keys)
     cautions = () if signed == records else ("the journal's records are NOT SIGNED",)
     span = f"journal records {records[0].index} to {records[-1].index} in one chain"
-    noted = _noted(records, attested_in(folder / RUN), _bytes(folder, f"{RUN}/{STATEMENT}"))
+    noted = _noted(records, attested_in(folder / RUN), _bytes(folder, f"{RUN}/{STATEMENT_FILE}"))
     return Inspection((span, *noted), cautions, signed == records)
 
 
@@ -204,12 +204,14 @@ def _noted(records: list[JournalRecord], statement: Attested, envelope: bytes) -
     mine = [each for each in records if each.body.get("run_id") == statement.run_id]
     for record in mine:
         if record.event == Event.POLICY and record.body.get("policy_digest") != statement.policy_digest:
-            raise EvidenceError(f"journal, record {record.index} states another policy than {STATEMENT}")
+            raise EvidenceError(f"journal, record {record.index} states another policy than {STATEMENT_FILE}")
         when = f"{record.time:%Y-%m-%d %H:%M:%S}"
         yield f"record {record.index}: {record.event} of this run, by {record.actor} at {when} UTC"
     audits = [each for each in mine if each.event == Event.AUDIT]
     if audits and dict(audits[-1].body) != audit_body(envelope):
-        raise EvidenceError(f"journal, record {audits[-1].index} says something else of this audit than {STATEMENT}")
+        raise EvidenceError(
+            f"journal, record {audits[-1].index} says something else of this audit than {STATEMENT_FILE}"
+        )
 
 
 def _lines(folder: Path) -> Iterator[bytes]:

@@ -10,8 +10,8 @@ from attrail_explainers.files.plain_file import read_plain
 from attrail_mlflow.registry.folder_digest import file_digest
 
 MANIFEST = "manifest.json"
-STATEMENT = "statement.json"  # binds the manifest's digest, so it cannot be listed in it
-UNLISTED = {MANIFEST, STATEMENT}
+STATEMENT_FILE = "statement.json"  # binds the manifest's digest, so it cannot be listed in it
+UNLISTED = {MANIFEST, STATEMENT_FILE}
 
 
 def write_manifest(folder: Path) -> Mapping[str, str]:

@@ -16,7 +16,7 @@ from attrail_monitoring.inference.share_bounds import share_bounds
 from attrail_monitoring.maps.grid import to_grid
 from attrail_monitoring.maps.settings import Settings
 from attrail_monitoring.maps.shares import shares
-from attrail_monitoring.maps.version_maps import Subject, VersionMaps, require_comparable
+from attrail_monitoring.maps.version_maps import MapKey, VersionMaps, require_comparable
 
 Array = NDArray[np.float32]
 Labels = NDArray[np.int64]
@@ -113,7 +113,7 @@ class Clusters:
 def clusters_of(
     reference: VersionMaps,
     candidate: VersionMaps,
-    floor: Callable[[Subject], Iterable[Attributions]],
+    floor: Callable[[MapKey], Iterable[Attributions]],
     settings: Settings,
 ) -> tuple[Clusters, ...]:
     """The clusters of every explainer on every slice; ``floor`` gives the floor models' maps of one of these at a time.

@@ -29,7 +29,7 @@ SHOWN = 3  # rows that a sentence names
 
 
 @dataclass(frozen=True)
-class Check:
+class ExpectationResult:
     """One expectation in words: what was expected, what was observed and whether they agree.
 
     ``name`` is the one its author gave it, "" for none; ``severity`` is Great Expectations' critical, warning or info.
@@ -54,7 +54,7 @@ class Validation:
     result: dict[str, Any]
     failures: tuple[str, ...]
     suite: dict[str, Any]
-    checks: tuple[Check, ...]
+    checks: tuple[ExpectationResult, ...]
 
     @property
     def success(self) -> bool:
@@ -142,9 +142,9 @@ def _failure(found: dict[str, Any]) -> str:
     return f"{config['type']} of {config['kwargs'].get('column', 'the table')}"
 
 
-def _check(found: dict[str, Any]) -> Check:
+def _check(found: dict[str, Any]) -> ExpectationResult:
     config = found["expectation_config"]
-    return Check(
+    return ExpectationResult(
         expected=config.get("description") or _expected(config),
         observed=_observed(found["result"]),
         success=found["success"],

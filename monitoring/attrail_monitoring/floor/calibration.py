@@ -14,19 +14,19 @@ from attrail_explainers.digest import digest_of
 from attrail_explainers.errors import IncomparableError, RecordError
 from attrail_monitoring.floor.envelope import Envelope
 from attrail_monitoring.floor.noise_floor import NoiseFloor, Source
-from attrail_monitoring.floor.sanity import Instrument, inspect
+from attrail_monitoring.floor.sanity import ExplainerSanity, sanity_of
 from attrail_monitoring.inference.prediction_bound import FEWEST
 from attrail_monitoring.inference.shared_spread import SharedSpread, shared_spread
 from attrail_monitoring.maps.pair import Pair, Side
 from attrail_monitoring.maps.settings import Settings
 from attrail_monitoring.maps.statistic import make_statistic, statistic_names
 from attrail_monitoring.maps.strata import is_class
-from attrail_monitoring.maps.version_maps import Subject, VersionMaps
+from attrail_monitoring.maps.version_maps import MapKey, VersionMaps
 
 FORMAT = "attrail.calibration/3"
 
 
-class Place(NamedTuple):
+class MeasuredAt(NamedTuple):
     """Where a distance was measured."""
 
     slice: str
@@ -44,11 +44,11 @@ class Calibration:
     """
 
     source: Source = "retrains"
-    floors: Mapping[Place, NoiseFloor] = field(default_factory=dict)
-    instruments: Mapping[Subject, Instrument] = field(default_factory=dict)
+    floors: Mapping[MeasuredAt, NoiseFloor] = field(default_factory=dict)
+    instruments: Mapping[MapKey, ExplainerSanity] = field(default_factory=dict)
     models: tuple[str, ...] = ()
-    subjects: Mapping[Subject, str] = field(default_factory=dict)
-    envelopes: Mapping[Subject, Envelope] = field(default_factory=dict)
+    subjects: Mapping[MapKey, str] = field(default_factory=dict)
+    envelopes: Mapping[MapKey, Envelope] = field(default_factory=dict)
 
     def require_made_for(self, reference: Attributions) -> None:
         """IncomparableError when its models were compared with other maps: other model, images or parameters."""
@@ -59,7 +59,7 @@ class Calibration:
                 f"reference {reference.model}: another model, other images, targets or parameters; calibrate anew"
             )
 
-    def floor(self, place: Place) -> NoiseFloor:
+    def floor(self, place: MeasuredAt) -> NoiseFloor:
         """The floor at a place, an empty one where none was measured."""
         return self.floors.get(place, NoiseFloor(source=self.source))
 
@@ -109,7 +109,7 @@ class Calibration:
         try:
             source = document["source"]
             floors = {
-                Place(*(row[name] for name in Place._fields)): NoiseFloor(
+                MeasuredAt(*(row[name] for name in MeasuredAt._fields)): NoiseFloor(
                     tuple(row["distances"]),
                     tuple(row["models"]),
                     source,
@@ -118,7 +118,7 @@ class Calibration:
                 for row in document["floors"]
             }
             instruments = {
-                (row["slice"], row["explainer"]): Instrument(
+                (row["slice"], row["explainer"]): ExplainerSanity(
                     **{key: value for key, value in row.items() if key not in ("slice", "explainer")}
                 )
                 for row in document["instruments"]
@@ -156,8 +156,8 @@ def calibrate(
 
     IncomparableError when maps are not like with like.
     """
-    floors: dict[Place, NoiseFloor] = {}
-    instruments: dict[Subject, Instrument] = {}
+    floors: dict[MeasuredAt, NoiseFloor] = {}
+    instruments: dict[MapKey, ExplainerSanity] = {}
     for subject in reference.by_subject:
         first = _side(reference, subject, settings)
         others = [_side(each, subject, settings) for each in floor]
@@ -186,12 +186,12 @@ def _identity(reference: Attributions) -> str:
     return digest_of({"maps": reference.comparability, **model})
 
 
-def _side(version: VersionMaps, subject: Subject, settings: Settings) -> Side:
+def _side(version: VersionMaps, subject: MapKey, settings: Settings) -> Side:
     return Side.of(version, subject, settings.grid)
 
 
-def _floors(subject: Subject, pairs: Sequence[Pair], settings: Settings, source: Source) -> dict[Place, NoiseFloor]:
-    found: dict[Place, list[tuple[str, float]]] = {}
+def _floors(subject: MapKey, pairs: Sequence[Pair], settings: Settings, source: Source) -> dict[MeasuredAt, NoiseFloor]:
+    found: dict[MeasuredAt, list[tuple[str, float]]] = {}
     for pair in pairs:
         strata = list(pair.strata(settings.class_images))
         for name in statistic_names():
@@ -203,7 +203,7 @@ def _floors(subject: Subject, pairs: Sequence[Pair], settings: Settings, source:
                 used = rows & pair.defined
                 if used.sum() >= (settings.class_images if is_class(stratum) else 1):
                     value = float(statistic.value(terms[used].mean(axis=0)))
-                    found.setdefault(Place(*subject, name, stratum), []).append((pair.other.source.model, value))
+                    found.setdefault(MeasuredAt(*subject, name, stratum), []).append((pair.other.source.model, value))
     shared = _shared({place: tuple(value for _, value in each) for place, each in found.items()})
     return {
         place: NoiseFloor(
@@ -213,11 +213,11 @@ def _floors(subject: Subject, pairs: Sequence[Pair], settings: Settings, source:
     }
 
 
-def _shared(found: Mapping[Place, Sequence[float]]) -> dict[Place, SharedSpread]:
+def _shared(found: Mapping[MeasuredAt, Sequence[float]]) -> dict[MeasuredAt, SharedSpread]:
     """The spread that a statistic's floors share over classes, by place; classes that lack a model do not take part."""
     most = max((len(distances) for distances in found.values()), default=0)
     whole = [place for place, each in found.items() if is_class(place.stratum) and len(each) == most >= FEWEST]
-    spreads: dict[Place, SharedSpread] = {}
+    spreads: dict[MeasuredAt, SharedSpread] = {}
     for name in {place.statistic for place in whole}:
         places = [place for place in whole if place.statistic == name]
         spread = shared_spread([found[place] for place in places])
@@ -227,14 +227,14 @@ def _shared(found: Mapping[Place, Sequence[float]]) -> dict[Place, SharedSpread]
 
 
 def _instrument(
-    subject: Subject, reference: Side, others: Sequence[Side], rehearsal: Rehearsal, settings: Settings
-) -> Instrument:
+    subject: MapKey, reference: Side, others: Sequence[Side], rehearsal: Rehearsal, settings: Settings
+) -> ExplainerSanity:
     head, again = rehearsal.random_head, rehearsal.again
     has_head = head is not None and subject in head.by_subject
     redrawn = None
     if again is not None and all(subject in each.by_subject for each in again):
         redrawn = (_side(again[0], subject, settings), _side(again[1], subject, settings))
-    return inspect(
+    return sanity_of(
         reference,
         _side(head, subject, settings) if head is not None and has_head else None,
         others[0] if others else None,

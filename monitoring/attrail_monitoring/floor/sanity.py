@@ -12,7 +12,7 @@ REPORTED = ("surrogate_r2", "completeness_residual", "emulator_r2", "noise")
 
 
 @dataclass(frozen=True)
-class Instrument:
+class ExplainerSanity:
     """What one explainer's own behaviour says of its measurements on one slice, per statistic.
 
     ``repeat``: by how much the distance of one reference retrain changes when all draws are made anew; 0 for explainers
@@ -33,15 +33,15 @@ class Instrument:
         return max(found, default=None)
 
 
-def inspect(
+def sanity_of(
     reference: Side, random_head: Side | None, retrain: Side | None = None, again: tuple[Side, Side] | None = None
-) -> Instrument:
+) -> ExplainerSanity:
     """The instrument of one explainer on one slice.
 
     ``random_head`` holds the maps of the reference with a random head, None where the explainer does not look at
     classes; ``retrain`` those of one reference retrain and ``again`` those of reference and retrain with other draws.
     """
-    return Instrument(
+    return ExplainerSanity(
         repeat=_repeat(reference, retrain, again),
         random_head={} if random_head is None else _distances(Pair(reference, random_head)),
         unrelated=_distances(Pair(reference, _shifted(reference))),

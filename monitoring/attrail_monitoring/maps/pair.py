@@ -12,7 +12,7 @@ from attrail_explainers.errors import IncomparableError
 from attrail_monitoring.maps.grid import to_cells, to_grid
 from attrail_monitoring.maps.statistic import Statistic
 from attrail_monitoring.maps.strata import ALL, BOTH_RIGHT, OUTCOMES, classes, outcome
-from attrail_monitoring.maps.version_maps import Subject, VersionMaps, require_comparable
+from attrail_monitoring.maps.version_maps import MapKey, VersionMaps, require_comparable
 
 Array = NDArray[np.float64]
 Rows = NDArray[np.bool_]
@@ -33,7 +33,7 @@ class Side:
     regions: Array | None = None
 
     @classmethod
-    def of(cls, version: VersionMaps, subject: Subject, grid: int) -> "Side":
+    def of(cls, version: VersionMaps, subject: MapKey, grid: int) -> "Side":
         source = version.of(subject)
         maps = to_grid(source.values, grid)
         region = version.regions.get(source.slice_name)

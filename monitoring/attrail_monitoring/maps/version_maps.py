@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from attrail_explainers.attributions import Attributions
 from attrail_explainers.errors import IncomparableError
 
-Subject = tuple[str, str]  # slice and explainer
+MapKey = tuple[str, str]  # slice and explainer
 Rows = NDArray[np.bool_]
 
 
@@ -26,10 +26,10 @@ class VersionMaps:
     regions: Mapping[str, Rows] = field(default_factory=dict)
 
     @property
-    def by_subject(self) -> dict[Subject, Attributions]:
+    def by_subject(self) -> dict[MapKey, Attributions]:
         return {(each.slice_name, each.explainer): each for each in self.maps}
 
-    def of(self, subject: Subject) -> Attributions:
+    def of(self, subject: MapKey) -> Attributions:
         """The maps of one explainer on one slice; IncomparableError when there are none."""
         found = self.by_subject.get(subject)
         if found is None:
@@ -41,10 +41,10 @@ class VersionMaps:
         return found
 
 
-Maps = Attributions | Sequence[Attributions] | VersionMaps
+VersionInput = Attributions | Sequence[Attributions] | VersionMaps
 
 
-def version_maps(maps: Maps) -> VersionMaps:
+def version_maps(maps: VersionInput) -> VersionMaps:
     """The maps of one version in their usual form."""
     if isinstance(maps, VersionMaps):
         return maps

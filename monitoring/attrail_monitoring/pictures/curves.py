@@ -14,7 +14,7 @@ MOST_LINES = 100  # single images drawn behind the mean; more of them are one gr
 
 
 @dataclass(frozen=True)
-class Panel:
+class CurvePanel:
     """One set of curves (N,K) over shares 0..1 of the pixels, rows of NaN for images without; ``chance`` likewise."""
 
     title: str
@@ -23,7 +23,7 @@ class Panel:
     chance: NDArray[np.float64]
 
 
-def draw_curves(panels: Sequence[Panel], title: str) -> bytes:
+def draw_curves(panels: Sequence[CurvePanel], title: str) -> bytes:
     """A PNG file with the panels side by side: thin lines are images, thick ones means, dashed ones chance."""
     figure = Figure(figsize=(5.2 * len(panels), 4.4), dpi=110, layout="constrained")
     figure.suptitle(title, fontsize=11)
@@ -34,7 +34,7 @@ def draw_curves(panels: Sequence[Panel], title: str) -> bytes:
     return file.getvalue()
 
 
-def _draw(axes: Axes, panel: Panel) -> None:
+def _draw(axes: Axes, panel: CurvePanel) -> None:
     known, chance = (each[np.isfinite(each).all(axis=1)] for each in (panel.curves, panel.chance))
     shares = np.linspace(0, 100, panel.curves.shape[1])
     axes.plot(shares, known[:MOST_LINES].T, color=OWN, alpha=0.25, linewidth=0.8)

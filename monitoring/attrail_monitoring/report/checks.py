@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from attrail_monitoring.audit_record import AuditRecord
-from attrail_monitoring.floor.sanity import Instrument
+from attrail_monitoring.floor.sanity import ExplainerSanity
 from attrail_monitoring.verdict.findings import Finding
 
 DIAGNOSTICS = {
@@ -16,7 +16,7 @@ DIAGNOSTICS = {
 
 
 @dataclass(frozen=True)
-class Check:
+class SanityRow:
     """One primary statistic: ``repeat`` as a share of the floor, distance of the random head and of the furthest model.
 
     ``ceiling`` is the distance of maps without relation. The result is "passed", "left out" or "not checked".
@@ -36,7 +36,7 @@ class ExplainerChecks:
 
     slice: str
     explainer: str
-    checks: tuple[Check, ...]
+    checks: tuple[SanityRow, ...]
     diagnostics: Mapping[str, float]
 
 
@@ -50,19 +50,19 @@ def checks_of(record: AuditRecord) -> list[ExplainerChecks]:
 
 
 def _explainer_checks(
-    place: tuple[str, str], findings: list[Finding], instrument: Instrument | None
+    place: tuple[str, str], findings: list[Finding], instrument: ExplainerSanity | None
 ) -> ExplainerChecks:
     reported = {} if instrument is None else instrument.diagnostics
     diagnostics = {DIAGNOSTICS.get(name, name): value for name, value in reported.items()}
     return ExplainerChecks(*place, tuple(_check(finding, instrument) for finding in findings), diagnostics)
 
 
-def _check(finding: Finding, instrument: Instrument | None) -> Check:
+def _check(finding: Finding, instrument: ExplainerSanity | None) -> SanityRow:
     measured, floor = finding.measurement, finding.measurement.floor
-    known = instrument or Instrument()
+    known = instrument or ExplainerSanity()
     repeat = known.repeat.get(measured.statistic)
     checked = floor.mean is not None and (repeat is not None or measured.statistic in known.random_head)
-    return Check(
+    return SanityRow(
         finding=finding,
         repeat=repeat / floor.mean if repeat is not None and floor.mean else None,
         random_head=known.random_head.get(measured.statistic),

@@ -23,7 +23,7 @@ class Lane:
 
 
 @dataclass(frozen=True)
-class Panel:
+class ClassPanel:
     """One statistic of one explainer over the shown classes, in a drawing of ``height``."""
 
     explainer: str
@@ -47,7 +47,7 @@ class Classes:
     within: int
     open: int
     few: int
-    panels: tuple[Panel, ...]
+    panels: tuple[ClassPanel, ...]
 
     @property
     def shown(self) -> int:
@@ -90,7 +90,7 @@ def _furthest(classes: ClassFindings) -> list[str]:
     return [name for name in classes if name in chosen]
 
 
-def _panels(classes: ClassFindings) -> tuple[Panel, ...]:
+def _panels(classes: ClassFindings) -> tuple[ClassPanel, ...]:
     grouped: dict[tuple[str, str], list[Finding]] = {}
     for found in classes.values():
         for finding in found:
@@ -98,10 +98,10 @@ def _panels(classes: ClassFindings) -> tuple[Panel, ...]:
     return tuple(_panel(*place, found) for place, found in grouped.items())
 
 
-def _panel(explainer: str, statistic: str, findings: Sequence[Finding]) -> Panel:
+def _panel(explainer: str, statistic: str, findings: Sequence[Finding]) -> ClassPanel:
     axis = axis_of(findings, LEFT, RIGHT, limits=False)
     lanes = tuple(Lane(each, strip_of(each, axis), TOP + LANE * row) for row, each in enumerate(findings))
-    return Panel(explainer, statistic, axis, lanes, TOP + LANE * len(findings) + BOTTOM)
+    return ClassPanel(explainer, statistic, axis, lanes, TOP + LANE * len(findings) + BOTTOM)
 
 
 def _flagged(finding: Finding) -> bool:

@@ -14,11 +14,11 @@ from attrail_monitoring.maps.statistic import make_statistic
 from attrail_monitoring.maps.strata import HEADLINES
 from attrail_monitoring.maps.version_maps import VersionMaps
 from attrail_monitoring.pictures.overlays import colour_bar, data_uri, png
-from attrail_monitoring.report.image_pairs import Maps, Pair, Sources
+from attrail_monitoring.report.image_pairs import ImagePair, MapsByRole, Sources
 from attrail_monitoring.report.strip_plot import Strip, strip_of
 from attrail_monitoring.verdict.effect import Effect
 from attrail_monitoring.verdict.findings import Finding
-from attrail_monitoring.verdict.most_moved import MovedImage, most_moved
+from attrail_monitoring.verdict.most_moved import RankedImage, most_moved
 
 DRAWN = 8  # of the images that moved most, for each slice and explainer
 WITHOUT = 4  # images without a map drawn after them
@@ -35,19 +35,19 @@ class Row:
 
 
 @dataclass(frozen=True)
-class ImagePair:
+class ShownImage:
     """One image of the slice with its two maps: how far they ``moved``, or None and ``why`` a version has no map."""
 
     sample: str
     label: int
     target: int
-    moved: MovedImage | None
+    moved: RankedImage | None
     why: str
-    pair: Pair
+    pair: ImagePair
 
 
 @dataclass(frozen=True)
-class Exhibit:
+class ExplainerPanel:
     """One explainer on one slice: what the verdict rests on, the mean maps over ``images`` images, those moved most.
 
     ``rows`` are the findings of the headline's stratum, the primary ones first. ``bar`` shows the colours of every
@@ -62,10 +62,10 @@ class Exhibit:
     undefined: int
     signed: bool
     bar: str
-    mean: Pair | None
-    moved: tuple[ImagePair, ...]
-    named: tuple[MovedImage, ...]
-    without: tuple[ImagePair, ...]
+    mean: ImagePair | None
+    moved: tuple[ShownImage, ...]
+    named: tuple[RankedImage, ...]
+    without: tuple[ShownImage, ...]
 
     @property
     def primary(self) -> tuple[Row, ...]:
@@ -76,7 +76,7 @@ class Exhibit:
         return tuple(row for row in self.rows if not row.finding.measurement.primary)
 
 
-def exhibits_of(record: AuditRecord, maps: Maps, slices: Mapping[str, Slice]) -> list[Exhibit]:
+def exhibits_of(record: AuditRecord, maps: MapsByRole, slices: Mapping[str, Slice]) -> list[ExplainerPanel]:
     """An exhibit for each slice and explainer among the record's findings, in their order."""
     grouped: dict[tuple[str, str], list[Finding]] = {}
     for finding in record.report.findings:
@@ -95,11 +95,11 @@ def _rows(record: AuditRecord, findings: Sequence[Finding]) -> tuple[Row, ...]:
     )
 
 
-def _exhibit(name: str, rows: tuple[Row, ...], sources: Sources, record: AuditRecord) -> Exhibit:
+def _exhibit(name: str, rows: tuple[Row, ...], sources: Sources, record: AuditRecord) -> ExplainerPanel:
     defined, missing = sources.defined, np.flatnonzero(~sources.defined)
     moved = _moved(sources, record)
     places = {sample: row for row, sample in enumerate(sources.slice.sample_ids)}
-    return Exhibit(
+    return ExplainerPanel(
         slice=name,
         explainer=sources.reference.explainer,
         rows=rows,
@@ -114,7 +114,7 @@ def _exhibit(name: str, rows: tuple[Row, ...], sources: Sources, record: AuditRe
     )
 
 
-def _moved(sources: Sources, record: AuditRecord) -> tuple[MovedImage, ...]:
+def _moved(sources: Sources, record: AuditRecord) -> tuple[RankedImage, ...]:
     """The images that moved most, with what the record knows of how they were decided."""
     first, second = (VersionMaps((each,)) for each in (sources.reference, sources.candidate))
     outcomes = {(each.slice, each.explainer, each.sample): each.outcome for each in record.moved}
@@ -124,11 +124,11 @@ def _moved(sources: Sources, record: AuditRecord) -> tuple[MovedImage, ...]:
     )
 
 
-def _image_pair(sources: Sources, row: int, moved: MovedImage | None) -> ImagePair:
+def _image_pair(sources: Sources, row: int, moved: RankedImage | None) -> ShownImage:
     versions = (sources.reference, sources.candidate)
     sample = sources.slice.sample_ids[row]
     gaps = [f"{each.model}: {each.undefined[sample]}" for each in versions if sample in each.undefined]
-    return ImagePair(
+    return ShownImage(
         sample=sample,
         label=int(sources.slice.labels[row]),
         target=int(sources.reference.targets[row]),

@@ -14,11 +14,11 @@ from attrail_monitoring.pictures.overlays import SIDE, Pixels, Scale, Values, da
 
 COLOURS = 256  # of a picture in the report: enough for the eye, less than half of the bytes
 
-Maps = Mapping[tuple[str, str, str], Attributions]
+MapsByRole = Mapping[tuple[str, str, str], Attributions]
 
 
 @dataclass(frozen=True)
-class Pair:
+class ImagePair:
     """Addresses of a picture and of both versions' maps over it, drawn on one scale."""
 
     picture: str
@@ -36,7 +36,7 @@ class Sources:
     slice: Slice
 
     @classmethod
-    def found(cls, name: str, explainer: str, maps: Maps, slices: Mapping[str, Slice]) -> "Sources":
+    def found(cls, name: str, explainer: str, maps: MapsByRole, slices: Mapping[str, Slice]) -> "Sources":
         """The sources of one explainer on one slice; RecordError when they were not given or are not of that slice."""
         if name not in slices:
             raise RecordError(f"report: the images of slice {name!r} were not given")
@@ -61,18 +61,18 @@ class Sources:
         """Whether any map of either version has a negative value: one way of colouring for all of them."""
         return self.reference.signed or self.candidate.signed
 
-    def pair(self, image: NDArray[np.float32], reference: Values, candidate: Values, side: int = SIDE) -> Pair:
+    def pair(self, image: NDArray[np.float32], reference: Values, candidate: Values, side: int = SIDE) -> ImagePair:
         """Both maps of one image (C,H,W), drawn on one scale, about ``side`` pixels large."""
         alone = Slice("", image[None], self.slice.labels[:1], ("",), self.slice.preprocessing)
         large, scale = fit(alone.pictures()[0], side), shared_scale(reference, candidate, signed=self.signed)
         overlays = [overlay(large, values, scale) for values in (reference, candidate)]
-        return Pair(_address(large), _address(overlays[0]), _address(overlays[1]), scale)
+        return ImagePair(_address(large), _address(overlays[0]), _address(overlays[1]), scale)
 
-    def of(self, row: int, side: int = SIDE) -> Pair:
+    def of(self, row: int, side: int = SIDE) -> ImagePair:
         """Both maps of the image in a row of the slice."""
         return self.pair(self.slice.images[row], self.reference.values[row], self.candidate.values[row], side)
 
-    def mean(self, rows: NDArray[np.bool_], side: int = SIDE) -> Pair:
+    def mean(self, rows: NDArray[np.bool_], side: int = SIDE) -> ImagePair:
         """Mean maps over images that are defined in both versions, (N,) marked, over their mean image."""
         every = (self.slice.images, self.reference.values, self.candidate.values)
         image, reference, candidate = (_mean(each, rows) for each in every)

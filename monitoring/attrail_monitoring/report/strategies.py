@@ -11,7 +11,7 @@ from attrail_explainers.slice import Slice
 from attrail_monitoring.audit_record import AuditRecord
 from attrail_monitoring.clusters.clusters import Cluster, Clusters
 from attrail_monitoring.pictures.overlays import colour_bar, data_uri, png
-from attrail_monitoring.report.image_pairs import Maps, Pair, Sources
+from attrail_monitoring.report.image_pairs import ImagePair, MapsByRole, Sources
 from attrail_monitoring.report.strip_plot import Axis, axis_to
 
 SHOWN = 6  # clusters of one explainer on one slice
@@ -35,8 +35,8 @@ class Strategy:
     dots: tuple[float | None, ...]
     came: bool
     count: int
-    mean: Pair
-    exemplars: tuple[tuple[str, Pair], ...]
+    mean: ImagePair
+    exemplars: tuple[tuple[str, ImagePair], ...]
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ class Strategies:
     bar: str
 
 
-def strategies_of(record: AuditRecord, maps: Maps, slices: Mapping[str, Slice]) -> list[Strategies]:
+def strategies_of(record: AuditRecord, maps: MapsByRole, slices: Mapping[str, Slice]) -> list[Strategies]:
     """The strategies of every explainer on every slice; RecordError where the maps are not those of the record."""
     alpha = 1 - record.settings.confidence
     return [

@@ -8,7 +8,7 @@ import numpy as np
 from scipy import stats
 
 from attrail_monitoring.floor.noise_floor import LARGEST_LOG, SMALLEST, NoiseFloor
-from attrail_monitoring.floor.sanity import Instrument
+from attrail_monitoring.floor.sanity import ExplainerSanity
 from attrail_monitoring.inference.power import detectable_effect, detectable_shift
 from attrail_monitoring.maps.strata import HEADLINES
 from attrail_monitoring.verdict.findings import Finding
@@ -21,7 +21,7 @@ POWER = 0.9
 class Effect:
     """What is known of a distance beyond itself; None where it cannot be said.
 
-    ``ceiling`` is the distance that maps without relation reach (``Instrument.ceiling``), ``floor_to_ceiling`` the
+    ``ceiling`` is the distance that maps without relation reach (``ExplainerSanity.ceiling``), ``floor_to_ceiling`` the
     place of the distance between the floor's mean (0) and that ceiling (1). The others are the smallest distances that
     are flagged with 90 % power: ``detectable_by_images``, a candidate's true distance, with this many images;
     ``detectable_by_models``, the median over candidates, against a floor of this many models. Where one lies beyond
@@ -34,7 +34,7 @@ class Effect:
     detectable_by_models: float | None = None
 
 
-def effect_of(finding: Finding, instrument: Instrument | None, level: float, confidence: float) -> Effect:
+def effect_of(finding: Finding, instrument: ExplainerSanity | None, level: float, confidence: float) -> Effect:
     """The effect of a finding that was judged at ``level``, with intervals of ``confidence``.
 
     The instrument was inspected on whole slices, so that other strata have no ceiling; only primary findings are

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from attrail_explainers.attributions import Attributions
 from attrail_explainers.digest import seed_of
-from attrail_monitoring.floor.calibration import Calibration, Place
+from attrail_monitoring.floor.calibration import Calibration, MeasuredAt
 from attrail_monitoring.floor.noise_floor import NoiseFloor
 from attrail_monitoring.inference.bootstrap import bootstrap_interval
 from attrail_monitoring.inference.mcnemar import mcnemar
@@ -89,12 +89,12 @@ def _measured(pair: Pair, calibration: Calibration, settings: Settings) -> Itera
         terms = pair.terms(statistic)
         for stratum, rows in strata:
             if stratum == pair.headline or statistic.primary:
-                place = Place(source.slice_name, source.explainer, name, stratum)
+                place = MeasuredAt(source.slice_name, source.explainer, name, stratum)
                 yield _measurement(place, statistic, terms, pair, rows, calibration.floor(place), settings)
 
 
 def _measurement(
-    place: Place, statistic: Statistic, terms: Array, pair: Pair, rows: Rows, floor: NoiseFloor, settings: Settings
+    place: MeasuredAt, statistic: Statistic, terms: Array, pair: Pair, rows: Rows, floor: NoiseFloor, settings: Settings
 ) -> Measurement:
     used = terms[rows & pair.defined]
     seed = seed_of("bootstrap", settings.seed, *place)

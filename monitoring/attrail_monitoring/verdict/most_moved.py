@@ -13,7 +13,7 @@ NAMED = 20
 
 
 @dataclass(frozen=True)
-class MovedImage:
+class RankedImage:
     """One image and the rank distance (0..2) of its two maps by one explainer.
 
     ``outcome`` says how both versions decided: maps move when the decision does. "" when that is not known.
@@ -28,12 +28,12 @@ class MovedImage:
 
 def most_moved(
     reference: VersionMaps, candidate: VersionMaps, settings: Settings, count: int = NAMED
-) -> tuple[MovedImage, ...]:
+) -> tuple[RankedImage, ...]:
     """The ``count`` images of each slice and explainer whose maps lie furthest apart, the furthest first.
 
     A ranking, no test: some image moves most between any two versions. IncomparableError when a version lacks maps.
     """
-    found: list[MovedImage] = []
+    found: list[RankedImage] = []
     for name, explainer in reference.by_subject:
         first, second = (each.of((name, explainer)) for each in (reference, candidate))
         distances = image_distances(first, second, settings)
@@ -41,6 +41,6 @@ def most_moved(
         known = name in reference.right and name in candidate.right
         kinds = outcomes(reference.right[name], candidate.right[name]) if known else [""] * len(distances)
         found += (
-            MovedImage(name, explainer, first.sample_ids[row], float(distances[row]), kinds[row]) for row in order
+            RankedImage(name, explainer, first.sample_ids[row], float(distances[row]), kinds[row]) for row in order
         )
     return tuple(found)

@@ -8,12 +8,12 @@ from typing import Literal
 from attrail_explainers.digest import digest_of
 from attrail_explainers.errors import ConfigError, UnknownNameError
 from attrail_explainers.parameters import require_choice, require_number, require_share, require_whole
-from attrail_monitoring.floor.sanity import Instrument
+from attrail_monitoring.floor.sanity import ExplainerSanity
 from attrail_monitoring.inference.multiplicity import e_benjamini_hochberg, e_values_of, holm
 from attrail_monitoring.inference.prediction_bound import FEWEST
 from attrail_monitoring.maps.settings import Settings
 from attrail_monitoring.maps.statistic import make_statistic, statistic_names
-from attrail_monitoring.maps.version_maps import Subject
+from attrail_monitoring.maps.version_maps import MapKey
 from attrail_monitoring.verdict.agreement import Agreement, agreements_of, groups_of
 from attrail_monitoring.verdict.findings import Finding, Verdict
 from attrail_monitoring.verdict.measurement import Measurement
@@ -119,7 +119,7 @@ class Policy:
     def judge(
         self,
         measurements: Sequence[Measurement],
-        instruments: Mapping[Subject, Instrument] | None = None,
+        instruments: Mapping[MapKey, ExplainerSanity] | None = None,
         moved: bool = False,
     ) -> tuple[Finding, ...]:
         """A finding for each measurement; a headline stratum comes before the other strata of its slice.
@@ -138,7 +138,7 @@ class Policy:
         )
 
     def _judged(
-        self, measurements: Sequence[Measurement], instruments: Mapping[Subject, Instrument], moved: bool
+        self, measurements: Sequence[Measurement], instruments: Mapping[MapKey, ExplainerSanity], moved: bool
     ) -> tuple[Finding, ...]:
         headlines = _headlines(measurements)
         unfit = [self._unfit(each, instruments.get((each.slice, each.explainer))) for each in headlines]
@@ -236,7 +236,7 @@ class Policy:
             return Open(reason, "")
         return None
 
-    def _unfit(self, measured: Measurement, instrument: Instrument | None) -> Open | None:
+    def _unfit(self, measured: Measurement, instrument: ExplainerSanity | None) -> Open | None:
         """Why this explainer cannot measure this statistic on this slice, None when it can or was not inspected."""
         if instrument is None or measured.floor.mean is None:
             return None

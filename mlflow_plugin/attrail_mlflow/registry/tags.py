@@ -1,0 +1,27 @@
+"""Tags that attrail writes in MLflow, each once: what they are called is part of the format.
+
+Nothing is imported here: MLflow reads some of them in everybody's process (``plugin/run_context.py``).
+"""
+
+PREFIX = "attrail."  # every tag of a version that starts so is evidence, which the gate looks at
+
+# Of a model version.
+STATEMENT_TAG = "attrail.statement"
+WAIVER_TAG = "attrail.waiver"
+RUN_ID_TAG = "attrail.run_id"
+REFERENCE_TAG = "attrail.reference"
+
+# Of a run.
+COMPLETE_TAG = "attrail.complete"
+SEQUENCE_TAG = "attrail.sequence"
+MODEL_TAG = "attrail.model"
+POLICY_DIGEST_TAG = "attrail.policy_digest"
+CALIBRATION_TAG = "attrail.calibration"
+CALIBRATION_DIGEST_TAG = "attrail.calibration_digest"
+ATTRIBUTIONS_TAG = "attrail.attributions"  # the digest of the weights that the run's attributions are of
+FLOW_RUN_ID_TAG = "attrail.flow_run_id"
+VERSION_TAG = "attrail.version"
+REASON_TAG = "attrail.reason"
+
+# Of both.
+VERDICT_TAG = "attrail.verdict"
