@@ -49,7 +49,7 @@ class Maps:
 class Explainer(Protocol):
     """A method that gives one map per image. Its dataclass fields are its parameters and enter every digest.
 
-    Contracts, held by ``tests/explainers/test_contracts.py`` for every file of ``methods/``: same seed same bytes;
+    Contracts, held by ``tests/explainers/methods/test_contracts.py`` for every file there is: same seed same bytes;
     one image alone equals the same image in a batch; model and input untouched; a map is finite or declared undefined.
     """
 

@@ -1,7 +1,7 @@
 """Make the golden bundle of a format: ``python tests/golden/make.py v1`` runs a real audit and exports it, once.
 
 A folder that exists is never written again: bundles and journals of every released format must verify for ever
-(``tests/mlflow_plugin/test_golden.py``). The private key is thrown away.
+(``tests/mlflow_plugin/trail/test_golden.py``). The private key is thrown away.
 """
 
 import os

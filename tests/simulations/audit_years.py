@@ -1,7 +1,7 @@
 """Years of weekly audits: how often does the e-process cry wolf, and how late does it see a shift?
 
 ``python tests/simulations/audit_years.py [YEARS]`` prints both for 10,000 years of 52 audits of 100 images.
-``tests/monitoring/test_e_process.py`` runs the same functions on a few hundred.
+``tests/monitoring/inference/test_e_process.py`` runs the same functions on a few hundred.
 """
 
 import sys

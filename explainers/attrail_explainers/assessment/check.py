@@ -37,7 +37,7 @@ class CheckResult:
 class Check(Protocol):
     """One question to an explanation, answered by one number per image. Its dataclass fields are its parameters.
 
-    ``good`` says in a few words what speaks for the explanation. Contracts, held by ``tests/explainers/test_checks.py``
+    ``good`` says in a few words what speaks for the explanation. Contracts, held by ``tests/explainers/checks``
     for every file of ``checks/``: same seed same bytes, whatever the order of images, the batch or the thread; model
     and images untouched; NaN for images without a map.
     """

@@ -33,7 +33,7 @@ class PartitionShap(GameMethod):
     is still whole shares its contribution evenly among its superpixels, as shap's does. Each superpixel's value is
     spread over its pixels: a map sums to f(image) - f(baseline), and ``completeness_residual`` is what is missing.
     The queue is our own because shap's breaks ties by NumPy's global random numbers; the values are
-    shap's (``tests/explainers/test_partition_shap.py``), and nothing depends on the seed.
+    shap's (``tests/explainers/methods/test_partition_shap.py``), and nothing depends on the seed.
     """
 
     needs: ClassVar[frozenset[Need]] = frozenset({Need.FORWARD})

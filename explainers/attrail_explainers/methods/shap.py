@@ -19,7 +19,7 @@ class KernelShap(SuperpixelMethod):
     Explains the target's log odds. Each superpixel's value is spread evenly over its pixels, so a map sums to
     f(image) - f(baseline) as shap's image explainers do; the diagnostic ``completeness_residual`` is what is missing,
     ``noise`` the values' standard deviation as a share of their spread. With every coalition enumerated the values
-    equal ``shap.KernelExplainer``'s (``tests/explainers/test_shap.py``).
+    equal ``shap.KernelExplainer``'s (``tests/explainers/methods/test_shap.py``).
     """
 
     needs: ClassVar[frozenset[Need]] = frozenset({Need.FORWARD})

@@ -15,7 +15,7 @@ class Statistic(Protocol):
 
     Every statistic is a function of the mean of per-image terms, so that one resampling of images serves all of them
     and shards can be added up; and a norm of that mean, so that images without a map can be bounded. It knows no
-    threshold. Contracts, held by ``tests/monitoring/test_statistics.py`` for
+    threshold. Contracts, held by ``tests/monitoring/statistics/test_statistics.py`` for
     every file of ``statistics/``: 0 on equal maps, symmetric, at most ``upper``. One that declares ``regional = True``
     gets, instead of maps, their mass inside and outside each image's region as two cells (N,1,2).
     """

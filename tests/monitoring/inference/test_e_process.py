@@ -15,7 +15,7 @@ from scipy import stats
 from attrail_explainers.errors import ConfigError, RecordError
 from attrail_monitoring.inference.e_process import BETS, EProcess
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "simulations"))
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "simulations"))
 
 from audit_years import ALPHA, beta, delays, false_alarms, fixed_size, seasons, two_points
 

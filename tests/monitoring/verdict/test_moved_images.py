@@ -12,7 +12,7 @@ from attrail_monitoring.floor.envelope import Envelope
 from attrail_monitoring.maps.settings import Settings
 from attrail_monitoring.verdict.moved_images import Displacement, any_moved, chances, moved_images, moved_on_slices
 
-sys.path.append(str(Path(__file__).parent))
+sys.path.append(str(Path(__file__).parents[1]))
 from trained import IMAGES, cheat, honest
 
 SETTINGS = Settings(grid=8)

@@ -11,7 +11,7 @@ from attrail_mlflow.trail.archive import unpack
 from attrail_mlflow.trail.bundle import attested_in
 from attrail_mlflow.trail.inspection import inspect_evidence
 
-GOLDEN = sorted(path for path in (Path(__file__).resolve().parents[1] / "golden").glob("v*") if path.is_dir())
+GOLDEN = sorted(path for path in (Path(__file__).resolve().parents[2] / "golden").glob("v*") if path.is_dir())
 versions = pytest.mark.parametrize("folder", GOLDEN, ids=lambda folder: folder.name)
 
 

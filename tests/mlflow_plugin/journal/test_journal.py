@@ -335,7 +335,7 @@ def test_killed_writers_lose_nothing_they_said_they_wrote(tmp_path: Path) -> Non
     file, said = JournalFile(tmp_path / "journal.jsonl"), 0
     for delay in (0.02, 0.05, 0.011):
         process = subprocess.Popen(
-            [sys.executable, "-c", FOREVER, str(Path(__file__).parent), str(file.path), str(said)],
+            [sys.executable, "-c", FOREVER, str(Path(__file__).parents[1]), str(file.path), str(said)],
             stdout=subprocess.PIPE,
             text=True,
         )

@@ -1,6 +1,6 @@
 """The gated store answers as MLflow's own does, errors included, to whatever the gate does not refuse.
 
-    .venv/bin/python tests/gate/test_drop_in.py [OPERATIONS] [SEED]
+    .venv/bin/python tests/mlflow_plugin/gate_server/test_drop_in.py [OPERATIONS] [SEED]
 
 plays more operations than the suite does. Both stores begin with copies of one registry and are asked the same, wrong
 questions as well as right ones. What the gate refuses must be something that MLflow would do: it is tried on MLflow's
@@ -21,7 +21,7 @@ from mlflow.entities.model_registry import ModelVersionTag, RegisteredModelTag
 from mlflow.exceptions import MlflowException
 from mlflow.store.model_registry.sqlalchemy_store import SqlAlchemyStore
 
-sys.path.append(str(Path(__file__).parent))
+sys.path.append(str(Path(__file__).parents[2] / "gate"))
 from workshop import write_policy
 
 from attrail_mlflow.gate.policy import read_gate_policy

@@ -13,8 +13,8 @@ from scipy.stats import spearmanr
 from torch import nn
 
 from attrail_explainers import explain
-from attrail_explainers.assessment.assessment import Case, assess_slice
-from attrail_explainers.assessment.context import on_grid
+from attrail_explainers.assessment.assessment import assess_slice
+from attrail_explainers.assessment.context import CheckContext, on_grid
 from attrail_explainers.assessment.weight_randomisation import every_weight, head_weights, shuffled
 from attrail_explainers.baselines import baseline_of
 from attrail_explainers.checks.deletion import Deletion
@@ -89,7 +89,7 @@ def small_case(small_net, pictures):
 
 def case_of(classifier, slice_, explainer):
     (maps,) = explain_slice(classifier, slice_, [explainer], slice_.labels, 0)
-    return Case(classifier, slice_, explainer, slice_.labels, 0, maps)
+    return CheckContext(classifier, slice_, explainer, slice_.labels, 0, maps)
 
 
 def exact(image, subject):

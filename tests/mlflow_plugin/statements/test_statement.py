@@ -31,7 +31,7 @@ from attrail_mlflow.statements.verdict import Binding, statement_of
 from attrail_mlflow.statements.waiver import Waiver
 from attrail_mlflow.trail.attestation import Trail
 
-PAGE = Path(__file__).resolve().parents[2] / "mlflow_plugin" / "VERIFY.md"
+PAGE = Path(__file__).resolve().parents[3] / "mlflow_plugin" / "VERIFY.md"
 BINDING = Binding(model("7"), model("1"), ("champion",), digest("manifest"), NOW, NOW + timedelta(days=30))
 CHECK = InstrumentCheck("validation", "gradcam", "random_head", True, {"distance": 0.9})
 STATEMENTS: list[Predicate] = [

@@ -18,7 +18,7 @@ from attrail_mlflow.trail.control_map import (
 )
 from attrail_mlflow.trail.inspection import inspect_bundle
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 CONTROLS = read_control_map(control_map_text())
 FRAMEWORKS = {
     "EU AI Act": {"Annex IV, 2(g)", "Article 12(1)", "Article 12(2)(a)"},

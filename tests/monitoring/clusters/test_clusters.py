@@ -19,7 +19,7 @@ from attrail_monitoring.maps.settings import Settings
 from attrail_monitoring.maps.shares import shares
 from attrail_monitoring.maps.version_maps import VersionMaps
 
-sys.path.append(str(Path(__file__).parent))
+sys.path.append(str(Path(__file__).parents[1]))
 from trained import IMAGES, cheat, honest
 
 SETTINGS = Settings(grid=8)
