@@ -9,6 +9,7 @@ from attrail_monitoring.maps.settings import Settings
 from attrail_monitoring.maps.version_maps import MapKey, VersionInput, VersionMaps, version_maps
 from attrail_monitoring.verdict.combination import combine
 from attrail_monitoring.verdict.findings import DriftReport
+from attrail_monitoring.verdict.judgement import judge_images, judge_measurements, judge_together
 from attrail_monitoring.verdict.measurement import Measurement, measure
 from attrail_monitoring.verdict.moved_images import Displacement
 from attrail_monitoring.verdict.next_step import next_step
@@ -66,9 +67,9 @@ def judge(
 
     ``change`` is the declared one, which says what a missing floor could be; ``names`` are those of the classes.
     """
-    findings = policy.judge(measurements, instruments, bool(displacements))
-    agreements = policy.agree(findings)
-    moved = policy.move(findings, displacements)
+    findings = judge_measurements(policy, measurements, instruments, bool(displacements))
+    agreements = judge_together(policy, findings)
+    moved = judge_images(policy, findings, displacements)
     verdict, reason = combine(findings, agreements, moved, names)
     hypotheses = sum(finding.measurement.primary and not finding.unfit for finding in findings)
     level = policy.level(hypotheses, bool(agreements), bool(displacements))

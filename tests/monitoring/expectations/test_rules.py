@@ -26,6 +26,7 @@ from attrail_monitoring.expectations.rules import (
     ExpectUndefinedMapsToStayBelow,
 )
 from attrail_monitoring.verdict.findings import Verdict
+from attrail_monitoring.verdict.judgement import judge_measurements
 
 FLOOR = (0.28, 0.3, 0.32, 0.34, 0.36)
 
@@ -81,7 +82,9 @@ def table(measurement):
 
     def make(*changes):
         facts = [{"explainer": "shap", "statistic": "coherent_shift", "floor": FLOOR} | each for each in changes]
-        findings = Policy().judge([measurement(**{"slice": "validation", "ceiling": 1.0} | each) for each in facts])
+        findings = judge_measurements(
+            Policy(), [measurement(**{"slice": "validation", "ceiling": 1.0} | each) for each in facts]
+        )
         return pd.DataFrame([finding.row() for finding in findings])
 
     return make

@@ -17,8 +17,9 @@ from attrail_monitoring.inference.multiplicity import e_benjamini_hochberg, e_va
 from attrail_monitoring.maps.settings import Settings
 from attrail_monitoring.maps.strata import class_name
 from attrail_monitoring.verdict.findings import Verdict
+from attrail_monitoring.verdict.judgement import FEW, judge_measurements
 from attrail_monitoring.verdict.measurement import Measurement
-from attrail_monitoring.verdict.policy import FEW, Policy
+from attrail_monitoring.verdict.policy import Policy
 
 CEILING = 2.0
 SEVERITY = {Verdict.PASS: 0, Verdict.INCONCLUSIVE: 1, Verdict.DRIFT: 2}
@@ -59,7 +60,7 @@ margins = st.none() | st.floats(0, CEILING)
 
 
 def judged(measured, margin=None):
-    return policy_with(margin).judge([measured])[0]
+    return judge_measurements(policy_with(margin), [measured])[0]
 
 
 def moved(measured, by):
@@ -78,7 +79,9 @@ def test_a_further_move_of_one_hypothesis_judges_none_milder(found, margin, data
     found = [dataclasses.replace(each, explainer=str(place)) for place, each in enumerate(found)]
     row, by = data.draw(st.integers(0, len(found) - 1)), data.draw(st.floats(0, CEILING))
     further = [moved(each, by) if place == row else each for place, each in enumerate(found)]
-    for before, after in zip(policy_with(margin).judge(found), policy_with(margin).judge(further), strict=True):
+    for before, after in zip(
+        judge_measurements(policy_with(margin), found), judge_measurements(policy_with(margin), further), strict=True
+    ):
         assert SEVERITY[after.verdict] >= SEVERITY[before.verdict]
 
 
@@ -138,7 +141,7 @@ def test_what_a_model_of_the_floor_reached_is_never_flagged(measured, margin):
 
 @given(st.lists(measurements(), min_size=1, max_size=8), margins)
 def test_adjusted_p_values_are_chances(found, margin):
-    for finding in policy_with(margin).judge(found):
+    for finding in judge_measurements(policy_with(margin), found):
         assert finding.adjusted is None or 0 <= finding.adjusted <= 1
 
 
@@ -193,7 +196,10 @@ def test_no_number_is_inconclusive(measurement, margin):
     assert finding.verdict is Verdict.INCONCLUSIVE
     assert finding.p_value is None
     assert finding.row()["value"] is None
-    assert policy_with(margin, fewest_images=0, undefined_limit=1).judge([missing])[0].verdict is Verdict.INCONCLUSIVE
+    assert (
+        judge_measurements(policy_with(margin, fewest_images=0, undefined_limit=1), [missing])[0].verdict
+        is Verdict.INCONCLUSIVE
+    )
 
 
 @pytest.mark.parametrize(
@@ -225,11 +231,11 @@ def test_alpha_is_shared_by_the_primary_hypotheses(measurement):
     found = [measurement(explainer=name, floor=FLOOR, primary=primary) for name in "abc" for primary in (True, False)]
     level = policy_with().level(3)
     assert level == pytest.approx(0.05 * (1 - Policy().class_share) / 3)
-    for finding in policy_with().judge(found):
+    for finding in judge_measurements(policy_with(), found):
         assert finding.bound == pytest.approx(NoiseFloor(FLOOR).bound(level), rel=1e-9)
     for p_value, strict in [(0.9 * 0.1 * level, True), (1.1 * 0.1 * level, False)]:
         far = NoiseFloor(FLOOR).bound(p_value)
-        finding = policy_with().judge([measurement(far, 1e-6, FLOOR), *found[2:]])[0]
+        finding = judge_measurements(policy_with(), [measurement(far, 1e-6, FLOOR), *found[2:]])[0]
         assert finding.p_value == pytest.approx(p_value, rel=1e-6)
         assert finding.verdict is Verdict.DRIFT
         assert finding.strict is strict
@@ -239,7 +245,7 @@ def test_alpha_is_shared_by_the_primary_hypotheses(measurement):
 def test_holm_flags_all_that_bonferroni_would(found, margin):
     """And its adjusted p-values are Holm's, on the share of alpha that primary hypotheses have."""
     policy = policy_with(margin)
-    findings = policy.judge([dataclasses.replace(each, lost_p=1.0, undefined=0) for each in found])
+    findings = judge_measurements(policy, [dataclasses.replace(each, lost_p=1.0, undefined=0) for each in found])
     share, level = 1 - policy.class_share, policy.level(len(found))
     known = [finding for finding in findings if finding.adjusted is not None]
     chances = [finding.measurement.floor.p_value(finding.measurement.lower) for finding in known]
@@ -256,11 +262,13 @@ def test_holm_flags_more_than_bonferroni_would(measurement):
     floor, level = NoiseFloor(FLOOR), policy_with().level(2)
     near = floor.bound(1.5 * level)
     found = [measurement(near + 1e-4, 5e-5, FLOOR), measurement(0.9, 1e-6, FLOOR, explainer="lime")]
-    first, second = policy_with().judge(found)
+    first, second = judge_measurements(policy_with(), found)
     assert (first.verdict, second.verdict) == (Verdict.DRIFT, Verdict.DRIFT)
     assert first.limit > found[0].upper
     assert "the level that the other flags leave" in first.reason
-    alone = policy_with().judge([found[0], dataclasses.replace(found[1], value=0.1, lower=0.1, upper=0.1)])[0]
+    alone = judge_measurements(
+        policy_with(), [found[0], dataclasses.replace(found[1], value=0.1, lower=0.1, upper=0.1)]
+    )[0]
     assert alone.verdict is not Verdict.DRIFT
 
 
@@ -277,7 +285,7 @@ def of_classes(measurement, p_values, **changes):
 def test_class_hypotheses_are_holms_few_and_e_bh_many(measurement, count):
     p_values = np.geomspace(1e-9, 3e-2, count)
     policy = policy_with()
-    _, *classes = policy.judge(of_classes(measurement, p_values))
+    _, *classes = judge_measurements(policy, of_classes(measurement, p_values))
     adjusted = e_benjamini_hochberg(e_values_of(p_values)) if count > FEW else holm(p_values)
     expected = (adjusted / policy.class_share).clip(max=1)
     assert [finding.adjusted for finding in classes] == pytest.approx(expected, rel=1e-4)
@@ -288,14 +296,14 @@ def test_class_hypotheses_are_holms_few_and_e_bh_many(measurement, count):
 
 def test_classes_have_a_share_of_alpha_of_their_own(measurement):
     """However many classes there are, the primary hypotheses are judged as before."""
-    alone = policy_with().judge([measurement(0.11, 0.001, FLOOR)])[0]
-    among = policy_with().judge(of_classes(measurement, [1e-6, 0.5, 0.5]))
+    alone = judge_measurements(policy_with(), [measurement(0.11, 0.001, FLOOR)])[0]
+    among = judge_measurements(policy_with(), of_classes(measurement, [1e-6, 0.5, 0.5]))
     assert among[0] == alone
     level = Policy().alpha * Policy().class_share
     assert among[1].bound == pytest.approx(NoiseFloor(FLOOR).bound(level), rel=1e-9)
-    near = policy_with().judge(of_classes(measurement, [level * 0.9]))[1]
+    near = judge_measurements(policy_with(), of_classes(measurement, [level * 0.9]))[1]
     assert near.verdict is Verdict.DRIFT
-    beside = policy_with().judge(of_classes(measurement, [level * 0.9, 0.5]))[1]
+    beside = judge_measurements(policy_with(), of_classes(measurement, [level * 0.9, 0.5]))[1]
     assert beside.verdict is Verdict.INCONCLUSIVE
     assert "not clearly enough among this many hypotheses" in beside.reason
 
@@ -304,7 +312,7 @@ def test_classes_that_cannot_be_flagged_are_no_hypotheses(measurement):
     """Small classes do not take alpha from large ones."""
     few = of_classes(measurement, [0.5] * 9, n=15)[1:]
     near = of_classes(measurement, [Policy().alpha * Policy().class_share * 0.9])
-    found = policy_with().judge([*near, *few])
+    found = judge_measurements(policy_with(), [*near, *few])
     assert found[1].verdict is Verdict.DRIFT
     assert {finding.adjusted for finding in found[2:]} == {None}
 
@@ -314,10 +322,10 @@ def test_a_class_without_a_floor_of_its_own_is_not_judged_by_its_margin(measurem
     whole = measurement(0.11, 0.001, FLOOR)
     thin = measurement(0.12, 0.001, FLOOR[:3], stratum="class 3", primary=False, localised=True)
     policy = policy_with(0.05)
-    finding = policy.judge([whole, thin])[1]
+    finding = judge_measurements(policy, [whole, thin])[1]
     assert finding.verdict is Verdict.INCONCLUSIVE
     assert "only 3 of the floor's models have enough such images: no floor for class 3" in finding.reason
-    margins_only = policy.judge([dataclasses.replace(whole, floor=NoiseFloor()), thin])[1]
+    margins_only = judge_measurements(policy, [dataclasses.replace(whole, floor=NoiseFloor()), thin])[1]
     assert margins_only.verdict is Verdict.DRIFT
 
 
@@ -341,7 +349,7 @@ def test_a_class_whose_lost_maps_could_hide_a_flag_is_told(measurement, changes,
     going to be flagged, or are, hide nothing."""
     facts = {"value": 0.105, "width": 0.001, "floor": FLOOR, "stratum": "class 3", "primary": False}
     measured = measurement(**(facts | {"localised": True} | changes))
-    assert policy_with(0.05).judge([measurement(0.11, 0.001, FLOOR), measured])[1].hides is hides
+    assert judge_measurements(policy_with(0.05), [measurement(0.11, 0.001, FLOOR), measured])[1].hides is hides
 
 
 @given(st.integers(16, 60), st.floats(0.01, 0.5), st.floats(0, CEILING), st.integers(1, 8), floors)
@@ -356,7 +364,7 @@ def test_a_class_flag_survives_lost_maps_or_is_said_to_be_hidden(images, value, 
     after = Measurement(
         **facts, value=value, lower=value, upper=value, worst=CEILING, n=images - lost, undefined=lost, lost=lost
     )
-    full, holed = (policy_with(0.05).judge([headline, each])[1] for each in (before, after))
+    full, holed = (judge_measurements(policy_with(0.05), [headline, each])[1] for each in (before, after))
     if full.verdict is Verdict.DRIFT:
         assert holed.verdict is Verdict.DRIFT or holed.hides
 
@@ -379,7 +387,7 @@ BLIND = ExplainerSanity(repeat={"rank_distance": 0.0}, random_head={"rank_distan
 @pytest.mark.parametrize("value", [0.05, 0.9])
 def test_an_explainer_that_cannot_measure_is_unfit(measurement, instrument, reason, value):
     """Noise beyond a tenth of the floor's mean, 0.112, or a random head no further than the furthest retrain, 0.13."""
-    found = policy_with().judge([measurement(value, 0.001, FLOOR)], {("all", "gradcam"): instrument})[0]
+    found = judge_measurements(policy_with(), [measurement(value, 0.001, FLOOR)], {("all", "gradcam"): instrument})[0]
     assert found.unfit is (reason is not None)
     if reason:
         assert found.verdict is Verdict.INCONCLUSIVE
@@ -391,7 +399,7 @@ def test_an_explainer_that_cannot_measure_is_unfit(measurement, instrument, reas
 def test_unfit_explainers_are_no_hypotheses(measurement):
     instruments = {("all", "lime"): NOISY, ("all", "shap"): BLIND}
     found = [measurement(explainer=name, floor=FLOOR) for name in ("gradcam", "lime", "shap")]
-    judged_ = policy_with().judge(found, instruments)
+    judged_ = judge_measurements(policy_with(), found, instruments)
     assert [finding.unfit for finding in judged_] == [False, True, True]
     assert judged_[0].bound == pytest.approx(NoiseFloor(FLOOR).bound(LEVEL), rel=1e-9)
     assert [finding.adjusted is None for finding in judged_] == [False, True, True]
@@ -401,7 +409,7 @@ def test_what_an_explainer_can_measure_is_asked_of_the_whole_slice(measurement):
     """Small classes have further floors; the random head was not measured on them."""
     whole = measurement(0.11, 0.001, FLOOR)
     small = measurement(0.5, 0.001, (0.3, 0.2, 0.25, 0.3), stratum="class 1", primary=False, localised=True)
-    found = policy_with().judge([whole, small], {("all", "gradcam"): QUIET})
+    found = judge_measurements(policy_with(), [whole, small], {("all", "gradcam"): QUIET})
     assert [finding.unfit for finding in found] == [False, False]
 
 

@@ -12,6 +12,7 @@ from attrail_monitoring.floor.noise_floor import NoiseFloor
 from attrail_monitoring.inference.e_process import EProcess
 from attrail_monitoring.maps.settings import Settings
 from attrail_monitoring.verdict.findings import Verdict
+from attrail_monitoring.verdict.judgement import judge_measurements
 from attrail_monitoring.verdict.measurement import image_distances
 from attrail_monitoring.verdict.policy import Policy
 from attrail_monitoring.verdict.sequence import Sequence, advance, with_alarm
@@ -33,7 +34,7 @@ def pair(maps, seed, apart):
 
 @pytest.fixture
 def finding(measurement):
-    (found,) = POLICY.judge([measurement(value=0.2)])
+    (found,) = judge_measurements(POLICY, [measurement(value=0.2)])
     return found
 
 
@@ -70,7 +71,7 @@ def test_only_the_findings_images_count_and_one_without_a_map_counts_as_moved_mo
 
 def test_a_new_limit_or_a_wish_restarts_and_is_kept(maps, finding, measurement):
     before = steps(maps, finding, 0.9, 2)
-    other = Policy(margins={"rank_distance": 0.5}, settings=SETTINGS).judge([measurement(value=0.2)])[0]
+    other = judge_measurements(Policy(margins={"rank_distance": 0.5}, settings=SETTINGS), [measurement(value=0.2)])[0]
     after = advance(before, "nightly", pair(maps, 7, 0.1), ALL, other, SETTINGS)
     assert "limit changed from 0.3 to 0.5" in after.process.restarts[-1].reason
     wished = advance(before, "nightly", pair(maps, 7, 0.1), ALL, finding, SETTINGS, restart="new champion")
@@ -91,7 +92,7 @@ def test_a_damaged_state_is_refused(maps, finding, damage):
 
 
 def test_without_a_limit_there_is_nothing_to_bet_against(maps, measurement):
-    (loose,) = Policy(margins={}, settings=SETTINGS).judge([measurement(value=0.2)])
+    (loose,) = judge_measurements(Policy(margins={}, settings=SETTINGS), [measurement(value=0.2)])
     with pytest.raises(ConfigError, match="no limit to bet against"):
         advance(None, "nightly", pair(maps, 0, 0.1), ALL, loose, SETTINGS)
 
