@@ -82,24 +82,24 @@ class ExplainerSection(Section):
 
 
 class PolicySection(Section):
-    """What counts as drift; the keys: ``attrail_monitoring.verdict.policy.Policy``, ``maps.settings.Settings``."""
+    """What counts as drift; keys and defaults are those of ``Policy`` and ``Settings``."""
 
-    alpha: Number = 0.05
-    strict: Number = 0.1
-    class_share: Number = 0.2
-    together_share: Number = 0.4
-    moved_share: Number = 0.4
-    moved_margin: Number = 0.05
+    alpha: Number = Policy.alpha
+    strict: Number = Policy.strict
+    class_share: Number = Policy.class_share
+    together_share: Number = Policy.together_share
+    moved_share: Number = Policy.moved_share
+    moved_margin: Number = Policy.moved_margin
     margins: dict[str, Number] = Field(default_factory=lambda: dict(Policy().margins))
-    undefined_limit: Number = 0.05
-    fewest_images: Whole = 16
-    repeat_limit: Number = 0.1
-    targets: Literal["label", "reference"] = "label"
-    grid: Whole = 14
-    resamples: Whole = 2000
-    confidence: Annotated[Number, Field(gt=0, lt=1)] = 0.95
-    seed: Annotated[int, Field(strict=True, ge=0)] = 0
-    class_images: Whole = 10
+    undefined_limit: Number = Policy.undefined_limit
+    fewest_images: Whole = Policy.fewest_images
+    repeat_limit: Number = Policy.repeat_limit
+    targets: Literal["label", "reference"] = Policy.targets
+    grid: Whole = Settings.grid
+    resamples: Whole = Settings.resamples
+    confidence: Annotated[Number, Field(gt=0, lt=1)] = Settings.confidence
+    seed: Annotated[int, Field(strict=True, ge=0)] = Settings.seed
+    class_images: Whole = Settings.class_images
     allow_pickle: Flag = False
 
     def to_policy(self) -> Policy:

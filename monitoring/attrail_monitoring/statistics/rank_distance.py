@@ -4,7 +4,8 @@ from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import rankdata
+
+from attrail_explainers.rank_agreement import spearman
 
 Array = NDArray[np.float64]
 
@@ -20,20 +21,10 @@ class RankDistance:
     primary: ClassVar[bool] = True
 
     def terms(self, reference: Array, candidate: Array) -> Array:
-        first, second = _centred_ranks(reference), _centred_ranks(candidate)
-        squares = (first**2).sum(axis=1) * (second**2).sum(axis=1)
-        products = (first * second).sum(axis=1)
-        same = (first == second).all(axis=1)
-        distance = 1 - np.divide(products, np.sqrt(squares), out=np.zeros_like(products), where=squares > 0)
-        return np.asarray(np.where(same, 0.0, distance).clip(0, self.upper)[:, None])
+        return np.asarray(1 - spearman(reference, candidate))[:, None]
 
     def value(self, mean_terms: Array) -> Array:
         return np.asarray(mean_terms[..., 0])
-
-
-def _centred_ranks(maps: Array) -> Array:
-    ranks = rankdata(maps.reshape(len(maps), -1), axis=1)
-    return np.asarray(ranks - ranks.mean(axis=1, keepdims=True))
 
 
 STATISTIC = RankDistance
