@@ -38,7 +38,7 @@ promotion: .venv/ready  ## after make demo: refused, audited, promoted, weights 
 end-to-end: .venv/postgres  ## compose.yaml's services for real on this machine, from webhook to promotion; writes deploy/END_TO_END.md; needs PostgreSQL
 	$(BIN)/python -m pytest -q -s tests/end_to_end/story.py --page deploy/END_TO_END.md
 
-upkeep: .venv/postgres  ## on the same stage: backup and restore, nights without a worker, automations, prefect deploy; needs PostgreSQL
+upkeep: .venv/postgres  ## on the same services: backup and restore, nights without a worker, automations, prefect deploy; needs PostgreSQL
 	$(BIN)/python -m pytest -q -s tests/end_to_end/upkeep.py
 
 faults: .venv/postgres  ## kill -9, full disks, servers away: what audits survive; writes deploy/FAULTS.md; needs PostgreSQL, root and libfaketime

@@ -1,4 +1,4 @@
-"""The stage, set up once, and models to register on it."""
+"""The services, set up once, and models to register on it."""
 
 import sys
 from collections.abc import Iterator, Sequence
@@ -12,7 +12,7 @@ sys.path.append(str(Path(__file__).parents[1] / "deploy"))
 sys.path.append(str(Path(__file__).parents[1] / "gate"))
 import torch
 from log_page import write_page
-from stage import Stage, cluster
+from services import Services, cluster
 
 from digits import Scans, load_scans
 from train import Recipe, trained
@@ -39,14 +39,14 @@ def training(scans: Scans) -> Iterator["Future[Models]"]:
 
 
 @pytest.fixture(scope="session")
-def stage(
+def services(
     tmp_path_factory: pytest.TempPathFactory,
     scans: Scans,
     training: "Future[Models]",
     request: pytest.FixtureRequest,
-) -> Iterator[Stage]:
+) -> Iterator[Services]:
     """Every service of compose.yaml, each begun when those it depends on are well; the models are trained meanwhile."""
-    found = Stage.set_up(tmp_path_factory.mktemp("stage"))
+    found = Services.set_up(tmp_path_factory.mktemp("services"))
     found.show_digits(scans)
     with cluster(found):
         try:
@@ -60,7 +60,7 @@ def stage(
 
 
 @pytest.fixture(scope="session")
-def models(stage: Stage, training: "Future[Models]") -> Models:
+def models(services: Services, training: "Future[Models]") -> Models:
     found = training.result()
-    stage.say("eight models are trained")
+    services.say("eight models are trained")
     return found

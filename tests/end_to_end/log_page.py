@@ -5,7 +5,7 @@ import platform
 import re
 from pathlib import Path
 
-from stage import Stage
+from services import Services
 
 HEAD = """# The whole thing for real, from beginning to end
 
@@ -26,19 +26,19 @@ IDS = (
 )
 
 
-def write_page(stage: Stage, path: Path) -> None:
-    """Write the log of a stage."""
-    log = masked(stage, "\n".join(stage.log))
+def write_page(services: Services, path: Path) -> None:
+    """Write the log of a services."""
+    log = masked(services, "\n".join(services.log))
     path.write_text(HEAD.format(cores=os.cpu_count(), machine=platform.machine(), log=log), encoding="utf-8")
 
 
-def masked(stage: Stage, text: str) -> str:
+def masked(services: Services, text: str) -> str:
     """A text in which nothing is this machine's."""
     for outside, inside in (("policy", "/etc/attrail"), ("secrets", "/run/secrets")):
-        text = text.replace(str(stage.folder / outside), inside)
-    text = text.replace(f"{stage.folder}/", "/").replace(platform.node(), "HOST")
-    for name, port in stage.ports.items():
-        text = text.replace(f"127.0.0.1:{port}", f"{name}:{stage.inside(name)}")
+        text = text.replace(str(services.folder / outside), inside)
+    text = text.replace(f"{services.folder}/", "/").replace(platform.node(), "HOST")
+    for name, port in services.ports.items():
+        text = text.replace(f"127.0.0.1:{port}", f"{name}:{services.inside(name)}")
     for pattern, word in IDS:
         text = re.sub(pattern, word, text)
     return text

@@ -23,13 +23,13 @@ sys.path.append(str(Path(__file__).parents[1] / "end_to_end"))
 sys.path.append(str(Path(__file__).parents[1] / "deploy"))
 sys.path.append(str(Path(__file__).parents[1] / "gate"))
 sys.path.append(str(Path(__file__).parents[2] / "deploy/demo"))
-from arena import ROOT, Arena, interrupt_cleanly
 from defined import CLOCK, PARTS, Scene, observed
+from fault_run import FaultRun, endure
 from kills import planned
-from ordeal import Ordeal, endure
 from page import write_page
 from proofs import complete, document, wrong
 from registered import CHEAT, EXPECTED, HONEST, register, write_images
+from restarted_services import ROOT, RestartedServices, interrupt_cleanly
 
 KEPT = ROOT / "build/faults"
 TARGETS = {
@@ -50,25 +50,25 @@ TARGETS = {
 def kills(seed: int, audits: int, number: int, runner: str) -> None:
     """Audits of both candidates that are hit, each held against one that nobody disturbed."""
     with tempfile.TemporaryDirectory(prefix="attrail-faults-") as folder:
-        stage = Arena.set_up(Path(folder))
-        write_images(stage)
-        with stage.playing():
-            register(stage, KEPT / "models")
-            expected = undisturbed(stage)
+        services = RestartedServices.set_up(Path(folder))
+        write_images(services)
+        with services.playing():
+            register(services, KEPT / "models")
+            expected = undisturbed(services)
             found = []
             for turn in range(audits):
                 draw = random.Random(1000 * seed + turn)
                 plan = planned(1000 * seed + turn, TARGETS[runner], number)
                 candidate = (CHEAT, CHEAT, HONEST)[(seed + turn) % 3]
-                ordeal = endure(stage, Ordeal(candidate, runner, f"kills-{seed}-{turn}", plan), draw)
-                faults = wrong(stage, ordeal, expected[candidate])
+                fault_run = endure(services, FaultRun(candidate, runner, f"kills-{seed}-{turn}", plan), draw)
+                faults = wrong(services, fault_run, expected[candidate])
                 for fault in faults:
-                    stage.say(f"WRONG  {ordeal.experiment}: {fault}")
-                _show_logs(stage, bool(faults))
-                found.append(_facts(ordeal) | {"wrong": faults})
+                    services.say(f"WRONG  {fault_run.experiment}: {fault}")
+                _show_logs(services, bool(faults))
+                found.append(_facts(fault_run) | {"wrong": faults})
                 _keep(f"kills-{seed}", {"seed": seed, "undisturbed": expected["facts"], "audits": found})
-            stage.run("verify", str(stage.folder / "journal/audits.jsonl"), "--trust", _trust(stage))
-            stage.run("gate", f"models:/digits/{CHEAT}", status=1)
+            services.run("verify", str(services.folder / "journal/audits.jsonl"), "--trust", _trust(services))
+            services.run("gate", f"models:/digits/{CHEAT}", status=1)
 
 
 def defined(parts: Sequence[str]) -> None:
@@ -76,72 +76,74 @@ def defined(parts: Sequence[str]) -> None:
     for group in ([each for each in parts if each != CLOCK], [each for each in parts if each == CLOCK]):
         if group:
             with tempfile.TemporaryDirectory(prefix="attrail-faults-") as folder:
-                _defined(group, Arena.set_up(Path(folder)))
+                _defined(group, RestartedServices.set_up(Path(folder)))
 
 
-def _defined(parts: Sequence[str], stage: Arena) -> None:
-    stage.jumps = CLOCK in parts
-    write_images(stage)
-    with stage.playing(small_disks=any(each.endswith("disks") for each in parts)):
-        register(stage, KEPT / "models")
-        scene = Scene(stage, undisturbed(stage))
+def _defined(parts: Sequence[str], services: RestartedServices) -> None:
+    services.jumps = CLOCK in parts
+    write_images(services)
+    with services.playing(small_disks=any(each.endswith("disks") for each in parts)):
+        register(services, KEPT / "models")
+        scene = Scene(services, undisturbed(services))
         for part in parts:
             found = []
             for fault in PARTS[part]:
                 found.append(observed(fault, scene))
-                found[-1].said = found[-1].said.replace(f"{stage.folder}/", "")
-                stage.say(f"{found[-1].fault}: {found[-1].said}; {found[-1].seconds:.0f} s")
+                found[-1].said = found[-1].said.replace(f"{services.folder}/", "")
+                services.say(f"{found[-1].fault}: {found[-1].said}; {found[-1].seconds:.0f} s")
                 for each in found[-1].wrong:
-                    stage.say(f"WRONG  {each}")
+                    services.say(f"WRONG  {each}")
                 _keep(f"defined-{part}", {"findings": [asdict(each) for each in found]})
-                _show_logs(stage, bool(found[-1].wrong))
+                _show_logs(services, bool(found[-1].wrong))
 
 
-def undisturbed(stage: Arena) -> dict[str, Any]:
+def undisturbed(services: RestartedServices) -> dict[str, Any]:
     """What audits find that nobody disturbs: by candidate, and under ``facts`` what they took.
 
     Kept for the parts after this one, as long as code and models are the same.
     """
-    path = KEPT / f"undisturbed-{_code(stage)}.json"
+    path = KEPT / f"undisturbed-{_code(services)}.json"
     if not path.exists():
-        plain = [endure(stage, Ordeal(each, "threads", "undisturbed", []), random.Random(0)) for each in EXPECTED]
+        plain = [endure(services, FaultRun(each, "threads", "undisturbed", []), random.Random(0)) for each in EXPECTED]
         found: dict[str, Any] = {"facts": [_facts(each) for each in plain]}
         for each in EXPECTED:
-            found[each] = document(stage, complete(stage, "undisturbed", each)[0])
+            found[each] = document(services, complete(services, "undisturbed", each)[0])
             assert found[each]["verdict"] == EXPECTED[each], found[each]["reason"]
         path.write_text(json.dumps(found))
     return dict(json.loads(path.read_text()))
 
 
-def _code(stage: Arena) -> str:
+def _code(services: RestartedServices) -> str:
     """Digest of what computes, the models and the configuration: an audit finds the same while it is the same."""
-    digest = hashlib.sha256((stage.folder / "policy/attrail.toml").read_text().partition("[[explainer]]")[2].encode())
-    packages = [stage.folder / "code" / name for name in ("explainers", "monitoring")]
+    digest = hashlib.sha256(
+        (services.folder / "policy/attrail.toml").read_text().partition("[[explainer]]")[2].encode()
+    )
+    packages = [services.folder / "code" / name for name in ("explainers", "monitoring")]
     for path in sorted([*(KEPT / "models").iterdir(), *(file for each in packages for file in each.rglob("*.py"))]):
         digest.update(path.read_bytes())
     return digest.hexdigest()[:16]
 
 
-def _show_logs(stage: Arena, wanted: bool) -> None:
+def _show_logs(services: RestartedServices, wanted: bool) -> None:
     if wanted:
-        for path in (*stage.folder.glob("*.log"), stage.faults / "trace.jsonl"):
+        for path in (*services.folder.glob("*.log"), services.faults / "trace.jsonl"):
             (KEPT / path.name).write_bytes(path.read_bytes())
 
 
-def _trust(stage: Arena) -> str:
-    return str(stage.folder / "policy/gate.toml")
+def _trust(services: RestartedServices) -> str:
+    return str(services.folder / "policy/gate.toml")
 
 
-def _facts(ordeal: Ordeal) -> dict[str, object]:
+def _facts(fault_run: FaultRun) -> dict[str, object]:
     return {
-        "candidate": ordeal.candidate,
-        "runner": ordeal.runner,
-        "experiment": ordeal.experiment,
-        "attempts": len(ordeal.attempts),
-        "ends": ordeal.ends,
-        "seconds": ordeal.seconds,
-        "hits": [asdict(each) for each in ordeal.hits],
-        "shards": sum(each.point == "shard begun" for each in ordeal.trace),
+        "candidate": fault_run.candidate,
+        "runner": fault_run.runner,
+        "experiment": fault_run.experiment,
+        "attempts": len(fault_run.attempts),
+        "ends": fault_run.ends,
+        "seconds": fault_run.seconds,
+        "hits": [asdict(each) for each in fault_run.hits],
+        "shards": sum(each.point == "shard begun" for each in fault_run.trace),
     }
 
 

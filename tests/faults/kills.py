@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import psutil
-from arena import Arena
+from restarted_services import RestartedServices
 
 LONGEST = 8.0  # seconds after an audit went on over which random kills are drawn
 EARLY = 1.5  # seconds below which a random kill does not wait until the audit goes on
@@ -72,9 +72,9 @@ def planned(seed: int, targets: Sequence[str], number: int) -> list[Kill]:
 
 
 @contextlib.contextmanager
-def held(stage: Arena, point: str) -> Iterator[None]:
+def held(services: RestartedServices, point: str) -> Iterator[None]:
     """Whoever reaches a point waits there until the block ends."""
-    file = stage.faults / "hold" / point
+    file = services.faults / "hold" / point
     file.touch()
     try:
         yield
@@ -82,66 +82,66 @@ def held(stage: Arena, point: str) -> Iterator[None]:
         file.unlink(missing_ok=True)
 
 
-def strike(stage: Arena, target: str, draw: random.Random) -> str:
+def strike(services: RestartedServices, target: str, draw: random.Random) -> str:
     """Kill -9 of a target and its restart; which processes these were."""
-    return TARGETS[target](stage, draw)
+    return TARGETS[target](services, draw)
 
 
-def flow_process(stage: Arena) -> psutil.Process | None:
+def flow_process(services: RestartedServices) -> psutil.Process | None:
     """The process of the flow's run, under a worker or orphaned by one."""
-    for each in stage.strays():
+    for each in services.strays():
         with contextlib.suppress(psutil.Error):
             if "prefect.engine" in each.cmdline():
                 return each
     return None
 
 
-def _flow(stage: Arena, draw: random.Random) -> str:
-    process = flow_process(stage)
+def _flow(services: RestartedServices, draw: random.Random) -> str:
+    process = flow_process(services)
     assert process is not None
     process.kill()
     return "the flow's process"
 
 
-def _shard_process(stage: Arena, draw: random.Random) -> str:
-    process = flow_process(stage)
+def _shard_process(services: RestartedServices, draw: random.Random) -> str:
+    process = flow_process(services)
     assert process is not None
     children = [each for each in process.children(recursive=True) if "spawn_main" in " ".join(each.cmdline())]
     draw.choice(children or [process]).kill()
     return "one of the flow's shard processes" if children else "the flow's process, before any shard's"
 
 
-def _worker(stage: Arena, draw: random.Random) -> str:
-    stage.running["worker"].kill()
-    stage.running["worker"].wait()
-    stage.start("worker")
+def _worker(services: RestartedServices, draw: random.Random) -> str:
+    services.running["worker"].kill()
+    services.running["worker"].wait()
+    services.start("worker")
     return "the worker's process alone"
 
 
-def _container(name: str) -> Callable[[Arena, random.Random], str]:
+def _container(name: str) -> Callable[[RestartedServices, random.Random], str]:
     said = {"worker": "the worker with its flow", "mlflow": "MLflow, all processes", "prefect": "Prefect's server"}
 
-    def kill(stage: Arena, draw: random.Random) -> str:
-        stage.kill_container(name)
+    def kill(services: RestartedServices, draw: random.Random) -> str:
+        services.kill_container(name)
         return said.get(name, "Postgres, all processes")
 
     return kill
 
 
-def _mlflow_worker(stage: Arena, draw: random.Random) -> str:
-    children = [each for each in stage.tree("mlflow") if "spawn_main" in " ".join(each.cmdline())]
-    assert children, [each.cmdline() for each in stage.tree("mlflow")]
+def _mlflow_worker(services: RestartedServices, draw: random.Random) -> str:
+    children = [each for each in services.tree("mlflow") if "spawn_main" in " ".join(each.cmdline())]
+    assert children, [each.cmdline() for each in services.tree("mlflow")]
     draw.choice(children).kill()
     return "one of MLflow's two workers"
 
 
-def _backend(stage: Arena, draw: random.Random) -> str:
-    backends = [each for each in stage.postmaster().children() if "127.0.0.1" in " ".join(each.cmdline())]
+def _backend(services: RestartedServices, draw: random.Random) -> str:
+    backends = [each for each in services.postmaster().children() if "127.0.0.1" in " ".join(each.cmdline())]
     draw.choice(backends).kill()
     return "one of Postgres' backends"
 
 
-TARGETS: dict[str, Callable[[Arena, random.Random], str]] = {
+TARGETS: dict[str, Callable[[RestartedServices, random.Random], str]] = {
     "flow": _flow,
     "shard": _shard_process,
     "worker": _worker,

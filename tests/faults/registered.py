@@ -4,7 +4,7 @@ from pathlib import Path
 
 import mlflow
 import torch
-from arena import Arena
+from restarted_services import RestartedServices
 
 from digits import load_scans, write_slice
 from train import Recipe, log_version, train
@@ -28,18 +28,18 @@ def models(kept: Path) -> list[torch.nn.Module]:
     return found
 
 
-def register(stage: Arena, kept: Path) -> None:
+def register(services: RestartedServices, kept: Path) -> None:
     """Log and register all of them over HTTP; the first is champion, which the gate lets a waiver decide."""
     scans = load_scans(seed=0)[IMAGES]
-    mlflow.set_tracking_uri(stage.mlflow)
+    mlflow.set_tracking_uri(services.mlflow)
     mlflow.set_experiment("training")
     for number, model in enumerate(models(kept), start=1):
         assert log_version(model, scans)[0] == str(number)
-    risk = {"ATTRAIL_SIGNING_KEY": str(stage.folder / "risk"), "ATTRAIL_JOURNAL": ""}
-    stage.run("waive", "models:/digits/1", "--reason", "the first of its kind", "--by", "Ada Risk", **risk)
-    stage.run("gate", "models:/digits/1")
-    stage.say("digits/1 to digits/8 are registered, digits/1 is champion")
+    risk = {"ATTRAIL_SIGNING_KEY": str(services.folder / "risk"), "ATTRAIL_JOURNAL": ""}
+    services.run("waive", "models:/digits/1", "--reason", "the first of its kind", "--by", "Ada Risk", **risk)
+    services.run("gate", "models:/digits/1")
+    services.say("digits/1 to digits/8 are registered, digits/1 is champion")
 
 
-def write_images(stage: Arena) -> None:
-    write_slice(load_scans(seed=0)[IMAGES], stage.folder / "slices")
+def write_images(services: RestartedServices) -> None:
+    write_slice(load_scans(seed=0)[IMAGES], services.folder / "slices")

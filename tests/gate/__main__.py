@@ -21,10 +21,10 @@ from pathlib import Path
 
 from attack_page import put, software, table
 from attacks import ATTACKS
+from gate_client import Answer, GateClient, write_policy
 from gated_server import Place, Setting, database
 from starts import STARTS, place_in
 from stories import STORIES
-from workshop import Answer, Workshop, write_policy
 
 SETTINGS = [
     Setting(app, program, kind, workers=2)
@@ -32,7 +32,7 @@ SETTINGS = [
         (None, "attrail", "basic-auth"), ("uvicorn", "gunicorn"), ("sqlite", "postgresql")
     )
 ]
-Play = Callable[[Workshop], Answer]
+Play = Callable[[GateClient], Answer]
 
 
 @dataclass(frozen=True)
@@ -88,23 +88,23 @@ def run(setting: Setting) -> Iterator[Outcome]:
         with database(setting.database, Path(scratch)) as address:
             place = Place(Path(scratch), address, policy)
             with place.running(setting) as server:
-                workshop = Workshop(place, keys, server.address, server.login)
+                gate_client = GateClient(place, keys, server.address, server.login)
                 for attack in ATTACKS:
-                    yield played("attack", attack.name, setting, attack, workshop)
+                    yield played("attack", attack.name, setting, attack, gate_client)
                 for story in STORIES:
-                    yield played("story", named(story), setting, honest(story), workshop)
+                    yield played("story", named(story), setting, honest(story), gate_client)
 
 
-def played(kind: str, name: str, setting: Setting, play: Play, workshop: Workshop) -> Outcome:
+def played(kind: str, name: str, setting: Setting, play: Play, gate_client: GateClient) -> Outcome:
     try:
-        return Outcome(kind, name, setting.label, play(workshop).shown)
+        return Outcome(kind, name, setting.label, play(gate_client).shown)
     except Exception:  # noqa: BLE001 - whatever happens is shown, and the rest is played all the same
         return Outcome(kind, name, setting.label, "FAILED", traceback.format_exc())
 
 
 def honest(story: Play) -> Play:
-    def play(workshop: Workshop) -> Answer:
-        answer = story(workshop)
+    def play(gate_client: GateClient) -> Answer:
+        answer = story(gate_client)
         assert answer.status == 200, answer
         return answer
 

@@ -1,6 +1,6 @@
 """Ways around the gate. Each tries to give a version a role it has no right to, and says what must come back.
 
-An attack is a function of a workshop and of the scene it is played in, and returns the answer to its last step: the
+An attack is a function of a gate_client and of the scene it is played in, and returns the answer to its last step: the
 promotion. Afterwards the protected roles must be held by whom they were.
 """
 
@@ -18,7 +18,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from unittest import mock
 
-from workshop import API, KEY, OTHER_POLICY, Answer, Workshop
+from gate_client import API, KEY, OTHER_POLICY, Answer, GateClient
 
 from attrail_mlflow.registry.folder_digest import digest_folder
 from attrail_mlflow.statements.baseline import InstrumentCheck
@@ -35,7 +35,7 @@ DAY = timedelta(days=1)
 class Scene:
     """A model whose version 1 is champion by a signed baseline. ``holder`` is who must be champion in the end."""
 
-    workshop: Workshop
+    gate_client: GateClient
     champion: ModelIdentity
     holder: str | None = None
     staged: frozenset[str] = frozenset()
@@ -46,8 +46,8 @@ class Scene:
 
     def promoted(self, **changes: object) -> ModelIdentity:
         """A successor that became champion honestly."""
-        model = self.workshop.successor(self.champion, **changes)
-        assert self.workshop.promote(model).status == 200
+        model = self.gate_client.successor(self.champion, **changes)
+        assert self.gate_client.promote(model).status == 200
         self.holder = model.version
         return model
 
@@ -56,16 +56,16 @@ class Scene:
 class Attack:
     name: str
     expected: str
-    play: Callable[[Workshop, Scene], Answer]
+    play: Callable[[GateClient, Scene], Answer]
 
-    def __call__(self, workshop: Workshop) -> Answer:
+    def __call__(self, gate_client: GateClient) -> Answer:
         """Play the attack and return what came back, once it is sure that nobody got a role by it."""
-        champion = workshop.champion()
-        scene = Scene(workshop, champion, champion.version)
-        answer = self.play(workshop, scene)
-        assert workshop.holder(scene.name) == scene.holder, answer
-        assert workshop.holder(scene.name, "production") is None, answer
-        assert workshop.staged(scene.name) == scene.staged, answer
+        champion = gate_client.champion()
+        scene = Scene(gate_client, champion, champion.version)
+        answer = self.play(gate_client, scene)
+        assert gate_client.holder(scene.name) == scene.holder, answer
+        assert gate_client.holder(scene.name, "production") is None, answer
+        assert gate_client.staged(scene.name) == scene.staged, answer
         assert self.expected in answer.shown, answer
         return answer
 
@@ -73,17 +73,17 @@ class Attack:
 ATTACKS: list[Attack] = []
 
 
-def attack(expected: str) -> Callable[[Callable[[Workshop, Scene], Answer]], Callable[[Workshop, Scene], Answer]]:
+def attack(expected: str) -> Callable[[Callable[[GateClient, Scene], Answer]], Callable[[GateClient, Scene], Answer]]:
     """Enter a function into the table; ``expected`` must be part of the status and reasons that come back."""
 
-    def enter(play: Callable[[Workshop, Scene], Answer]) -> Callable[[Workshop, Scene], Answer]:
+    def enter(play: Callable[[GateClient, Scene], Answer]) -> Callable[[GateClient, Scene], Answer]:
         ATTACKS.append(Attack(play.__name__.replace("_", " "), expected, play))
         return play
 
     return enter
 
 
-def evil(w: Workshop, scene: Scene) -> ModelIdentity:
+def evil(w: GateClient, scene: Scene) -> ModelIdentity:
     """A version that nobody audited."""
     return w.version(scene.name)
 
@@ -92,17 +92,17 @@ def evil(w: Workshop, scene: Scene) -> ModelIdentity:
 
 
 @attack("403 missing")
-def rest_without_evidence(w: Workshop, scene: Scene) -> Answer:
+def rest_without_evidence(w: GateClient, scene: Scene) -> Answer:
     return w.promote(evil(w, scene))
 
 
 @attack("403 missing")
-def the_path_of_the_user_interface(w: Workshop, scene: Scene) -> Answer:
+def the_path_of_the_user_interface(w: GateClient, scene: Scene) -> Answer:
     return w.promote(evil(w, scene), api=AJAX)
 
 
 @attack("403 missing")
-def python_client(w: Workshop, scene: Scene) -> Answer:
+def python_client(w: GateClient, scene: Scene) -> Answer:
     from mlflow import MlflowClient
     from mlflow.exceptions import RestException
 
@@ -119,45 +119,45 @@ def python_client(w: Workshop, scene: Scene) -> Answer:
 
 
 @attack("403 missing")
-def the_other_protected_alias(w: Workshop, scene: Scene) -> Answer:
+def the_other_protected_alias(w: GateClient, scene: Scene) -> Answer:
     return w.promote(evil(w, scene), "production")
 
 
 @attack("403 misspelt")
-def capital_letter(w: Workshop, scene: Scene) -> Answer:
+def capital_letter(w: GateClient, scene: Scene) -> Answer:
     return w.promote(evil(w, scene), "Champion")
 
 
 @attack("403 misspelt")
-def capital_letters_for_an_approved_version(w: Workshop, scene: Scene) -> Answer:
+def capital_letters_for_an_approved_version(w: GateClient, scene: Scene) -> Answer:
     return w.promote(w.successor(scene.champion), "CHAMPION")
 
 
 @attack("403 misspelt")
-def full_width_letters(w: Workshop, scene: Scene) -> Answer:
+def full_width_letters(w: GateClient, scene: Scene) -> Answer:
     return w.promote(evil(w, scene), "ｃｈａｍｐｉｏｎ")  # noqa: RUF001 - that is the attack
 
 
 @attack("403 misspelt")
-def letters_with_accents(w: Workshop, scene: Scene) -> Answer:
+def letters_with_accents(w: GateClient, scene: Scene) -> Answer:
     """Which some databases take for the letters without."""
     return w.promote(evil(w, scene), "chámpion")
 
 
 @attack("403 misspelt")
-def newline_at_the_end(w: Workshop, scene: Scene) -> Answer:
+def newline_at_the_end(w: GateClient, scene: Scene) -> Answer:
     return w.promote(evil(w, scene), "champion\n")
 
 
 @attack("403 missing")
-def body_encoded_twice(w: Workshop, scene: Scene) -> Answer:
+def body_encoded_twice(w: GateClient, scene: Scene) -> Answer:
     model = evil(w, scene)
     inner = json.dumps({"name": model.name, "alias": "champion", "version": model.version})
     return w.post_text(json.dumps(inner))
 
 
 @attack("403 missing")
-def the_same_key_twice(w: Workshop, scene: Scene) -> Answer:
+def the_same_key_twice(w: GateClient, scene: Scene) -> Answer:
     model = evil(w, scene)
     return w.post_text(
         f'{{"name": "{model.name}", "version": "{model.version}", "alias": "harmless", "alias": "champion"}}'
@@ -165,114 +165,114 @@ def the_same_key_twice(w: Workshop, scene: Scene) -> Answer:
 
 
 @attack("403 missing")
-def escaped_letters(w: Workshop, scene: Scene) -> Answer:
+def escaped_letters(w: GateClient, scene: Scene) -> Answer:
     model = evil(w, scene)
     return w.post_text(f'{{"name": "{model.name}", "version": "{model.version}", "alias": "\\u0063hampion"}}')
 
 
 @attack("40")
-def body_as_plain_text(w: Workshop, scene: Scene) -> Answer:
+def body_as_plain_text(w: GateClient, scene: Scene) -> Answer:
     model = evil(w, scene)
     body = json.dumps({"name": model.name, "alias": "champion", "version": model.version})
     return w.post_text(body, "text/plain")
 
 
 @attack("40")
-def parameters_in_the_address(w: Workshop, scene: Scene) -> Answer:
+def parameters_in_the_address(w: GateClient, scene: Scene) -> Answer:
     model = evil(w, scene)
     query = {"name": model.name, "alias": "champion", "version": model.version}
     return w.send("POST", f"{API}/registered-models/alias", params=query)
 
 
 @attack("403 missing")
-def two_slashes(w: Workshop, scene: Scene) -> Answer:
+def two_slashes(w: GateClient, scene: Scene) -> Answer:
     return w.promote(evil(w, scene), api=f"/{API}")
 
 
 @attack("404")
-def slash_at_the_end(w: Workshop, scene: Scene) -> Answer:
+def slash_at_the_end(w: GateClient, scene: Scene) -> Answer:
     model = evil(w, scene)
     return w.post("registered-models/alias/", name=model.name, alias="champion", version=model.version)
 
 
 @attack("403 missing")
-def method_in_a_header(w: Workshop, scene: Scene) -> Answer:
+def method_in_a_header(w: GateClient, scene: Scene) -> Answer:
     model = evil(w, scene)
     body = {"name": model.name, "alias": "champion", "version": model.version}
     return w.send("POST", f"{API}/registered-models/alias", body, headers={"X-HTTP-Method-Override": "PUT"})
 
 
 @attack("405")
-def another_method(w: Workshop, scene: Scene) -> Answer:
+def another_method(w: GateClient, scene: Scene) -> Answer:
     model = evil(w, scene)
     body = {"name": model.name, "alias": "champion", "version": model.version}
     return w.send("PUT", f"{API}/registered-models/alias", body)
 
 
 @attack("403 missing")
-def leading_zeros(w: Workshop, scene: Scene) -> Answer:
+def leading_zeros(w: GateClient, scene: Scene) -> Answer:
     return w.promote(evil(w, scene), version="0002")
 
 
 @attack("403 missing")
-def digits_of_another_script(w: Workshop, scene: Scene) -> Answer:
+def digits_of_another_script(w: GateClient, scene: Scene) -> Answer:
     evil(w, scene)
     return w.promote(scene.champion, version="٢")
 
 
 @attack("403 missing")
-def blanks_around_the_version(w: Workshop, scene: Scene) -> Answer:
+def blanks_around_the_version(w: GateClient, scene: Scene) -> Answer:
     evil(w, scene)
     return w.promote(scene.champion, version=" 2 ")
 
 
 @attack("403 missing")
-def stage(w: Workshop, scene: Scene) -> Answer:
+def stage(w: GateClient, scene: Scene) -> Answer:
     return w.stage(evil(w, scene))
 
 
 @attack("403 missing")
-def stage_in_another_spelling(w: Workshop, scene: Scene) -> Answer:
+def stage_in_another_spelling(w: GateClient, scene: Scene) -> Answer:
     return w.stage(evil(w, scene), "pRoDuCtIoN")
 
 
 @attack("403 missing")
-def stage_that_archives_the_others(w: Workshop, scene: Scene) -> Answer:
+def stage_that_archives_the_others(w: GateClient, scene: Scene) -> Answer:
     return w.stage(evil(w, scene), archive_existing_versions=True)
 
 
 @attack("403 missing")
-def stage_by_the_path_of_the_user_interface(w: Workshop, scene: Scene) -> Answer:
+def stage_by_the_path_of_the_user_interface(w: GateClient, scene: Scene) -> Answer:
     return w.stage(evil(w, scene), api=AJAX)
 
 
 @attack("403 stale-reference")
-def stage_on_a_verdict_for_the_alias(w: Workshop, scene: Scene) -> Answer:
+def stage_on_a_verdict_for_the_alias(w: GateClient, scene: Scene) -> Answer:
     return w.stage(w.successor(scene.champion))
 
 
 @attack("200")
-def aliases_when_a_version_is_created(w: Workshop, scene: Scene) -> Answer:
+def aliases_when_a_version_is_created(w: GateClient, scene: Scene) -> Answer:
     source = evil(w, scene).source
     more = {"aliases": ["champion"], "current_stage": "Production", "run_id": source.split("/")[-3]}
     return w.post("model-versions/create", name=scene.name, source=source, **more)
 
 
 @attack("200")
-def aliases_when_a_model_is_updated(w: Workshop, scene: Scene) -> Answer:
+def aliases_when_a_model_is_updated(w: GateClient, scene: Scene) -> Answer:
     aliases = [{"alias": "champion", "version": evil(w, scene).version}]
     body = {"name": scene.name, "description": "x", "aliases": aliases}
     return w.send("PATCH", f"{API}/registered-models/update", body)
 
 
 @attack("200")
-def stage_when_a_version_is_updated(w: Workshop, scene: Scene) -> Answer:
+def stage_when_a_version_is_updated(w: GateClient, scene: Scene) -> Answer:
     body = {"name": scene.name, "version": evil(w, scene).version, "description": "x", "current_stage": "Production"}
     return w.send("PATCH", f"{API}/model-versions/update", body | {"aliases": ["champion"]})
 
 
 @attack("40")
-def graphql(w: Workshop, scene: Scene) -> Answer:
+def graphql(w: GateClient, scene: Scene) -> Answer:
     model = evil(w, scene)
     text = f'setRegisteredModelAlias(name: "{model.name}", alias: "champion", version: "{model.version}")'
     answer = w.send("POST", "graphql", {"query": f"mutation {{ {text} {{ ok }} }}"})
@@ -284,19 +284,19 @@ def graphql(w: Workshop, scene: Scene) -> Answer:
 
 
 @attack("403 missing")
-def direct_store_method(w: Workshop, scene: Scene) -> Answer:
+def direct_store_method(w: GateClient, scene: Scene) -> Answer:
     model = evil(w, scene)
     return _in_process(w, lambda store: store.set_registered_model_alias(model.name, "champion", model.version))
 
 
 @attack("403 missing")
-def method_for_prompts_of_the_store(w: Workshop, scene: Scene) -> Answer:
+def method_for_prompts_of_the_store(w: GateClient, scene: Scene) -> Answer:
     model = evil(w, scene)
     return _in_process(w, lambda store: store.set_prompt_alias(model.name, "champion", model.version))
 
 
 @attack("403 missing")
-def client_of_the_gated_database(w: Workshop, scene: Scene) -> Answer:
+def client_of_the_gated_database(w: GateClient, scene: Scene) -> Answer:
     from mlflow import MlflowClient
 
     model, address = evil(w, scene), f"attrail+{w.place.database_uri}"
@@ -307,12 +307,12 @@ def client_of_the_gated_database(w: Workshop, scene: Scene) -> Answer:
 
 
 @attack("403 other-policy")
-def worker_started_anew_with_a_policy_that_protects_nothing(w: Workshop, scene: Scene) -> Answer:
+def worker_started_anew_with_a_policy_that_protects_nothing(w: GateClient, scene: Scene) -> Answer:
     return _worker_anew(w, evil(w, scene), 'aliases = ["elsewhere"]\nstages = []\n' + w.place.policy.read_text())
 
 
 @attack("403 other-policy")
-def worker_started_anew_with_a_policy_that_trusts_a_stranger(w: Workshop, scene: Scene) -> Answer:
+def worker_started_anew_with_a_policy_that_trusts_a_stranger(w: GateClient, scene: Scene) -> Answer:
     model = evil(w, scene)
     w.attest(w.verdict(model, scene.champion), "stranger")
     stranger = KEY.format(id=w.keys.stranger.public_key.keyid, name="stranger", may='["verdict"]')
@@ -320,12 +320,12 @@ def worker_started_anew_with_a_policy_that_trusts_a_stranger(w: Workshop, scene:
 
 
 @attack("killed")
-def gate_killed_between_check_and_write(w: Workshop, scene: Scene) -> Answer:
+def gate_killed_between_check_and_write(w: GateClient, scene: Scene) -> Answer:
     return _killed(w, scene, "pass")
 
 
 @attack("killed")
-def gate_killed_between_write_and_commit(w: Workshop, scene: Scene) -> Answer:
+def gate_killed_between_write_and_commit(w: GateClient, scene: Scene) -> Answer:
     return _killed(w, scene, "write(*arguments)")
 
 
@@ -333,26 +333,26 @@ def gate_killed_between_write_and_commit(w: Workshop, scene: Scene) -> Answer:
 
 
 @attack("403 missing")
-def a_tag_that_says_pass(w: Workshop, scene: Scene) -> Answer:
+def a_tag_that_says_pass(w: GateClient, scene: Scene) -> Answer:
     model = evil(w, scene)
     w.tag(model, "PASS", "attrail.verdict")
     return w.promote(model)
 
 
 @attack("403 missing")
-def tags_given_at_creation(w: Workshop, scene: Scene) -> Answer:
+def tags_given_at_creation(w: GateClient, scene: Scene) -> Answer:
     honest = w.successor(scene.champion)
     tags = [*PASS_TAGS, {"key": "attrail.statement", "value": w.tags(honest)["attrail.statement"]}]
     return w.promote(w.version(scene.name, tags=tags))
 
 
 @attack("403 missing")
-def a_copy_of_an_approved_version(w: Workshop, scene: Scene) -> Answer:
+def a_copy_of_an_approved_version(w: GateClient, scene: Scene) -> Answer:
     return w.promote(w.copy(w.champion(), scene.name))
 
 
 @attack("403 wrong-model")
-def a_copy_with_its_statement(w: Workshop, scene: Scene) -> Answer:
+def a_copy_with_its_statement(w: GateClient, scene: Scene) -> Answer:
     other = w.champion()
     copied = w.copy(other, scene.name)
     w.tag(copied, w.tags(other)["attrail.statement"])
@@ -360,55 +360,55 @@ def a_copy_with_its_statement(w: Workshop, scene: Scene) -> Answer:
 
 
 @attack("403 missing")
-def a_copy_into_a_new_model(w: Workshop, scene: Scene) -> Answer:
+def a_copy_into_a_new_model(w: GateClient, scene: Scene) -> Answer:
     copied = w.copy(scene.champion, w.fresh_name("copy"))
     return w.promote(copied)
 
 
 @attack("403 wrong-model")
-def the_statement_of_another_version(w: Workshop, scene: Scene) -> Answer:
+def the_statement_of_another_version(w: GateClient, scene: Scene) -> Answer:
     model = evil(w, scene)
     w.tag(model, w.tags(w.successor(scene.champion))["attrail.statement"])
     return w.promote(model)
 
 
 @attack("403 missing")
-def the_statement_under_another_spelling_of_its_tag(w: Workshop, scene: Scene) -> Answer:
+def the_statement_under_another_spelling_of_its_tag(w: GateClient, scene: Scene) -> Answer:
     model = evil(w, scene)
     w.tag(model, w.signed(w.verdict(model, scene.champion), "auditor"), "Attrail.Statement")
     return w.promote(model)
 
 
 @attack("403 unsigned")
-def unsigned_statement(w: Workshop, scene: Scene) -> Answer:
+def unsigned_statement(w: GateClient, scene: Scene) -> Answer:
     model = evil(w, scene)
     w.tag(model, w.signed(w.verdict(model, scene.champion)))
     return w.promote(model)
 
 
 @attack("403 untrusted-key")
-def key_of_a_stranger(w: Workshop, scene: Scene) -> Answer:
+def key_of_a_stranger(w: GateClient, scene: Scene) -> Answer:
     model = evil(w, scene)
     w.attest(w.verdict(model, scene.champion), "stranger")
     return w.promote(model)
 
 
 @attack("403 untrusted-key")
-def a_stranger_beside_a_trusted_key(w: Workshop, scene: Scene) -> Answer:
+def a_stranger_beside_a_trusted_key(w: GateClient, scene: Scene) -> Answer:
     model = evil(w, scene)
     w.attest(w.verdict(model, scene.champion), "auditor", "stranger")
     return w.promote(model)
 
 
 @attack("403 untrusted-key")
-def a_key_that_may_not_sign_verdicts(w: Workshop, scene: Scene) -> Answer:
+def a_key_that_may_not_sign_verdicts(w: GateClient, scene: Scene) -> Answer:
     model = evil(w, scene)
     w.attest(w.verdict(model, scene.champion), "manager")
     return w.promote(model)
 
 
 @attack("403 bad-signature")
-def drift_rewritten_as_pass(w: Workshop, scene: Scene) -> Answer:
+def drift_rewritten_as_pass(w: GateClient, scene: Scene) -> Answer:
     model = evil(w, scene)
     envelope = json.loads(w.signed(w.verdict(model, scene.champion, verdict="DRIFT"), "auditor"))
     payload = base64.b64decode(envelope["payload"]).replace(b'"DRIFT"', b'"PASS"')
@@ -418,7 +418,7 @@ def drift_rewritten_as_pass(w: Workshop, scene: Scene) -> Answer:
 
 
 @attack("403 bad-signature")
-def a_trusted_id_over_a_strangers_signature(w: Workshop, scene: Scene) -> Answer:
+def a_trusted_id_over_a_strangers_signature(w: GateClient, scene: Scene) -> Answer:
     model = evil(w, scene)
     statement = w.verdict(model, scene.champion)
     envelope = json.loads(w.signed(statement, "stranger"))
@@ -428,59 +428,59 @@ def a_trusted_id_over_a_strangers_signature(w: Workshop, scene: Scene) -> Answer
 
 
 @attack("403 malformed")
-def no_envelope_at_all(w: Workshop, scene: Scene) -> Answer:
+def no_envelope_at_all(w: GateClient, scene: Scene) -> Answer:
     model = evil(w, scene)
     w.tag(model, "PASS")
     return w.promote(model)
 
 
 @attack("403 malformed")
-def the_same_envelope_spelt_otherwise(w: Workshop, scene: Scene) -> Answer:
+def the_same_envelope_spelt_otherwise(w: GateClient, scene: Scene) -> Answer:
     model = evil(w, scene)
     w.tag(model, json.dumps(json.loads(w.signed(w.verdict(model, scene.champion), "auditor")), indent=1))
     return w.promote(model)
 
 
 @attack("403 verdict-drift")
-def verdict_drift(w: Workshop, scene: Scene) -> Answer:
+def verdict_drift(w: GateClient, scene: Scene) -> Answer:
     return w.promote(w.successor(scene.champion, verdict="DRIFT", reason="gradcam moved"))
 
 
 @attack("403 verdict-inconclusive")
-def verdict_inconclusive(w: Workshop, scene: Scene) -> Answer:
+def verdict_inconclusive(w: GateClient, scene: Scene) -> Answer:
     return w.promote(w.successor(scene.champion, verdict="INCONCLUSIVE", reason="too few images"))
 
 
 @attack("403 expired")
-def expired_statement(w: Workshop, scene: Scene) -> Answer:
+def expired_statement(w: GateClient, scene: Scene) -> Answer:
     now = datetime.now(UTC).replace(microsecond=0)
     return w.promote(w.successor(scene.champion, issued=now - 2 * DAY, expires=now - DAY))
 
 
 @attack("403 expired")
-def statement_older_than_the_policy_allows(w: Workshop, scene: Scene) -> Answer:
+def statement_older_than_the_policy_allows(w: GateClient, scene: Scene) -> Answer:
     now = datetime.now(UTC).replace(microsecond=0)
     return w.promote(w.successor(scene.champion, issued=now - 31 * DAY, expires=now + 300 * DAY))
 
 
 @attack("403 not-yet-valid")
-def statement_from_the_future(w: Workshop, scene: Scene) -> Answer:
+def statement_from_the_future(w: GateClient, scene: Scene) -> Answer:
     later = datetime.now(UTC).replace(microsecond=0) + DAY
     return w.promote(w.successor(scene.champion, issued=later))
 
 
 @attack("403 wrong-policy")
-def judged_under_another_policy(w: Workshop, scene: Scene) -> Answer:
+def judged_under_another_policy(w: GateClient, scene: Scene) -> Answer:
     return w.promote(w.successor(scene.champion, policy_digest=OTHER_POLICY))
 
 
 @attack("403 wrong-policy")
-def judged_on_an_easier_slice(w: Workshop, scene: Scene) -> Answer:
+def judged_on_an_easier_slice(w: GateClient, scene: Scene) -> Answer:
     return w.promote(w.successor(scene.champion, slices={"validation": "sha256:" + "7" * 64}))
 
 
 @attack("403 wrong-kind")
-def a_signed_statement_of_another_kind(w: Workshop, scene: Scene) -> Answer:
+def a_signed_statement_of_another_kind(w: GateClient, scene: Scene) -> Answer:
     model = evil(w, scene)
     seal = Seal(datetime.now(UTC).replace(microsecond=0), "0" * 32, {"audit.json": "sha256:" + "8" * 64})
     w.tag(model, w.signed(seal, "exporter"))
@@ -491,40 +491,40 @@ def a_signed_statement_of_another_kind(w: Workshop, scene: Scene) -> Answer:
 
 
 @attack("403 stale-reference")
-def compared_with_another_version(w: Workshop, scene: Scene) -> Answer:
+def compared_with_another_version(w: GateClient, scene: Scene) -> Answer:
     return w.promote(w.successor(evil(w, scene)))
 
 
 @attack("403 stale-reference")
-def compared_with_itself(w: Workshop, scene: Scene) -> Answer:
+def compared_with_itself(w: GateClient, scene: Scene) -> Answer:
     model = evil(w, scene)
     w.attest(w.verdict(model, model))
     return w.promote(model)
 
 
 @attack("403 stale-reference")
-def compared_with_an_earlier_champion(w: Workshop, scene: Scene) -> Answer:
+def compared_with_an_earlier_champion(w: GateClient, scene: Scene) -> Answer:
     late = w.successor(scene.champion)
     scene.promoted()
     return w.promote(late)
 
 
 @attack("403 stale-reference")
-def champion_swapped_before_the_audit(w: Workshop, scene: Scene) -> Answer:
+def champion_swapped_before_the_audit(w: GateClient, scene: Scene) -> Answer:
     """So that a bad candidate is compared with a bad reference, and nothing seems to have moved."""
     w.upload(f"{scene.champion.source}/data/weights.bin", b"evil")
     return w.promote(w.successor(w.with_digest(scene.champion)))
 
 
 @attack("403 not-first")
-def baseline_for_a_second_champion(w: Workshop, scene: Scene) -> Answer:
+def baseline_for_a_second_champion(w: GateClient, scene: Scene) -> Answer:
     model = evil(w, scene)
     w.attest(w.baseline(model))
     return w.promote(model)
 
 
 @attack("403 not-first")
-def alias_deleted_to_be_first_again(w: Workshop, scene: Scene) -> Answer:
+def alias_deleted_to_be_first_again(w: GateClient, scene: Scene) -> Answer:
     scene.holder = None
     w.unset(scene.name)
     model = evil(w, scene)
@@ -533,7 +533,7 @@ def alias_deleted_to_be_first_again(w: Workshop, scene: Scene) -> Answer:
 
 
 @attack("403 not-first")
-def champion_deleted_to_be_first_again(w: Workshop, scene: Scene) -> Answer:
+def champion_deleted_to_be_first_again(w: GateClient, scene: Scene) -> Answer:
     scene.holder = None
     body = {"name": scene.name, "version": scene.champion.version}
     w.send("DELETE", f"{API}/model-versions/delete", body)
@@ -543,27 +543,27 @@ def champion_deleted_to_be_first_again(w: Workshop, scene: Scene) -> Answer:
 
 
 @attack("403 stale-reference")
-def verdict_for_a_first_champion(w: Workshop, scene: Scene) -> Answer:
+def verdict_for_a_first_champion(w: GateClient, scene: Scene) -> Answer:
     name = w.fresh_name()
     return w.promote(w.successor(w.version(name)))
 
 
 @attack("403 checks-failed")
-def baseline_whose_explainer_failed_its_check(w: Workshop, scene: Scene) -> Answer:
+def baseline_whose_explainer_failed_its_check(w: GateClient, scene: Scene) -> Answer:
     model = w.version(w.fresh_name())
     w.attest(w.baseline(model, checks=(InstrumentCheck("validation", "gradcam", "random_head", False, {}),)))
     return w.promote(model)
 
 
 @attack("403 checks-failed")
-def baseline_without_any_check(w: Workshop, scene: Scene) -> Answer:
+def baseline_without_any_check(w: GateClient, scene: Scene) -> Answer:
     model = w.version(w.fresh_name())
     w.attest(w.baseline(model, checks=()))
     return w.promote(model)
 
 
 @attack("403 stale-reference")
-def champions_files_swapped_after_the_audit(w: Workshop, scene: Scene) -> Answer:
+def champions_files_swapped_after_the_audit(w: GateClient, scene: Scene) -> Answer:
     """What the candidate was compared with is served no longer."""
     model = w.successor(scene.champion)
     w.upload(f"{scene.champion.source}/data/weights.bin", b"evil")
@@ -571,7 +571,7 @@ def champions_files_swapped_after_the_audit(w: Workshop, scene: Scene) -> Answer
 
 
 @attack("403 stale-reference")
-def champions_files_removed_after_the_audit(w: Workshop, scene: Scene) -> Answer:
+def champions_files_removed_after_the_audit(w: GateClient, scene: Scene) -> Answer:
     model = w.successor(scene.champion)
     for name in ("data/weights.bin", "MLmodel"):
         (w.files(scene.champion) / name).unlink()
@@ -582,21 +582,21 @@ def champions_files_removed_after_the_audit(w: Workshop, scene: Scene) -> Answer
 
 
 @attack("403 wrong-bytes")
-def weights_swapped_after_the_audit(w: Workshop, scene: Scene) -> Answer:
+def weights_swapped_after_the_audit(w: GateClient, scene: Scene) -> Answer:
     model = w.successor(scene.champion)
     w.upload(f"{model.source}/data/weights.bin", b"evil")
     return w.promote(model)
 
 
 @attack("403 wrong-bytes")
-def weights_swapped_after_promotion(w: Workshop, scene: Scene) -> Answer:
+def weights_swapped_after_promotion(w: GateClient, scene: Scene) -> Answer:
     model = scene.promoted()
     w.upload(f"{model.source}/data/weights.bin", b"evil")
     return w.promote(model)
 
 
 @attack("403 wrong-bytes")
-def weights_swapped_and_their_time_put_back(w: Workshop, scene: Scene) -> Answer:
+def weights_swapped_and_their_time_put_back(w: GateClient, scene: Scene) -> Answer:
     """Once the server has hashed the files and remembers them; the new ones have the same size."""
     model = w.successor(scene.champion)
     time.sleep(2.1)
@@ -612,28 +612,28 @@ def weights_swapped_and_their_time_put_back(w: Workshop, scene: Scene) -> Answer
 
 
 @attack("403 wrong-bytes")
-def model_description_swapped(w: Workshop, scene: Scene) -> Answer:
+def model_description_swapped(w: GateClient, scene: Scene) -> Answer:
     model = w.successor(scene.champion)
     w.upload(f"{model.source}/MLmodel", b"flavors: {python_function: {loader_module: os}}\n")
     return w.promote(model)
 
 
 @attack("403 wrong-bytes")
-def file_added(w: Workshop, scene: Scene) -> Answer:
+def file_added(w: GateClient, scene: Scene) -> Answer:
     model = w.successor(scene.champion)
     w.upload(f"{model.source}/code/loader.py", b"print('evil')")
     return w.promote(model)
 
 
 @attack("403 wrong-bytes")
-def file_removed(w: Workshop, scene: Scene) -> Answer:
+def file_removed(w: GateClient, scene: Scene) -> Answer:
     model = w.successor(scene.champion)
     (w.files(model) / "data" / "weights.bin").unlink()
     return w.promote(model)
 
 
 @attack("403 wrong-bytes")
-def all_files_removed(w: Workshop, scene: Scene) -> Answer:
+def all_files_removed(w: GateClient, scene: Scene) -> Answer:
     model = w.successor(scene.champion)
     for name in ("data/weights.bin", "MLmodel"):
         (w.files(model) / name).unlink()
@@ -641,7 +641,7 @@ def all_files_removed(w: Workshop, scene: Scene) -> Answer:
 
 
 @attack("403 wrong-bytes")
-def file_replaced_by_a_link_to_its_copy(w: Workshop, scene: Scene) -> Answer:
+def file_replaced_by_a_link_to_its_copy(w: GateClient, scene: Scene) -> Answer:
     model = w.successor(scene.champion)
     path = w.files(model) / "data" / "weights.bin"
     path.rename(path.parents[2] / "elsewhere.bin")
@@ -650,7 +650,7 @@ def file_replaced_by_a_link_to_its_copy(w: Workshop, scene: Scene) -> Answer:
 
 
 @attack("403 wrong-bytes")
-def a_source_that_is_read_in_two_ways(w: Workshop, scene: Scene) -> Answer:
+def a_source_that_is_read_in_two_ways(w: GateClient, scene: Scene) -> Answer:
     """Clients list what is in ``mo%64el``, fetch it from ``model``, and the server could hash either."""
     root = evil(w, scene).source.removesuffix("/model")
     model = w.register(scene.name, f"{root}/mo%64el", run_id=root.split("/")[-2])
@@ -661,7 +661,7 @@ def a_source_that_is_read_in_two_ways(w: Workshop, scene: Scene) -> Answer:
 
 
 @attack("403 wrong-bytes")
-def a_source_on_another_server(w: Workshop, scene: Scene) -> Answer:
+def a_source_on_another_server(w: GateClient, scene: Scene) -> Answer:
     """This server's copy was audited and would be hashed; clients fetch from the host in the address."""
     folder = w.fresh_name("experiment")
     place = {"name": folder, "artifact_location": f"mlflow-artifacts://elsewhere.example/{folder}"}
@@ -679,18 +679,18 @@ def a_source_on_another_server(w: Workshop, scene: Scene) -> Answer:
 
 
 @attack("403 holds-role")
-def newest_moved_out_of_a_stage_to_serve_a_swapped_one(w: Workshop, scene: Scene) -> Answer:
+def newest_moved_out_of_a_stage_to_serve_a_swapped_one(w: GateClient, scene: Scene) -> Answer:
     return w.stage(_above_a_swapped_one(w, scene), "Archived")
 
 
 @attack("403 holds-role")
-def newest_in_a_stage_deleted_to_serve_a_swapped_one(w: Workshop, scene: Scene) -> Answer:
+def newest_in_a_stage_deleted_to_serve_a_swapped_one(w: GateClient, scene: Scene) -> Answer:
     body = {"name": scene.name, "version": _above_a_swapped_one(w, scene).version}
     return w.send("DELETE", f"{API}/model-versions/delete", body)
 
 
 @attack("403 stale-reference")
-def newest_in_a_stage_swapped_once_another_was_promoted_below_it(w: Workshop, scene: Scene) -> Answer:
+def newest_in_a_stage_swapped_once_another_was_promoted_below_it(w: GateClient, scene: Scene) -> Answer:
     """It was approved with other files; that another version was approved since must not make the gate forget it."""
     assert w.stage(scene.champion).status == 200
     below = w.version(scene.name)
@@ -707,7 +707,7 @@ def newest_in_a_stage_swapped_once_another_was_promoted_below_it(w: Workshop, sc
 
 
 @attack("403 already-used")
-def statement_replayed_after_a_rollback(w: Workshop, scene: Scene) -> Answer:
+def statement_replayed_after_a_rollback(w: GateClient, scene: Scene) -> Answer:
     model = scene.promoted()
     w.attest(w.waiver(scene.champion), "manager", key="attrail.waiver")
     assert w.promote(scene.champion).status == 200
@@ -716,7 +716,7 @@ def statement_replayed_after_a_rollback(w: Workshop, scene: Scene) -> Answer:
 
 
 @attack("403 verdict-drift")
-def older_pass_put_in_the_place_of_a_newer_drift(w: Workshop, scene: Scene) -> Answer:
+def older_pass_put_in_the_place_of_a_newer_drift(w: GateClient, scene: Scene) -> Answer:
     now = datetime.now(UTC).replace(microsecond=0)
     model = w.successor(scene.champion, issued=now - DAY)
     older = w.tags(model)["attrail.statement"]
@@ -726,7 +726,7 @@ def older_pass_put_in_the_place_of_a_newer_drift(w: Workshop, scene: Scene) -> A
 
 
 @attack("403 superseded")
-def older_pass_brought_back_when_the_newer_drift_expired(w: Workshop, scene: Scene) -> Answer:
+def older_pass_brought_back_when_the_newer_drift_expired(w: GateClient, scene: Scene) -> Answer:
     now = datetime.now(UTC).replace(microsecond=0)
     model = w.version(scene.name)
     soon = now + timedelta(seconds=5)
@@ -737,7 +737,7 @@ def older_pass_brought_back_when_the_newer_drift_expired(w: Workshop, scene: Sce
 
 
 @attack("403 verdict-drift")
-def pass_put_in_the_place_of_a_drift_from_a_slow_clock(w: Workshop, scene: Scene) -> Answer:
+def pass_put_in_the_place_of_a_drift_from_a_slow_clock(w: GateClient, scene: Scene) -> Answer:
     """The machine that found the drift is a day behind: the gate saw it after the pass all the same."""
     now = datetime.now(UTC).replace(microsecond=0)
     model = w.successor(scene.champion)
@@ -748,7 +748,7 @@ def pass_put_in_the_place_of_a_drift_from_a_slow_clock(w: Workshop, scene: Scene
 
 
 @attack("403 superseded")
-def older_pass_shown_after_a_drift_from_a_fast_clock(w: Workshop, scene: Scene) -> Answer:
+def older_pass_shown_after_a_drift_from_a_fast_clock(w: GateClient, scene: Scene) -> Answer:
     now = datetime.now(UTC).replace(microsecond=0)
     model = w.version(scene.name)
     w.attest(w.verdict(model, scene.champion, verdict="DRIFT", reason="gradcam moved", issued=now + DAY))
@@ -757,7 +757,7 @@ def older_pass_shown_after_a_drift_from_a_fast_clock(w: Workshop, scene: Scene) 
 
 
 @attack("403 verdict-drift")
-def pass_of_the_same_second_as_a_drift(w: Workshop, scene: Scene) -> Answer:
+def pass_of_the_same_second_as_a_drift(w: GateClient, scene: Scene) -> Answer:
     now = datetime.now(UTC).replace(microsecond=0)
     model = w.version(scene.name)
     w.attest(w.verdict(model, scene.champion, verdict="DRIFT", reason="gradcam moved", issued=now))
@@ -766,19 +766,19 @@ def pass_of_the_same_second_as_a_drift(w: Workshop, scene: Scene) -> Answer:
 
 
 @attack("403 protected-tag")
-def newer_drift_deleted(w: Workshop, scene: Scene) -> Answer:
+def newer_drift_deleted(w: GateClient, scene: Scene) -> Answer:
     model = w.successor(scene.champion, verdict="DRIFT", reason="gradcam moved")
     body = {"name": model.name, "version": model.version, "key": "attrail.statement"}
     return w.send("DELETE", f"{API}/model-versions/delete-tag", body)
 
 
 @attack("403 protected-tag")
-def newer_drift_overwritten(w: Workshop, scene: Scene) -> Answer:
+def newer_drift_overwritten(w: GateClient, scene: Scene) -> Answer:
     return w.tag(w.successor(scene.champion, verdict="DRIFT", reason="gradcam moved"), "rubbish")
 
 
 @attack("403 wrong-source")
-def model_deleted_and_registered_anew(w: Workshop, scene: Scene) -> Answer:
+def model_deleted_and_registered_anew(w: GateClient, scene: Scene) -> Answer:
     scene.holder = None
     approved = w.tags(w.successor(scene.champion))["attrail.statement"]
     _recreate(w, scene.name)
@@ -789,7 +789,7 @@ def model_deleted_and_registered_anew(w: Workshop, scene: Scene) -> Answer:
 
 
 @attack("403 wrong-source")
-def first_champion_deleted_and_registered_anew(w: Workshop, scene: Scene) -> Answer:
+def first_champion_deleted_and_registered_anew(w: GateClient, scene: Scene) -> Answer:
     scene.holder = None
     approved = w.tags(scene.champion)["attrail.statement"]
     _recreate(w, scene.name)
@@ -799,7 +799,7 @@ def first_champion_deleted_and_registered_anew(w: Workshop, scene: Scene) -> Ans
 
 
 @attack("403 not-first")
-def model_deleted_to_be_first_again(w: Workshop, scene: Scene) -> Answer:
+def model_deleted_to_be_first_again(w: GateClient, scene: Scene) -> Answer:
     scene.holder = None
     _recreate(w, scene.name)
     model = evil(w, scene)
@@ -811,7 +811,7 @@ def model_deleted_to_be_first_again(w: Workshop, scene: Scene) -> Answer:
 
 
 @attack("403 holds-role")
-def another_champion_renamed_to_this_name(w: Workshop, scene: Scene) -> Answer:
+def another_champion_renamed_to_this_name(w: GateClient, scene: Scene) -> Answer:
     scene.holder = None
     other = w.champion()
     w.send("DELETE", f"{API}/registered-models/delete", {"name": scene.name})
@@ -819,7 +819,7 @@ def another_champion_renamed_to_this_name(w: Workshop, scene: Scene) -> Answer:
 
 
 @attack("403 holds-role")
-def a_version_in_production_renamed_to_this_name(w: Workshop, scene: Scene) -> Answer:
+def a_version_in_production_renamed_to_this_name(w: GateClient, scene: Scene) -> Answer:
     scene.holder = None
     other = w.version(w.fresh_name())
     w.attest(w.baseline(other))
@@ -829,7 +829,7 @@ def a_version_in_production_renamed_to_this_name(w: Workshop, scene: Scene) -> A
 
 
 @attack("403 wrong-model")
-def promoted_after_a_rename(w: Workshop, scene: Scene) -> Answer:
+def promoted_after_a_rename(w: GateClient, scene: Scene) -> Answer:
     scene.holder = None
     other = w.champion()
     w.unset(other.name)
@@ -842,7 +842,7 @@ def promoted_after_a_rename(w: Workshop, scene: Scene) -> Answer:
 
 
 @attack("403 missing")
-def model_tagged_as_a_prompt(w: Workshop, scene: Scene) -> Answer:
+def model_tagged_as_a_prompt(w: GateClient, scene: Scene) -> Answer:
     model = evil(w, scene)
     w.post("registered-models/set-tag", name=scene.name, **PROMPT)
     w.tag(model, PROMPT["value"], PROMPT["key"])
@@ -852,20 +852,20 @@ def model_tagged_as_a_prompt(w: Workshop, scene: Scene) -> Answer:
 
 
 @attack("403 missing")
-def prompt_among_the_versions_of_a_model(w: Workshop, scene: Scene) -> Answer:
+def prompt_among_the_versions_of_a_model(w: GateClient, scene: Scene) -> Answer:
     model = w.register(scene.name, "dummy-source", tags=[PROMPT])
     return w.promote(model)
 
 
 @attack("403 missing")
-def prompt_in_the_place_of_a_removed_champion(w: Workshop, scene: Scene) -> Answer:
+def prompt_in_the_place_of_a_removed_champion(w: GateClient, scene: Scene) -> Answer:
     scene.holder = None
     w.unset(scene.name)
     return w.promote(w.register(scene.name, "dummy-source", tags=[PROMPT]))
 
 
 @attack("403 holds-role")
-def prompt_renamed_to_the_name_of_a_model(w: Workshop, scene: Scene) -> Answer:
+def prompt_renamed_to_the_name_of_a_model(w: GateClient, scene: Scene) -> Answer:
     scene.holder = None
     prompt = w.fresh_name("p")
     assert w.promote(w.register(prompt, "dummy-source", tags=[PROMPT])).status == 200
@@ -874,7 +874,7 @@ def prompt_renamed_to_the_name_of_a_model(w: Workshop, scene: Scene) -> Answer:
 
 
 @attack("400")
-def model_registered_as_a_prompt(w: Workshop, scene: Scene) -> Answer:
+def model_registered_as_a_prompt(w: GateClient, scene: Scene) -> Answer:
     source = evil(w, scene).source
     return w.post("model-versions/create", name=scene.name, source=source, tags=[PROMPT])
 
@@ -883,7 +883,7 @@ def model_registered_as_a_prompt(w: Workshop, scene: Scene) -> Answer:
 
 
 @attack("403 missing, already-used")
-def waiver_used_twice(w: Workshop, scene: Scene) -> Answer:
+def waiver_used_twice(w: GateClient, scene: Scene) -> Answer:
     model = evil(w, scene)
     w.attest(w.waiver(model), "manager", key="attrail.waiver")
     assert w.promote(model).status == 200
@@ -893,7 +893,7 @@ def waiver_used_twice(w: Workshop, scene: Scene) -> Answer:
 
 
 @attack("403 missing, expired")
-def expired_waiver(w: Workshop, scene: Scene) -> Answer:
+def expired_waiver(w: GateClient, scene: Scene) -> Answer:
     now = datetime.now(UTC).replace(microsecond=0)
     model = evil(w, scene)
     w.attest(w.waiver(model, issued=now - DAY, expires=now - timedelta(hours=1)), "manager", key="attrail.waiver")
@@ -901,28 +901,28 @@ def expired_waiver(w: Workshop, scene: Scene) -> Answer:
 
 
 @attack("403 missing, wrong-alias")
-def waiver_for_another_alias(w: Workshop, scene: Scene) -> Answer:
+def waiver_for_another_alias(w: GateClient, scene: Scene) -> Answer:
     model = evil(w, scene)
     w.attest(w.waiver(model, "production"), "manager", key="attrail.waiver")
     return w.promote(model)
 
 
 @attack("403 missing, wrong-alias")
-def waiver_for_an_alias_used_for_a_stage(w: Workshop, scene: Scene) -> Answer:
+def waiver_for_an_alias_used_for_a_stage(w: GateClient, scene: Scene) -> Answer:
     model = evil(w, scene)
     w.attest(w.waiver(model, "production"), "manager", key="attrail.waiver")
     return w.stage(model)
 
 
 @attack("403 missing, wrong-model")
-def waiver_for_another_version(w: Workshop, scene: Scene) -> Answer:
+def waiver_for_another_version(w: GateClient, scene: Scene) -> Answer:
     model = evil(w, scene)
     w.tag(model, w.signed(w.waiver(evil(w, scene)), "manager"), "attrail.waiver")
     return w.promote(model)
 
 
 @attack("403 missing, wrong-bytes")
-def weights_swapped_after_the_waiver(w: Workshop, scene: Scene) -> Answer:
+def weights_swapped_after_the_waiver(w: GateClient, scene: Scene) -> Answer:
     model = evil(w, scene)
     w.attest(w.waiver(model), "manager", key="attrail.waiver")
     w.upload(f"{model.source}/data/weights.bin", b"evil")
@@ -930,21 +930,21 @@ def weights_swapped_after_the_waiver(w: Workshop, scene: Scene) -> Answer:
 
 
 @attack("403 missing, untrusted-key")
-def waiver_signed_by_an_auditor(w: Workshop, scene: Scene) -> Answer:
+def waiver_signed_by_an_auditor(w: GateClient, scene: Scene) -> Answer:
     model = evil(w, scene)
     w.attest(w.waiver(model), "auditor", key="attrail.waiver")
     return w.promote(model)
 
 
 @attack("403 missing, unsigned")
-def unsigned_waiver(w: Workshop, scene: Scene) -> Answer:
+def unsigned_waiver(w: GateClient, scene: Scene) -> Answer:
     model = evil(w, scene)
     w.tag(model, w.signed(w.waiver(model)), "attrail.waiver")
     return w.promote(model)
 
 
 @attack("403 missing, wrong-kind")
-def verdict_given_as_a_waiver(w: Workshop, scene: Scene) -> Answer:
+def verdict_given_as_a_waiver(w: GateClient, scene: Scene) -> Answer:
     model = evil(w, scene)
     w.attest(w.verdict(model, scene.champion), key="attrail.waiver")
     return w.promote(model)
@@ -954,14 +954,14 @@ def verdict_given_as_a_waiver(w: Workshop, scene: Scene) -> Answer:
 
 
 @attack("403 stale-reference")
-def two_promotions_racing(w: Workshop, scene: Scene) -> Answer:
+def two_promotions_racing(w: GateClient, scene: Scene) -> Answer:
     rivals = [w.successor(scene.champion) for _ in range(4)]
     start = threading.Barrier(len(rivals))
     answers: dict[str, Answer] = {}
 
     def run(model: ModelIdentity) -> None:
         start.wait()
-        answers[model.version] = Workshop(w.place, w.keys, w.address, w.login).promote(model)
+        answers[model.version] = GateClient(w.place, w.keys, w.address, w.login).promote(model)
 
     threads = [threading.Thread(target=run, args=(model,)) for model in rivals]
     for thread in threads:
@@ -988,7 +988,7 @@ store.set_registered_model_alias(*sys.argv[2:])
 """
 
 
-def _killed(w: Workshop, scene: Scene, step: str) -> Answer:
+def _killed(w: GateClient, scene: Scene, step: str) -> Answer:
     """A process with the gate in it dies while it promotes: nothing has happened, and the promotion can be repeated."""
     model = w.successor(scene.champion)
     words = [f"attrail+{w.place.database_uri}", model.name, "champion", model.version]
@@ -1006,7 +1006,7 @@ def _killed(w: Workshop, scene: Scene, step: str) -> Answer:
     return Answer(0, {"error_code": "killed"})
 
 
-def _worker_anew(w: Workshop, model: ModelIdentity, policy: str) -> Answer:
+def _worker_anew(w: GateClient, model: ModelIdentity, policy: str) -> Answer:
     """A worker ends, and the one in its place reads a policy file that was changed since the server's start."""
     start = {"_MLFLOW_SERVER_BOOT_ID": os.urandom(16).hex()}
     assert _in_process(w, lambda _: None, **start).status == 200
@@ -1022,7 +1022,7 @@ def _worker_anew(w: Workshop, model: ModelIdentity, policy: str) -> Answer:
     return answer
 
 
-def _in_process(w: Workshop, step: Callable[[Any], object], **environment: str) -> Answer:
+def _in_process(w: GateClient, step: Callable[[Any], object], **environment: str) -> Answer:
     """Use the gated store in this process, as somebody with the server's settings could."""
     from mlflow.exceptions import MlflowException
 
@@ -1036,7 +1036,7 @@ def _in_process(w: Workshop, step: Callable[[Any], object], **environment: str) 
     return Answer(200)
 
 
-def _above_a_swapped_one(w: Workshop, scene: Scene) -> ModelIdentity:
+def _above_a_swapped_one(w: GateClient, scene: Scene) -> ModelIdentity:
     """The newest of two versions in Production; the other's files were exchanged."""
     assert w.stage(scene.champion).status == 200
     newest = w.successor(scene.champion)
@@ -1050,6 +1050,6 @@ def _canonical(document: object) -> str:
     return json.dumps(document, sort_keys=True, separators=(",", ":"))
 
 
-def _recreate(w: Workshop, name: str) -> None:
+def _recreate(w: GateClient, name: str) -> None:
     w.send("DELETE", f"{API}/registered-models/delete", {"name": name})
     w.need("registered-models/create", name=name)

@@ -6,26 +6,26 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 from attacks import PROMPT
-from workshop import API, Answer, Workshop
+from gate_client import API, Answer, GateClient
 
-STORIES: list[Callable[[Workshop], Answer]] = []
+STORIES: list[Callable[[GateClient], Answer]] = []
 
 
-def story(play: Callable[[Workshop], Answer]) -> Callable[[Workshop], Answer]:
+def story(play: Callable[[GateClient], Answer]) -> Callable[[GateClient], Answer]:
     """Enter a function into the table; its answer must be a success."""
     STORIES.append(play)
     return play
 
 
 @story
-def first_champion_by_a_signed_baseline(w: Workshop) -> Answer:
+def first_champion_by_a_signed_baseline(w: GateClient) -> Answer:
     champion = w.champion()
     assert w.holder(champion.name) == champion.version
     return w.promote(champion)
 
 
 @story
-def successors_by_signed_verdicts(w: Workshop) -> Answer:
+def successors_by_signed_verdicts(w: GateClient) -> Answer:
     model = w.champion()
     for _ in range(3):
         model = w.successor(model)
@@ -36,14 +36,14 @@ def successors_by_signed_verdicts(w: Workshop) -> Answer:
 
 
 @story
-def promotion_repeated_by_a_client(w: Workshop) -> Answer:
+def promotion_repeated_by_a_client(w: GateClient) -> Answer:
     model = w.successor(w.champion())
     assert w.promote(model).status == 200
     return w.promote(model)
 
 
 @story
-def two_aliases_each_with_its_champion(w: Workshop) -> Answer:
+def two_aliases_each_with_its_champion(w: GateClient) -> Answer:
     first = w.champion()
     second = w.version(first.name)
     w.attest(w.baseline(second))
@@ -54,7 +54,7 @@ def two_aliases_each_with_its_champion(w: Workshop) -> Answer:
 
 
 @story
-def stage_by_a_baseline_and_then_a_verdict(w: Workshop) -> Answer:
+def stage_by_a_baseline_and_then_a_verdict(w: GateClient) -> Answer:
     first = w.version(w.fresh_name())
     w.attest(w.baseline(first))
     assert w.stage(first).status == 200
@@ -65,7 +65,7 @@ def stage_by_a_baseline_and_then_a_verdict(w: Workshop) -> Answer:
 
 
 @story
-def stage_left_from_the_oldest_on(w: Workshop) -> Answer:
+def stage_left_from_the_oldest_on(w: GateClient) -> Answer:
     first = w.version(w.fresh_name())
     w.attest(w.baseline(first))
     second = w.successor(first)
@@ -75,7 +75,7 @@ def stage_left_from_the_oldest_on(w: Workshop) -> Answer:
 
 
 @story
-def waiver_for_an_unaudited_version(w: Workshop) -> Answer:
+def waiver_for_an_unaudited_version(w: GateClient) -> Answer:
     model = w.version(w.champion().name)
     w.attest(w.waiver(model), "manager", key="attrail.waiver")
     answer = w.promote(model)
@@ -84,14 +84,14 @@ def waiver_for_an_unaudited_version(w: Workshop) -> Answer:
 
 
 @story
-def waiver_for_a_stage(w: Workshop) -> Answer:
+def waiver_for_a_stage(w: GateClient) -> Answer:
     model = w.version(w.fresh_name())
     w.attest(w.waiver(model, "stage/Production"), "manager", key="attrail.waiver")
     return w.stage(model)
 
 
 @story
-def verdict_after_a_waiver(w: Workshop) -> Answer:
+def verdict_after_a_waiver(w: GateClient) -> Answer:
     model = w.version(w.champion().name)
     w.attest(w.waiver(model), "manager", key="attrail.waiver")
     assert w.promote(model).status == 200
@@ -99,7 +99,7 @@ def verdict_after_a_waiver(w: Workshop) -> Answer:
 
 
 @story
-def audited_again_after_it_was_refused(w: Workshop) -> Answer:
+def audited_again_after_it_was_refused(w: GateClient) -> Answer:
     champion = w.champion()
     now = datetime.now(UTC).replace(microsecond=0)
     model = w.successor(champion, verdict="INCONCLUSIVE", reason="too few images", issued=now - timedelta(hours=1))
@@ -109,7 +109,7 @@ def audited_again_after_it_was_refused(w: Workshop) -> Answer:
 
 
 @story
-def promoted_again_after_the_alias_was_removed(w: Workshop) -> Answer:
+def promoted_again_after_the_alias_was_removed(w: GateClient) -> Answer:
     """Against the champion that was: its removal changed nothing about what the next one is compared with."""
     champion = w.champion()
     model = w.successor(champion)
@@ -118,7 +118,7 @@ def promoted_again_after_the_alias_was_removed(w: Workshop) -> Answer:
 
 
 @story
-def files_restored_after_they_were_swapped(w: Workshop) -> Answer:
+def files_restored_after_they_were_swapped(w: GateClient) -> Answer:
     model = w.successor(w.champion())
     path = w.files(model) / "data" / "weights.bin"
     good = path.read_bytes()
@@ -129,7 +129,7 @@ def files_restored_after_they_were_swapped(w: Workshop) -> Answer:
 
 
 @story
-def champion_replaced_once_its_files_were_restored(w: Workshop) -> Answer:
+def champion_replaced_once_its_files_were_restored(w: GateClient) -> Answer:
     champion = w.champion()
     model = w.successor(champion)
     path = w.files(champion) / "data" / "weights.bin"
@@ -141,7 +141,7 @@ def champion_replaced_once_its_files_were_restored(w: Workshop) -> Answer:
 
 
 @story
-def waiver_when_the_champions_files_are_lost(w: Workshop) -> Answer:
+def waiver_when_the_champions_files_are_lost(w: GateClient) -> Answer:
     champion = w.champion()
     model = w.successor(champion)
     w.upload(f"{champion.source}/data/weights.bin", b"evil")
@@ -150,7 +150,7 @@ def waiver_when_the_champions_files_are_lost(w: Workshop) -> Answer:
 
 
 @story
-def audited_again_after_a_drift_from_a_slow_clock(w: Workshop) -> Answer:
+def audited_again_after_a_drift_from_a_slow_clock(w: GateClient) -> Answer:
     champion = w.champion()
     now = datetime.now(UTC).replace(microsecond=0)
     model = w.successor(champion, issued=now - timedelta(minutes=2))
@@ -161,14 +161,14 @@ def audited_again_after_a_drift_from_a_slow_clock(w: Workshop) -> Answer:
 
 
 @story
-def download_that_leaves_its_note(w: Workshop) -> Answer:
+def download_that_leaves_its_note(w: GateClient) -> Answer:
     model = w.successor(w.champion())
     (w.files(model) / "registered_model_meta").write_text("model_name: m\n")
     return w.promote(model)
 
 
 @story
-def unprotected_alias(w: Workshop) -> Answer:
+def unprotected_alias(w: GateClient) -> Answer:
     model = w.version(w.fresh_name())
     answer = w.promote(model, "challenger")
     assert w.holder(model.name, "challenger") == model.version
@@ -177,14 +177,14 @@ def unprotected_alias(w: Workshop) -> Answer:
 
 
 @story
-def unprotected_stage(w: Workshop) -> Answer:
+def unprotected_stage(w: GateClient) -> Answer:
     model = w.version(w.fresh_name())
     assert w.stage(model, "Staging").status == 200
     return w.stage(model, "Archived")
 
 
 @story
-def prompt(w: Workshop) -> Answer:
+def prompt(w: GateClient) -> Answer:
     name = w.fresh_name("p")
     for number in ("1", "2"):
         model = w.register(name, "dummy-source", tags=[PROMPT])
@@ -196,7 +196,7 @@ def prompt(w: Workshop) -> Answer:
 
 
 @story
-def copy_of_a_version(w: Workshop) -> Answer:
+def copy_of_a_version(w: GateClient) -> Answer:
     champion = w.champion()
     copied = w.copy(champion, w.fresh_name("copy"))
     assert "attrail.statement" not in w.tags(copied)
@@ -205,7 +205,7 @@ def copy_of_a_version(w: Workshop) -> Answer:
 
 
 @story
-def rename_without_a_role(w: Workshop) -> Answer:
+def rename_without_a_role(w: GateClient) -> Answer:
     model = w.version(w.fresh_name())
     renamed = replace(model, name=f"{model.name}-renamed")
     assert w.post("registered-models/rename", name=model.name, new_name=renamed.name).status == 200
@@ -214,7 +214,7 @@ def rename_without_a_role(w: Workshop) -> Answer:
 
 
 @story
-def other_tags(w: Workshop) -> Answer:
+def other_tags(w: GateClient) -> Answer:
     model = w.version(w.fresh_name(), tags=[{"key": "team", "value": "vision"}])
     assert w.tags(model) == {"team": "vision"}
     assert w.tag(model, "x", "attrail.verdict").status == 200
@@ -225,7 +225,7 @@ def other_tags(w: Workshop) -> Answer:
 
 
 @story
-def versions_and_models_deleted(w: Workshop) -> Answer:
+def versions_and_models_deleted(w: GateClient) -> Answer:
     champion = w.champion()
     model = w.version(champion.name)
     body = {"name": model.name, "version": model.version}

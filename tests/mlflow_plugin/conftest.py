@@ -8,9 +8,9 @@ import pytest
 
 sys.path.append(str(Path(__file__).parent))
 sys.path.append(str(Path(__file__).parents[1] / "gate"))
+from gate_client import GateClient, Keys, write_policy
 from gated_server import Place, Server, Setting, database
 from small_audit import Small, write_small
-from workshop import Keys, Workshop, write_policy
 
 
 @pytest.fixture
@@ -33,5 +33,5 @@ def server(place: tuple[Place, Keys]) -> Iterator[Server]:
 
 
 @pytest.fixture
-def workshop(server: Server, place: tuple[Place, Keys]) -> Workshop:
-    return Workshop(*place, server.address, server.login)
+def gate_client(server: Server, place: tuple[Place, Keys]) -> GateClient:
+    return GateClient(*place, server.address, server.login)

@@ -24,8 +24,8 @@ import numpy as np
 
 sys.path.append(str(Path(__file__).parents[1] / "gate"))
 from attack_page import put, software, table
+from gate_client import Answer, GateClient, Keys, write_policy
 from gated_server import Place, Server, Setting, database
-from workshop import Answer, Keys, Workshop, write_policy
 
 from attrail_mlflow.statements.predicate import ModelIdentity
 
@@ -81,10 +81,10 @@ def measure(
             return times, crowd_in_turn(shops, rounds)
 
 
-def crowd_in_turn(shops: list[Workshop], rounds: int) -> dict[str, dict[str, list[float]]]:
+def crowd_in_turn(shops: list[GateClient], rounds: int) -> dict[str, dict[str, list[float]]]:
     """Every round eight clients ask one server for the same kind of change at once, and then the other server."""
     versions = {kind: _versions(shop) for kind, shop in zip(("gated", "plain"), shops, strict=True)}
-    changes: dict[str, Callable[[Workshop, ModelIdentity, int], Answer]] = {
+    changes: dict[str, Callable[[GateClient, ModelIdentity, int], Answer]] = {
         "stage": lambda w, model, turn: w.stage(model, ("Staging", "Archived")[turn % 2]),
         "alias": lambda w, model, turn: w.promote(model, f"blue-{model.version}"),
         "tag": lambda w, model, turn: w.tag(model, str(turn), "team"),
@@ -99,9 +99,9 @@ def crowd_in_turn(shops: list[Workshop], rounds: int) -> dict[str, dict[str, lis
     return times
 
 
-def _versions(one: Workshop) -> list[tuple[Workshop, ModelIdentity]]:
+def _versions(one: GateClient) -> list[tuple[GateClient, ModelIdentity]]:
     name = one.fresh_name()
-    return [(Workshop(one.place, one.keys, one.address, one.login), one.version(name)) for _ in range(CLIENTS)]
+    return [(GateClient(one.place, one.keys, one.address, one.login), one.version(name)) for _ in range(CLIENTS)]
 
 
 def _took(step: Callable[[], Answer]) -> float:
@@ -135,11 +135,11 @@ def open_(setting: Setting) -> Setting:
     return Setting(setting.app, setting.program, setting.database, setting.workers, gated=False)
 
 
-def shop(place: Place, keys: Keys, server: Server) -> Workshop:
-    return Workshop(place, keys, server.address, server.login)
+def shop(place: Place, keys: Keys, server: Server) -> GateClient:
+    return GateClient(place, keys, server.address, server.login)
 
 
-def _promote_in_turn(shops: list[Workshop], promotions: int, times: dict[str, list[float]]) -> None:
+def _promote_in_turn(shops: list[GateClient], promotions: int, times: dict[str, list[float]]) -> None:
     """Three versions take turns as champion, each time on a new verdict; after the first turn files are known."""
     gated, plain = shops
     name = gated.fresh_name()
@@ -154,7 +154,8 @@ def _promote_in_turn(shops: list[Workshop], promotions: int, times: dict[str, li
         gated.attest(gated.verdict(model, champion, run_id=f"{turn:032x}"))
         pair = [("gated", gated, model), ("plain", plain, other)]
         took = {
-            kind: _took(partial(workshop.promote, each)) for kind, workshop, each in (pair if turn % 2 else pair[::-1])
+            kind: _took(partial(gate_client.promote, each))
+            for kind, gate_client, each in (pair if turn % 2 else pair[::-1])
         }
         if turn < 3:
             times["first"].append(took["gated"])

@@ -4,9 +4,9 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from gate_client import DRIFT_POLICY, SLICE, write_policy
 from hypothesis import given
 from hypothesis import strategies as st
-from workshop import DRIFT_POLICY, SLICE, write_policy
 
 from attrail_explainers.errors import ConfigError
 from attrail_mlflow.gate.policy import GatePolicy, policy_from_environment, read_gate_policy

@@ -22,7 +22,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.store.model_registry.sqlalchemy_store import SqlAlchemyStore
 
 sys.path.append(str(Path(__file__).parents[2] / "gate"))
-from workshop import write_policy
+from gate_client import write_policy
 
 from attrail_mlflow.gate.policy import read_gate_policy
 from attrail_mlflow.gate_server.store import GatedStore

@@ -8,19 +8,19 @@ import psutil
 import pytest
 import requests
 from attacks import ATTACKS, Attack
+from gate_client import Answer, GateClient, write_policy
 from gated_server import Place, Server, Setting, database
 from stories import STORIES
-from workshop import Answer, Workshop, write_policy
 
 
 @pytest.mark.parametrize("attack", ATTACKS, ids=lambda each: each.name)
-def test_no_attack_gets_through(attack: Attack, workshop: Workshop) -> None:
-    attack(workshop)
+def test_no_attack_gets_through(attack: Attack, gate_client: GateClient) -> None:
+    attack(gate_client)
 
 
 @pytest.mark.parametrize("story", STORIES, ids=lambda each: each.__name__)
-def test_every_honest_promotion_does(story: Callable[[Workshop], Answer], workshop: Workshop) -> None:
-    answer = story(workshop)
+def test_every_honest_promotion_does(story: Callable[[GateClient], Answer], gate_client: GateClient) -> None:
+    answer = story(gate_client)
     assert answer.status == 200, answer
 
 
@@ -29,14 +29,14 @@ def test_a_worker_started_anew_with_another_policy_promotes_nothing_and_says_so(
     with database("sqlite", tmp_path) as address:
         place = Place(tmp_path, address, policy)
         with place.running(Setting("attrail", workers=2)) as server:
-            w = Workshop(place, keys, server.address)
+            w = GateClient(place, keys, server.address)
             champion = w.champion()
             evil = w.version(champion.name)
             policy.write_text('aliases = ["elsewhere"]\nstages = []\n' + policy.read_text())
             _kill_a_worker(server)
             health = _refusing_health(server)
             assert health["policy_digest"] != health["policy_in_force"]
-            answers = [Workshop(place, keys, server.address).promote(evil) for _ in range(12)]
+            answers = [GateClient(place, keys, server.address).promote(evil) for _ in range(12)]
             assert {each.shown for each in answers} <= {"403 missing", "403 other-policy"}, answers
             assert w.holder(champion.name) == champion.version
 

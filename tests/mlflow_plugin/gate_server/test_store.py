@@ -9,12 +9,12 @@ from functools import partial
 from pathlib import Path
 
 import pytest
+from gate_client import GateClient, Keys, write_policy
 from gated_server import Place
 from mlflow.entities.model_registry import ModelVersionTag
 from mlflow.exceptions import MlflowException
 from mlflow.store.model_registry.sqlalchemy_store import SqlAlchemyStore
 from sqlalchemy import event, text
-from workshop import Keys, Workshop, write_policy
 
 from attrail_mlflow.gate.policy import GatePolicy, read_gate_policy
 from attrail_mlflow.gate_server.store import GatedStore
@@ -28,13 +28,13 @@ from attrail_mlflow.statements.predicate import ModelIdentity, Predicate
 
 
 class Bench:
-    """A gated store over a database of one's own, and a workshop for its statements."""
+    """A gated store over a database of one's own, and a gate_client for its statements."""
 
     def __init__(self, folder: Path) -> None:
         path, self.keys = write_policy(folder / "policy")
         self.folder, self.uri, self.policy_path = folder, f"sqlite:///{folder / 'mlflow.db'}", path
         self.policy: GatePolicy = read_gate_policy(path)
-        self.workshop = Workshop(Place(folder, self.uri, path), Keys(folder / "policy"), "")
+        self.gate_client = GateClient(Place(folder, self.uri, path), Keys(folder / "policy"), "")
 
     def store(self, policy: GatePolicy | None = None) -> GatedStore:
         return GatedStore(self.uri, None, policy or self.policy)
@@ -48,13 +48,13 @@ class Bench:
         return ModelIdentity("m", str(made.version), made.source, digest_folder(files), "sha256:" + "5" * 64)
 
     def attest(self, store: SqlAlchemyStore, statement: Predicate, *names: str, key: str = "attrail.statement") -> None:
-        envelope = self.workshop.signed(statement, *(names or ("auditor",)))
+        envelope = self.gate_client.signed(statement, *(names or ("auditor",)))
         store.set_model_version_tag("m", statement.model.version, ModelVersionTag(key, envelope))
 
     def champion(self, store: SqlAlchemyStore) -> ModelIdentity:
         store.create_registered_model("m")
         model = self.version(store)
-        self.attest(store, self.workshop.baseline(model))
+        self.attest(store, self.gate_client.baseline(model))
         store.set_registered_model_alias("m", "champion", model.version)
         return model
 
@@ -93,10 +93,10 @@ def test_every_decision_is_in_the_journal(bench: Bench) -> None:
     bad, good = bench.version(store), bench.version(store)
     refused(store.set_registered_model_alias, "m", "champion", bad.version)
     refused(store.rename_registered_model, "m", "n")
-    bench.attest(store, bench.workshop.verdict(good, champion))
+    bench.attest(store, bench.gate_client.verdict(good, champion))
     store.set_registered_model_alias("m", "champion", good.version)
     refused(store.delete_model_version_tag, "m", good.version, "attrail.statement")
-    bench.attest(store, bench.workshop.waiver(bad), "manager", key="attrail.waiver")
+    bench.attest(store, bench.gate_client.waiver(bad), "manager", key="attrail.waiver")
     store.set_registered_model_alias("m", "champion", bad.version)
     store.delete_registered_model_alias("m", "champion")
     found = bench.journal(store)
@@ -131,12 +131,12 @@ def test_who_was_champion_before_the_gate_is_what_candidates_replace(bench: Benc
     assert (adopted.body["by"], adopted.body["artifact_digest"]) == ("adopted", old.artifact_digest)
     assert len(bench.journal(bench.store())) == adopted.index + 1, "adopted twice"
     first = bench.version(store)
-    bench.attest(store, bench.workshop.baseline(first))
+    bench.attest(store, bench.gate_client.baseline(first))
     store.delete_registered_model_alias("m", "champion")
     error = refused(store.set_registered_model_alias, "m", "champion", first.version)
     assert error.json_kwargs["attrail"]["reasons"] == ["not-first"]
     second = bench.version(store)
-    bench.attest(store, bench.workshop.verdict(second, old))
+    bench.attest(store, bench.gate_client.verdict(second, old))
     store.set_registered_model_alias("m", "champion", second.version)
 
 
@@ -150,7 +150,7 @@ def test_a_champion_swapped_before_the_first_promotion_is_no_reference(bench: Be
     weights.write_bytes(b"evil")
     evil = bench.version(store, b"also evil")
     swapped = ModelIdentity(old.name, old.version, old.source, digest_folder(weights.parent), old.weights_digest)
-    bench.attest(store, bench.workshop.verdict(evil, swapped))
+    bench.attest(store, bench.gate_client.verdict(evil, swapped))
     error = refused(store.set_registered_model_alias, "m", "champion", evil.version)
     assert error.json_kwargs["attrail"]["reasons"] == ["stale-reference"]
 
@@ -169,7 +169,7 @@ def test_nothing_is_promoted_on_a_damaged_journal(damage: str, bench: Bench) -> 
     store = bench.store()
     champion = bench.champion(store)
     model = bench.version(store)
-    bench.attest(store, bench.workshop.verdict(model, champion))
+    bench.attest(store, bench.gate_client.verdict(model, champion))
     with store.engine.begin() as connection:
         connection.execute(text(damage))
     error = refused(store.set_registered_model_alias, "m", "champion", model.version)
@@ -200,25 +200,25 @@ def test_a_server_error_leaves_no_trace(bench: Bench) -> None:
     assert len(bench.journal(store)) == before
 
 
-def test_files_on_another_server_are_fetched_for_every_promotion(bench: Bench, workshop: Workshop) -> None:
+def test_files_on_another_server_are_fetched_for_every_promotion(bench: Bench, gate_client: GateClient) -> None:
     """Over HTTP, from a server that is not the gate's own: what was fetched once says nothing about now."""
-    run = workshop.need("runs/create", experiment_id="0")["run"]["info"]
+    run = gate_client.need("runs/create", experiment_id="0")["run"]["info"]
     path = run["artifact_uri"].removeprefix("mlflow-artifacts:/")
-    assert workshop.upload(f"{path}/model/MLmodel", b"flavors: {}\n") == 200
+    assert gate_client.upload(f"{path}/model/MLmodel", b"flavors: {}\n") == 200
     store = bench.store()
     store.create_registered_model("m")
-    source = f"{workshop.address}/api/2.0/mlflow-artifacts/artifacts/{path}/model"
+    source = f"{gate_client.address}/api/2.0/mlflow-artifacts/artifacts/{path}/model"
     made = store.create_model_version("m", source)
-    digest = digest_folder(workshop.artifacts / path / "model")
+    digest = digest_folder(gate_client.artifacts / path / "model")
     model = ModelIdentity("m", str(made.version), made.source, digest, "sha256:" + "5" * 64)
-    bench.attest(store, bench.workshop.baseline(model))
+    bench.attest(store, bench.gate_client.baseline(model))
     store.set_registered_model_alias("m", "champion", model.version)
     store.set_registered_model_alias("m", "champion", model.version)
-    assert workshop.upload(f"{path}/model/MLmodel", b"evil") == 200
+    assert gate_client.upload(f"{path}/model/MLmodel", b"evil") == 200
     error = refused(store.set_registered_model_alias, "m", "champion", model.version)
     assert error.json_kwargs["attrail"]["reasons"] == ["wrong-bytes"]
-    workshop.session.close()
-    (workshop.artifacts / path / "model" / "MLmodel").unlink()
+    gate_client.session.close()
+    (gate_client.artifacts / path / "model" / "MLmodel").unlink()
     error = refused(store.set_registered_model_alias, "m", "champion", model.version)
     assert "cannot be hashed" in error.message
 
@@ -227,7 +227,7 @@ def test_a_revoked_key_lets_nothing_through(bench: Bench) -> None:
     store = bench.store()
     champion = bench.champion(store)
     model = bench.version(store)
-    bench.attest(store, bench.workshop.verdict(model, champion))
+    bench.attest(store, bench.gate_client.verdict(model, champion))
     kept = TrustedKeys.of(each for each in bench.policy.trusted if each.owner != "auditor")
     error = refused(
         bench.store(replace(bench.policy, trusted=kept)).set_registered_model_alias, "m", "champion", model.version
@@ -240,7 +240,7 @@ def test_a_version_does_not_change_stages_and_leave_a_protected_one_to_an_older(
     champion = bench.champion(store)
     newest = bench.version(store)
     store.transition_model_version_stage("m", champion.version, "Production", False)
-    bench.attest(store, bench.workshop.verdict(newest, champion))
+    bench.attest(store, bench.gate_client.verdict(newest, champion))
     store.transition_model_version_stage("m", newest.version, "Production", False)
     error = refused(store.transition_model_version_stage, "m", newest.version, "Staging", False)
     assert error.json_kwargs["attrail"]["reasons"] == ["holds-role"]
@@ -269,7 +269,7 @@ def test_a_start_of_a_server_has_one_policy(bench: Bench, monkeypatch: pytest.Mo
         assert f"this process has the policy {other.digest}, but {bench.policy.digest} is in force" in error.message
     assert anew.get_model_version_by_alias("m", "champion").version == int(champion.version)
     assert len(bench.journal(store)) == before
-    bench.attest(store, bench.workshop.verdict(model, champion))
+    bench.attest(store, bench.gate_client.verdict(model, champion))
     store.set_registered_model_alias("m", "champion", model.version)
 
 
@@ -299,7 +299,7 @@ def test_an_audit_against_a_version_counts_from_when_it_was_seen_and_once(bench:
     model = bench.version(store)
 
     def verdict(word: str, ago: timedelta) -> Predicate:
-        return bench.workshop.verdict(model, champion, verdict=word, issued=now - ago)
+        return bench.gate_client.verdict(model, champion, verdict=word, issued=now - ago)
 
     drift = verdict("DRIFT", timedelta(days=1))
     bench.attest(store, verdict("PASS", timedelta(hours=1)))
@@ -311,7 +311,7 @@ def test_an_audit_against_a_version_counts_from_when_it_was_seen_and_once(bench:
     assert "audit again" in error.message
     while datetime.now(UTC) < now + timedelta(seconds=2):
         time.sleep(0.1)
-    bench.attest(store, bench.workshop.verdict(model, champion))
+    bench.attest(store, bench.gate_client.verdict(model, champion))
     error = refused(bench.attest, store, drift)
     assert error.json_kwargs["attrail"]["reasons"] == ["superseded"]
     store.set_registered_model_alias("m", "champion", model.version)
@@ -327,19 +327,19 @@ def test_a_statement_from_a_fast_clock_is_older_than_what_was_seen_after_it(
     model, day = bench.version(store), timedelta(days=1)
     now = datetime.now(UTC).replace(microsecond=0)
     if before:
-        bench.attest(store, bench.workshop.verdict(model, champion, reason="the first"))
-    ahead = bench.workshop.verdict(model, champion, issued=now + day, expires=now + 30 * day)
+        bench.attest(store, bench.gate_client.verdict(model, champion, reason="the first"))
+    ahead = bench.gate_client.verdict(model, champion, issued=now + day, expires=now + 30 * day)
     if before:
         assert "compare the clocks" in refused(partial(bench.attest, store, ahead)).message
     else:
         bench.attest(store, ahead)
-    bench.attest(store, bench.workshop.verdict(model, champion, verdict="DRIFT"))
+    bench.attest(store, bench.gate_client.verdict(model, champion, verdict="DRIFT"))
     monkeypatch.setattr("attrail_mlflow.gate_server.store.datetime", _later_by(day + timedelta(hours=1)))
     assert refused(partial(bench.attest, store, ahead)).json_kwargs["attrail"]["reasons"] == ["superseded"]
     refused(store.set_registered_model_alias, "m", "champion", model.version)
     again = now + day + timedelta(minutes=90)
     monkeypatch.setattr("attrail_mlflow.gate_server.store.datetime", _later_by(2 * day))
-    bench.attest(store, bench.workshop.verdict(model, champion, issued=again, expires=now + 30 * day))
+    bench.attest(store, bench.gate_client.verdict(model, champion, issued=again, expires=now + 30 * day))
     store.set_registered_model_alias("m", "champion", model.version)
 
 
@@ -348,8 +348,8 @@ def test_a_statement_from_a_fast_clock_makes_no_later_one_old(bench: Bench) -> N
     champion = bench.champion(store)
     model, now = bench.version(store), datetime.now(UTC).replace(microsecond=0)
     far = {"issued": now + timedelta(days=1), "expires": now + timedelta(days=30)}
-    bench.attest(store, bench.workshop.verdict(model, champion, **far))
-    bench.attest(store, bench.workshop.verdict(model, champion))
+    bench.attest(store, bench.gate_client.verdict(model, champion, **far))
+    bench.attest(store, bench.gate_client.verdict(model, champion))
     store.set_registered_model_alias("m", "champion", model.version)
 
 
@@ -357,9 +357,9 @@ def test_a_baseline_without_checks_is_outvoted_by_no_older_one(bench: Bench) -> 
     store = bench.store()
     store.create_registered_model("m")
     model = bench.version(store)
-    held = bench.workshop.baseline(model)
+    held = bench.gate_client.baseline(model)
     bench.attest(store, held)
-    bench.attest(store, bench.workshop.baseline(model, checks=()))
+    bench.attest(store, bench.gate_client.baseline(model, checks=()))
     assert refused(partial(bench.attest, store, held)).json_kwargs["attrail"]["reasons"] == ["superseded"]
     refused(store.set_registered_model_alias, "m", "champion", model.version)
 

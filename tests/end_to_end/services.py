@@ -48,7 +48,7 @@ ALWAYS = {  # what the image sets
 
 
 @dataclass
-class Stage:
+class Services:
     """The services, where they are, and how long each thing took."""
 
     folder: Path
@@ -59,16 +59,16 @@ class Stage:
     begun: float = field(default_factory=time.monotonic)
 
     @classmethod
-    def set_up(cls, folder: Path) -> "Stage":
+    def set_up(cls, folder: Path) -> "Services":
         """Folders, keys and policies, as PLATFORM.md says to make them."""
         ports = {name: free_port() for name in ("postgres", *composed())}
         passwords = {name: secrets.token_hex(16) for name in ("postgres", "mlflow", "prefect", "hook")}
-        stage = cls(folder, ports, passwords | {"fernet": Fernet.generate_key().decode()})
+        services = cls(folder, ports, passwords | {"fernet": Fernet.generate_key().decode()})
         for name in ("secrets", "policy/keys", "artifacts", "journal", "inbox", "slices"):
             (folder / name).mkdir(parents=True)
-        (folder / "secrets/webhook-secret").write_text(stage.passwords["hook"])
-        stage._write_policies()
-        return stage
+        (folder / "secrets/webhook-secret").write_text(services.passwords["hook"])
+        services._write_policies()
+        return services
 
     def show_digits(self, scans: Scans) -> None:
         """The slice, and the example's attrail.toml, watch.toml and policy.toml, about the digits."""
@@ -206,12 +206,12 @@ class Stage:
 
 
 @contextlib.contextmanager
-def cluster(stage: Stage) -> Iterator[None]:
+def cluster(services: Services) -> Iterator[None]:
     """A PostgreSQL cluster that asks for passwords, with the databases that ``databases.sh`` makes."""
-    programs, port = _postgresql_programs(), str(stage.ports["postgres"])
+    programs, port = _postgresql_programs(), str(services.ports["postgres"])
     home = Path(tempfile.mkdtemp(prefix="attrail-pg-"))  # where its user can go
     user = OWNER if os.getuid() == 0 else None
-    (home / "password").write_text(stage.passwords["postgres"])
+    (home / "password").write_text(services.passwords["postgres"])
     if user:
         subprocess.run(["chown", "-R", user, str(home)], check=True)
     auth = ["-U", "postgres", "-A", "scram-sha-256", "--pwfile", f"{home}/password", "-E", "UTF8"]
@@ -219,18 +219,18 @@ def cluster(stage: Stage) -> Iterator[None]:
     try:
         _as(user, programs / "initdb", "-D", f"{home}/data", *auth)
         _as(user, programs / "pg_ctl", "-D", f"{home}/data", "-o", options, "-l", f"{home}/log", "-w", "start")
-        make_databases(stage, port)
-        stage.say("postgres has the databases of databases.sh")
+        make_databases(services, port)
+        services.say("postgres has the databases of databases.sh")
         yield
     finally:
         _as(user, programs / "pg_ctl", "-D", f"{home}/data", "-m", "immediate", "stop")
         shutil.rmtree(home)
 
 
-def make_databases(stage: Stage, port: str) -> None:
+def make_databases(services: Services, port: str) -> None:
     names: Mapping[str, str] = {"MLFLOW_DATABASE_PASSWORD": "mlflow", "PREFECT_DATABASE_PASSWORD": "prefect"}
-    there = {variable: stage.passwords[name] for variable, name in names.items()}
-    there |= {"PGHOST": "127.0.0.1", "PGPORT": port, "PGPASSWORD": stage.passwords["postgres"]}
+    there = {variable: services.passwords[name] for variable, name in names.items()}
+    there |= {"PGHOST": "127.0.0.1", "PGPORT": port, "PGPASSWORD": services.passwords["postgres"]}
     script = str(DEPLOY / "postgres/databases.sh")
     subprocess.run([script], env=os.environ | there, check=True, stdout=subprocess.DEVNULL, timeout=120)
 

@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 
 import httpx
 import mlflow
-from arena import Arena
 from kills import EARLY, LOST, SAID, Kill, flow_process, held, strike
 from points import Point, begun_again, points
+from restarted_services import RestartedServices
 
 OVER = ("COMPLETED", "FAILED", "CRASHED", "CANCELLED")
 PATIENCE = 300.0  # seconds that one attempt may take
@@ -31,7 +31,7 @@ class Hit:
 
 
 @dataclass
-class Ordeal:
+class FaultRun:
     """An audit, its attempts (Prefect's run ids) and the kills it took."""
 
     candidate: str
@@ -46,52 +46,54 @@ class Ordeal:
     seconds: float = 0.0
 
 
-def endure(stage: Arena, ordeal: Ordeal, draw: random.Random) -> Ordeal:
+def endure(services: RestartedServices, fault_run: FaultRun, draw: random.Random) -> FaultRun:
     """Run the audit until it is complete; every kill of the plan that comes due hits it."""
-    first, ordeal.began = len(points(stage.faults)), time.time()
-    waiting = list(ordeal.kills)
-    _attempt(stage, ordeal)
+    first, fault_run.began = len(points(services.faults)), time.time()
+    waiting = list(fault_run.kills)
+    _attempt(services, fault_run)
     with contextlib.ExitStack() as holds:
         while True:
             kill = waiting[0] if waiting else None
-            over = _awaited(stage, ordeal, kill, first, holds)
+            over = _awaited(services, fault_run, kill, first, holds)
             if over is None:
                 waiting.pop(0)
-                _hit(stage, ordeal, kill, first, draw)
+                _hit(services, fault_run, kill, first, draw)
             holds.close()
-            if over is not None and _ended(stage, ordeal, over):
+            if over is not None and _ended(services, fault_run, over):
                 break
-    ordeal.trace = points(stage.faults, first)
-    ordeal.seconds = time.time() - ordeal.began
-    ends = [each.time for each in ordeal.hits[1:]] + [time.time()]
-    for hit, end in zip(ordeal.hits, ends, strict=False):
-        hit.again = begun_again([each for each in ordeal.trace if each.time < end], hit.time)
+    fault_run.trace = points(services.faults, first)
+    fault_run.seconds = time.time() - fault_run.began
+    ends = [each.time for each in fault_run.hits[1:]] + [time.time()]
+    for hit, end in zip(fault_run.hits, ends, strict=False):
+        hit.again = begun_again([each for each in fault_run.trace if each.time < end], hit.time)
         hit.seconds = time.time() - hit.time
-    return ordeal
+    return fault_run
 
 
-def _attempt(stage: Arena, ordeal: Ordeal) -> None:
-    ordeal.attempts.append(stage.begin_audit(ordeal.candidate, ordeal.experiment, ordeal.runner))
+def _attempt(services: RestartedServices, fault_run: FaultRun) -> None:
+    fault_run.attempts.append(services.begin_audit(fault_run.candidate, fault_run.experiment, fault_run.runner))
 
 
-def _awaited(stage: Arena, ordeal: Ordeal, kill: Kill | None, first: int, holds: contextlib.ExitStack) -> str | None:
+def _awaited(
+    services: RestartedServices, fault_run: FaultRun, kill: Kill | None, first: int, holds: contextlib.ExitStack
+) -> str | None:
     """None once the kill is due, or how the attempt ended before that."""
-    seen, begun = len(points(stage.faults, first)), time.monotonic()
+    seen, begun = len(points(services.faults, first)), time.monotonic()
     asked = alive = begun
     armed = False
     while time.monotonic() - begun < PATIENCE:
-        new = points(stage.faults, first + seen)
+        new = points(services.faults, first + seen)
         if kill and kill.point and not armed and _count(kill, new) >= kill.count:
-            holds.enter_context(held(stage, kill.point))
+            holds.enter_context(held(services, kill.point))
             armed, seen, new = True, seen + len(new), []
-        if kill and _due(kill, new, begun, armed) and flow_process(stage) is not None:
+        if kill and _due(kill, new, begun, armed) and flow_process(services) is not None:
             return None
         if time.monotonic() - asked > 1.0:
             asked = time.monotonic()
-            state = _state(stage, ordeal.attempts[-1])
+            state = _state(services, fault_run.attempts[-1])
             if state in OVER:
                 return state
-            if state != "RUNNING" or flow_process(stage) is not None:
+            if state != "RUNNING" or flow_process(services) is not None:
                 alive = asked
             if asked - alive > SILENCE:
                 return "LOST"
@@ -111,54 +113,56 @@ def _count(kill: Kill, new: Sequence[Point]) -> int:
     return sum(each.point == kill.point for each in new)
 
 
-def _state(stage: Arena, run: str) -> str | None:
+def _state(services: RestartedServices, run: str) -> str | None:
     with contextlib.suppress(httpx.HTTPError):
-        return str(httpx.get(f"{stage.prefect}/flow_runs/{run}", timeout=5).raise_for_status().json()["state"]["type"])
+        return str(
+            httpx.get(f"{services.prefect}/flow_runs/{run}", timeout=5).raise_for_status().json()["state"]["type"]
+        )
     return None
 
 
-def _hit(stage: Arena, ordeal: Ordeal, kill: Kill, first: int, draw: random.Random) -> None:
+def _hit(services: RestartedServices, fault_run: FaultRun, kill: Kill, first: int, draw: random.Random) -> None:
     moment = time.time()
-    process = flow_process(stage)
+    process = flow_process(services)
     own = {process.pid, *(each.pid for each in process.children(recursive=True))} if process else set()
-    reached = [each.point for each in points(stage.faults, first) if each.pid in own]
+    reached = [each.point for each in points(services.faults, first) if each.pid in own]
     during = SAID[kill.point if kill.point in reached[-3:] else reached[-1] if reached else None]
-    what = strike(stage, kill.target, draw)
-    ordeal.hits.append(Hit(what, during, len(ordeal.attempts), moment))
-    stage.say(f"kill -9 {what}, {during} ({ordeal.experiment}, attempt {len(ordeal.attempts)})")
+    what = strike(services, kill.target, draw)
+    fault_run.hits.append(Hit(what, during, len(fault_run.attempts), moment))
+    services.say(f"kill -9 {what}, {during} ({fault_run.experiment}, attempt {len(fault_run.attempts)})")
     if kill.target in LOST:
-        stage.give_up(ordeal.attempts[-1])
+        services.give_up(fault_run.attempts[-1])
 
 
-def _ended(stage: Arena, ordeal: Ordeal, over: str) -> bool:
+def _ended(services: RestartedServices, fault_run: FaultRun, over: str) -> bool:
     """Whether the audit is complete; else it is run again."""
-    ordeal.ends.append(over)
-    stage.say(f"attempt {len(ordeal.attempts)} of {ordeal.experiment}: {over}")
+    fault_run.ends.append(over)
+    services.say(f"attempt {len(fault_run.attempts)} of {fault_run.experiment}: {over}")
     if over == "COMPLETED":
         return True
-    if over != "CRASHED" or (ordeal.hits and ordeal.hits[-1].attempt == len(ordeal.attempts)):
-        _explain(stage, ordeal, over)
+    if over != "CRASHED" or (fault_run.hits and fault_run.hits[-1].attempt == len(fault_run.attempts)):
+        _explain(services, fault_run, over)
     if over in ("STUCK", "LOST"):
-        stage.give_up(ordeal.attempts[-1])
-    if len(ordeal.attempts) > len(ordeal.kills) + 2:
-        stage.say(f"{ordeal.experiment} does not become complete")
+        services.give_up(fault_run.attempts[-1])
+    if len(fault_run.attempts) > len(fault_run.kills) + 2:
+        services.say(f"{fault_run.experiment} does not become complete")
         return True
-    _attempt(stage, ordeal)
+    _attempt(services, fault_run)
     return False
 
 
-def _explain(stage: Arena, ordeal: Ordeal, over: str) -> None:
+def _explain(services: RestartedServices, fault_run: FaultRun, over: str) -> None:
     """Say of the last hit how its attempt ended."""
-    if not ordeal.hits:
+    if not fault_run.hits:
         return
-    message = stage.state(ordeal.attempts[-1])[1].splitlines()
-    why = f": {message[0].replace(f'{stage.folder}/', '')[:160]}" if message and over == "FAILED" else ""
+    message = services.state(fault_run.attempts[-1])[1].splitlines()
+    why = f": {message[0].replace(f'{services.folder}/', '')[:160]}" if message and over == "FAILED" else ""
     ended = {"LOST": "died unseen", "STUCK": "hung"}.get(over, over.lower())
-    ordeal.hits[-1].outcome = f"the run {ended}{why}; a new one took up what was kept"
+    fault_run.hits[-1].outcome = f"the run {ended}{why}; a new one took up what was kept"
 
 
-def audit_runs(stage: Arena, experiment: str) -> list[mlflow.entities.Run]:
+def audit_runs(services: RestartedServices, experiment: str) -> list[mlflow.entities.Run]:
     """Every run in an experiment, the newest first."""
-    client = mlflow.MlflowClient(stage.mlflow)
+    client = mlflow.MlflowClient(services.mlflow)
     found = client.get_experiment_by_name(experiment)
     return list(client.search_runs([found.experiment_id])) if found else []

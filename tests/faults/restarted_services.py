@@ -17,8 +17,8 @@ import httpx
 import mlflow
 import psutil
 from disks import mounted
+from services import Services, cluster
 from stack import Service, composed
-from stage import Stage, cluster
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
@@ -51,7 +51,7 @@ FAKETIME = Path("/usr/lib/x86_64-linux-gnu/faketime/libfaketimeMT.so.1")  # Debi
 
 
 @dataclass
-class Arena(Stage):
+class RestartedServices(Services):
     """Every service that an audit needs, on a copy of the code: what is edited meanwhile changes no audit."""
 
     jumps: bool = False
@@ -132,7 +132,7 @@ class Arena(Stage):
             return []
 
     def strays(self) -> list[psutil.Process]:
-        """Processes of this arena that outlived who started them."""
+        """Processes of this services that outlived who started them."""
         own = str(self.faults)
         found = []
         for each in psutil.process_iter():

@@ -1,4 +1,4 @@
-"""A workshop: registers small models on a server, signs what audits would sign, promotes by every route there is."""
+"""A client of the gate: registers small models, signs what audits would sign, promotes by every route there is."""
 
 import itertools
 import json
@@ -79,7 +79,7 @@ class Answer:
 
 
 @dataclass(frozen=True)
-class Workshop:
+class GateClient:
     """One server and the keys that its policy trusts."""
 
     place: Place
