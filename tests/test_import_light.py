@@ -1,5 +1,6 @@
-"""Importing the packages is cheap: torch, MLflow and Prefect are loaded by what needs them, when it needs them."""
+"""What the four packages name; importing one loads no torch, MLflow or Prefect, asking for what needs them does."""
 
+import importlib
 import json
 import os
 import subprocess
@@ -24,7 +25,10 @@ def loaded_by(statement: str) -> set[str]:
     return set(json.loads(result.stdout.splitlines()[-1]))
 
 
-@pytest.mark.parametrize("package", ["attrail_explainers", "attrail_monitoring"])
+PACKAGES = ["attrail_explainers", "attrail_monitoring", "attrail_mlflow", "attrail_flows"]
+
+
+@pytest.mark.parametrize("package", PACKAGES)
 def test_import_is_light(package: str) -> None:
     loaded = loaded_by(f"import {package}")
     assert package in loaded
@@ -37,5 +41,27 @@ def test_explain_is_found_when_asked_for() -> None:
     assert not loaded & {"mlflow", "prefect"}
 
 
-def test_unknown_names_are_attribute_errors() -> None:
-    loaded_by("import attrail_explainers\nassert not hasattr(attrail_explainers, 'explian')")
+@pytest.mark.parametrize("package", PACKAGES)
+def test_every_public_name_is_there_listed_and_documented(package: str) -> None:
+    found = importlib.import_module(package)
+    assert found.__all__ == sorted(found.__all__)
+    assert set(found.__all__) <= set(dir(found))
+    for name in found.__all__:
+        assert (getattr(found, name).__doc__ or "").strip(), f"{package}.{name} has no docstring"
+    with pytest.raises(AttributeError, match=f"module '{package}' has no attribute 'explian'"):
+        found.explian  # noqa: B018
+
+
+@pytest.mark.parametrize("first", ["attrail_mlflow.log_classifier", "attrail_mlflow"])
+def test_log_classifier_is_the_function_whoever_imports_its_module(first: str) -> None:
+    """A module of that name must not take its place when it is imported later."""
+    both = "from attrail_mlflow import log_classifier\nfrom attrail_mlflow.log_classifier import log_classifier as there"
+    loaded = loaded_by(f"import {first}\n{both}\nassert log_classifier is there and callable(there)")
+    assert not loaded & HEAVY
+
+
+@pytest.mark.parametrize("name", ["audit", "calibrate", "audit_registry", "promote", "watch"])
+def test_the_flows_keep_the_entry_points_that_servers_have_stored(name: str) -> None:
+    module = importlib.import_module(f"attrail_flows.{name}")
+    assert getattr(sys.modules["attrail_flows"], name) is module
+    assert getattr(module, name).name == f"attrail-{name.replace('_', '-')}"

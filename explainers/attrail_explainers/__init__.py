@@ -1,34 +1,57 @@
-"""attrail_explainers: maps of what an image classifier looks at. Importing it loads no torch, using it does."""
+"""attrail_explainers: maps of what an image classifier looks at.
 
-from typing import TYPE_CHECKING, Any
+Importing the package loads no torch; using one of its names does. ``README.md`` beside it shows each of them at work.
+"""
 
-from attrail_explainers.attributions import Attributions, load_attributions, save_attributions
-from attrail_explainers.errors import AttrailError
-from attrail_explainers.slice import Preprocessing, Slice
+from typing import TYPE_CHECKING
+
+from attrail_explainers.lazy import lazy_names
 
 if TYPE_CHECKING:
-    from attrail_explainers.assessment.assessment import assess
+    from attrail_explainers.assessment.assessment import Assessment, assess
+    from attrail_explainers.assessment.check import check_names, make_check
+    from attrail_explainers.attributions import Attributions, load_attributions, save_attributions
+    from attrail_explainers.difference import Difference, explain_difference
+    from attrail_explainers.errors import AttrailError
+    from attrail_explainers.explainer import explainer_names, make_explainer
     from attrail_explainers.explanation import explain
+    from attrail_explainers.slice import Preprocessing, Slice
+else:
+    __getattr__, __dir__ = lazy_names(
+        __name__,
+        {
+            "Assessment": "assessment.assessment",
+            "AttrailError": "errors",
+            "Attributions": "attributions",
+            "Difference": "difference",
+            "Preprocessing": "slice",
+            "Slice": "slice",
+            "assess": "assessment.assessment",
+            "check_names": "assessment.check",
+            "explain": "explanation",
+            "explain_difference": "difference",
+            "explainer_names": "explainer",
+            "load_attributions": "attributions",
+            "make_check": "assessment.check",
+            "make_explainer": "explainer",
+            "save_attributions": "attributions",
+        },
+    )
 
 __all__ = [
+    "Assessment",
     "AttrailError",
     "Attributions",
+    "Difference",
     "Preprocessing",
     "Slice",
     "assess",
+    "check_names",
     "explain",
+    "explain_difference",
+    "explainer_names",
     "load_attributions",
+    "make_check",
+    "make_explainer",
     "save_attributions",
 ]
-
-
-def __getattr__(name: str) -> Any:
-    if name == "explain":
-        from attrail_explainers.explanation import explain  # noqa: PLC0415 - it loads torch
-
-        return explain
-    if name == "assess":
-        from attrail_explainers.assessment.assessment import assess  # noqa: PLC0415 - it loads torch
-
-        return assess
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

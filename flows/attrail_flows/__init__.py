@@ -1,12 +1,22 @@
 """attrail_flows: the audit as a Prefect flow, the configuration file and the command line.
 
 Importing the package turns Prefect's and MLflow's telemetry off for this process and everything it starts, and must
-come before torch is imported for its threads to wait politely.
+come before torch is imported for its threads to wait politely. It loads no Prefect. Each flow has the name of its
+module, and is imported from there: ``from attrail_flows.audit import audit``. ``README.md`` beside it shows how.
 """
 
 import os
+from typing import TYPE_CHECKING
 
 import attrail_mlflow.quiet  # noqa: F401 - before MLflow is imported
+from attrail_explainers.lazy import lazy_names
+
+if TYPE_CHECKING:
+    from attrail_flows.configuration import AuditConfig, read_config
+else:
+    __getattr__, __dir__ = lazy_names(__name__, {"AuditConfig": "configuration", "read_config": "configuration"})
+
+__all__ = ["AuditConfig", "read_config"]
 
 DEFAULTS = {
     "DO_NOT_TRACK": "1",

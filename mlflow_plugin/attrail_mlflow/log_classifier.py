@@ -1,37 +1,60 @@
-"""Log a PyTorch classifier so that attrail, or anyone, can explain it later without being told how."""
+"""Log a PyTorch classifier so that attrail, or anyone, can explain it later without being told how.
+
+The package imports this module, and MLflow imports the package in everybody's process: libraries are imported by what
+needs them.
+"""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from importlib.metadata import version
-from typing import Any
-
-import mlflow
-import numpy as np
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING, Any
 
 from attrail_explainers.errors import ConfigError
-from attrail_explainers.slice import Preprocessing
-from attrail_mlflow.registry.preprocessing import preprocessing_from
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from attrail_explainers.slice import Preprocessing
 
 
 def log_classifier(
     module: Any,
     registered_name: str,
     example: Any,
-    preprocessing: Preprocessing | Mapping[str, Any],
+    preprocessing: "Preprocessing | Mapping[str, Any]",
     classes: Sequence[str] = (),
     timm_model: str | None = None,
     metrics: Mapping[str, float] | None = None,
 ) -> str:
-    """Log a torch module in MLflow's default pt2 format, register it and return the new version's number.
+    """Log a torch module in MLflow's default pt2 format, register it, and return the new version's number as text.
 
-    ``example`` is an array or a tensor (N,C,H,W) of floats with N of at least 2, ConfigError otherwise: MLflow exports
-    a model logged with one image for one image only. The module is put in evaluation mode on the CPU first, because
-    MLflow exports whatever mode it finds. ``preprocessing`` (a dict with its keys will do), ``classes`` and
-    ``timm_model`` go into the logged model's metadata under ``attrail``::
+    The logged model says for itself how images become its inputs and what its classes are called, so that no
+    configuration needs to::
 
-        log_classifier(model, "digits", torch.zeros(2, 3, 64, 64), Preprocessing((64, 64), (0.5,) * 3, (0.5,) * 3))
+        halves = Preprocessing(size=(64, 64), mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
+        log_classifier(model, "digits", torch.zeros(2, 3, 64, 64), halves, classes=["zero", "one", "two"])
+
+    Args:
+        module: The classifier, any ``torch.nn.Module`` from images to logits. It is put in evaluation mode on the CPU,
+            and stays so, because MLflow exports whatever mode it finds.
+        registered_name: The registered model that gets a new version; it is made where there is none.
+        example: Array or tensor (N,C,H,W) of floats with N of at least 2: MLflow exports a model that was logged with
+            one image for one image only.
+        preprocessing: How a picture becomes such an input: a ``Preprocessing``, or a dict with its keys.
+        classes: Names of the classes in the order of the outputs. Class folders and labels in words are then found by
+            these names, and only so; without them class folders are numbered in alphabetical order.
+        timm_model: Name of the timm model that this one was made from, for the record.
+        metrics: Written on the run that logs the model.
+
+    ``preprocessing``, ``classes`` and ``timm_model`` are kept in the logged model's metadata under ``attrail``. Raises
+    ConfigError for an example or a preprocessing that is none, before anything is logged.
     """
+    import mlflow  # noqa: PLC0415 - see above
+
+    from attrail_explainers.slice import Preprocessing  # noqa: PLC0415
+    from attrail_mlflow.registry.preprocessing import preprocessing_from  # noqa: PLC0415
+
     example = _images(example)
     if not isinstance(preprocessing, Preprocessing):
         preprocessing = preprocessing_from(preprocessing, "preprocessing", "give a Preprocessing, or a dict like it")
@@ -50,8 +73,10 @@ def log_classifier(
     return str(logged.registered_model_version)
 
 
-def _images(example: Any) -> NDArray[np.float32]:
+def _images(example: Any) -> "NDArray[np.float32]":
     """The example as an array; ConfigError when it is no batch of two images or more."""
+    import numpy as np  # noqa: PLC0415 - see above
+
     wanted = "example must be an array or a tensor (N,C,H,W) of floats with two images or more"
     if hasattr(example, "detach"):
         example = example.detach().cpu().numpy()
