@@ -1,4 +1,4 @@
-"""Casework: what the registry and the ledger say about a request, put before the gate's decision.
+"""Requests, judged: what the registry and earlier promotions say about one, put before the gate's decision.
 
 Every function returns a Decision, or None for what is none of the gate's business.
 """

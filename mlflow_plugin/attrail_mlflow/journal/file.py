@@ -33,7 +33,7 @@ BLOCK = 64 * 1024  # bytes read at a time, from the end
 class JournalFile:
     """The store of a journal in a file; several threads and processes of one machine may append.
 
-    Not for a network file system: its locks may not hold between machines. ``journal_table`` is for that.
+    Not for a network file system: its locks may not hold between machines. ``journal.table`` is for that.
     """
 
     path: Path

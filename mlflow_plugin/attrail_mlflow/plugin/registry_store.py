@@ -11,7 +11,7 @@ PREFIX = "attrail+"
 def build(store_uri: str, tracking_uri: str | None = None) -> Any:
     """The gated store over the database that stands behind ``attrail+``.
 
-    Raises ConfigError when the policy (``gate_policy``) is missing or wrong, or MLflow is one the gate does not know.
+    Raises ConfigError when the policy (``gate.policy``) is missing or wrong, or MLflow is one the gate does not know.
     """
     from attrail_mlflow.gate_server.gated_database import open_store  # noqa: PLC0415 - see above
 

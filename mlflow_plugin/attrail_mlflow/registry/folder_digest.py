@@ -39,7 +39,7 @@ def file_digest(path: Path) -> str:
 def digest_files(folder: Path, digest: Callable[[Path], str] = file_digest) -> dict[str, str]:
     """SHA-256 of every file below a folder by its name with slashes; see ``digest_folder`` for what is left out.
 
-    ``digest`` hashes one file; the gate gives one that remembers (``file_digests``).
+    ``digest`` hashes one file; the gate gives one that remembers (``digest_cache``).
     """
     if not folder.is_dir() or folder.is_symlink():
         raise EvidenceError(f"{folder} is no folder with a model's files")

@@ -39,7 +39,7 @@ class SlowFiles(MlflowException):
 class ModelFiles:
     """Digests (``folder_digest``) of models' files at artifact URIs.
 
-    Files on the server's own disk are hashed in place and remembered (``file_digests``); others are fetched for every
+    Files on the server's own disk are hashed in place and remembered (``digest_cache``); others are fetched for every
     promotion, since what MLflow's stores say of their content cannot be trusted.
     """
 

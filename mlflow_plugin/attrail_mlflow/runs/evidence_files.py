@@ -18,7 +18,7 @@ expectations/suite-NAME.json                 the suite, for Great Expectations
 expectations.html                            the same for people, one self-contained file
 signer.pem                                   public key of who signed, if anybody did
 manifest.json                                sha256 of every other file
-statement.json                               the verdict and what it is bound to, in a signed envelope (``trail``)
+statement.json                               the verdict and what it is bound to, in a signed envelope (``attestation``)
 """
 
 import hashlib

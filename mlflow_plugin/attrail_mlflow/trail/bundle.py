@@ -8,7 +8,7 @@
     keys/DIGITS.pem      public keys, named by their id
     attrail/             the run's own files, as in MLflow, with manifest.json and statement.json
 
-The container is ``container``'s. Format ``v1`` of the seal names all of this; ``tests/golden`` keeps a bundle of every
+The container is ``archive``'s. Format ``v1`` of the seal names all of this; ``tests/golden`` keeps a bundle of every
 format, and they all verify.
 """
 

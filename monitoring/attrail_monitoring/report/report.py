@@ -2,8 +2,8 @@
 
 Every file of ``sections/`` is one section; the number in front of its name is its place on the page. A section sees
 ``record`` (AuditRecord), ``headline`` (Headline), ``decided`` (the JudgedRows that the verdict rests on), ``exhibits``
-(one Exhibit per slice and explainer), and ``strata``, ``classes``, ``strategies`` and ``checks``, lists of what their
-modules make; it may use the macros of ``macros.html``.
+(one ExplainerPanel per slice and explainer), and ``strata``, ``classes``, ``strategies`` and ``checks``, lists of what
+their modules make; it may use the macros of ``macros.html``.
 Model, class and file names come from strangers: everything a section prints is escaped, and characters that do not
 print are shown by their codes.
 """

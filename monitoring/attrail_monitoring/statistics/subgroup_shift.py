@@ -21,7 +21,7 @@ class SubgroupShift:
     """
 
     upper: ClassVar[float] = 1.0
-    primary: ClassVar[bool] = False  # whether single images moved is decided image by image, in moved.py
+    primary: ClassVar[bool] = False  # whether single images moved is decided image by image, in moved_images.py
 
     def terms(self, reference: Array, candidate: Array) -> Array:
         moved = 0.5 * np.abs(shares(candidate) - shares(reference)).sum(axis=1)
