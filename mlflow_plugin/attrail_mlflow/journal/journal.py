@@ -1,8 +1,8 @@
 """Journal: what happened, appended and never changed: audits, gate decisions, waivers, policies.
 
 A journal is a chain of records (``hash_chain``), each signed by who wrote it, and a head: a second copy of the last
-record, which a journal that was cut short no longer agrees with. Both are kept by a ``Store``: a file (``journal.file``) or a
-table of a database (``journal.table``).
+record, which a journal that was cut short no longer agrees with. Both are kept by a ``Store``: a file
+(``journal.file``) or a table of a database (``journal.table``).
 
 What it shows: a record altered, removed, added or moved; a journal cut short. What it cannot show by itself: that its
 owner, who has the key, wrote another journal, or put back older copies of lines and head together. For that, lodge the

@@ -1,9 +1,9 @@
 """Entry point ``mlflow.app``: ``mlflow server --app-name attrail``, MLflow's server that says whether it is gated.
 
 The gate itself is the registry store (``registry_store``) and needs no app. This one refuses to start without it, or
-when MLflow's routes are not those it stands behind, and answers at ``/attrail/health``. Both are checked when the module is
-imported: MLflow's parent process imports it once and ends with the error, whereas an error in ``create_app`` would make
-its workers start again and again.
+when MLflow's routes are not those it stands behind, and answers at ``/attrail/health``. Both are checked when the
+module is imported: MLflow's parent process imports it once and ends with the error, whereas an error in ``create_app``
+would make its workers start again and again.
 """
 
 from http import HTTPStatus

@@ -64,9 +64,9 @@ class AuditRun:
         """Log parameters, metrics, links to both versions and every file of ``folder``, then check that all arrived.
 
         The files get a manifest and a statement, signed if this process has a key (``attestation``), which the
-        candidate carries as a tag. Once the journal has the statement only that itself and tags are left to be kept, and that is
-        tried until it is done: an audit is in the journal once. Raises RecordError when a file is missing in the store
-        afterwards, RegistryError when MLflow stays away.
+        candidate carries as a tag. Once the journal has the statement only that itself and tags are left to be kept,
+        and that is tried until it is done: an audit is in the journal once. Raises RecordError when a file is missing
+        in the store afterwards, RegistryError when MLflow stays away.
         """
         client, trail = self.registry.client, Trail.from_environment()
         client.log_batch(self.run_id, metrics=_metrics(record), params=_parameters(record), tags=_tags(record))
