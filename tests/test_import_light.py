@@ -55,7 +55,9 @@ def test_every_public_name_is_there_listed_and_documented(package: str) -> None:
 @pytest.mark.parametrize("first", ["attrail_mlflow.log_classifier", "attrail_mlflow"])
 def test_log_classifier_is_the_function_whoever_imports_its_module(first: str) -> None:
     """A module of that name must not take its place when it is imported later."""
-    both = "from attrail_mlflow import log_classifier\nfrom attrail_mlflow.log_classifier import log_classifier as there"
+    both = (
+        "from attrail_mlflow import log_classifier\nfrom attrail_mlflow.log_classifier import log_classifier as there"
+    )
     loaded = loaded_by(f"import {first}\n{both}\nassert log_classifier is there and callable(there)")
     assert not loaded & HEAVY
 

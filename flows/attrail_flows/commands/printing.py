@@ -17,6 +17,7 @@ from attrail_monitoring.maps.strata import HEADLINES
 COLOURS = {"PASS": "green", "DRIFT": "red", "INCONCLUSIVE": "yellow", "left out": "yellow"}
 WIDTH = 80  # where the output is no terminal
 DECIDES = "\N{BLACK LEFT-POINTING SMALL TRIANGLE}"
+MOST_CLASSES = 6  # rows about single classes that a screen shows of a slice
 
 
 def console() -> Console:
@@ -48,7 +49,12 @@ def print_audit(document: Mapping[str, Any]) -> None:
     out.print(escape(f"{candidate} against {reference}, change: {document['change']}"), style="bold")
     for each in document["slices"]:
         out.print()
-        out.print(fitted(_judged(each, document["judged"]), out))
+        rows = [row for row in document["judged"] if row["slice"] == each["name"]]
+        of_classes = [row for row in rows if row["of_class"]]
+        left_out = of_classes[MOST_CLASSES:]
+        out.print(fitted(_judged(each, [row for row in rows if row not in left_out]), out))
+        if left_out:
+            out.print(f"and {len(left_out)} more of {len(of_classes)} rows about single classes, in the report")
         out.print(escape(_accuracy(each, reference, candidate)), soft_wrap=True)
     supporting = sum(row["stratum"] in HEADLINES and not row["primary"] for row in document["measurements"])
     out.print(f"\n{supporting} supporting statistics, which take no part in the verdict, are in the report")
@@ -97,16 +103,15 @@ def print_statistics() -> None:
 
 
 def _judged(slice_: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> Table:
-    """The rows of one slice; a triangle marks those that the verdict rests on."""
+    """The ``rows`` of one slice; a triangle marks those that the verdict rests on."""
     title = f"slice {slice_['name']}, {slice_['images']} images"
     table = table_of(
         title, "explainer", "evidence", "distance", "limit", "verdict", numbers=("distance", "limit", "verdict")
     )
     for row in rows:
-        if row["slice"] == slice_["name"]:
-            cells = [escape(row[name]) for name in ("explainer", "what", "distance", "limit")]
-            verdict = f"[{COLOURS[row['verdict']]}]{row['verdict']}[/]{' ' + DECIDES if row['decides'] else ''}"
-            table.add_row(*cells, verdict)
+        cells = [escape(row[name]) for name in ("explainer", "what", "distance", "limit")]
+        verdict = f"[{COLOURS[row['verdict']]}]{row['verdict']}[/]{' ' + DECIDES if row['decides'] else ''}"
+        table.add_row(*cells, verdict)
     return table
 
 

@@ -1,5 +1,6 @@
 """Judged rows: everything that a verdict can rest on, one line each, as terminal, Prefect and report show it."""
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -10,6 +11,7 @@ from attrail_monitoring.maps.strata import named
 from attrail_monitoring.verdict.agreement import Agreement
 from attrail_monitoring.verdict.combination import decisive
 from attrail_monitoring.verdict.findings import DriftReport, Finding, Verdict
+from attrail_monitoring.verdict.measurement import Measurement
 from attrail_monitoring.verdict.moved_images import MovedImages
 
 TOGETHER = "together"
@@ -21,7 +23,7 @@ class JudgedRow:
     """One line: ``explainer`` (or TOGETHER), ``what`` was judged on which slice, ``distance`` and ``limit`` in words.
 
     ``verdict`` is a Verdict's value, or LEFT_OUT where the explainer cannot measure. ``decides`` marks the rows that
-    the audit's verdict rests on, none for PASS, which rests on all of them.
+    the audit's verdict rests on, none for PASS, which rests on all of them. ``of_class`` marks those about one class.
     """
 
     slice: str
@@ -31,6 +33,7 @@ class JudgedRow:
     limit: str
     verdict: str
     decides: bool
+    of_class: bool = False
 
     def row(self) -> dict[str, Any]:
         return asdict(self)
@@ -44,6 +47,7 @@ def judged_rows(report: DriftReport, policy: Mapping[str, Any], names: Sequence[
     drifting = decisive(report.findings)
     shown = [each for each in report.findings if each.measurement.primary]
     classes = [each for each in report.findings if each.measurement.localised and _noticed(each)]
+    classes.sort(key=lambda each: _distance(each.measurement), reverse=True)  # the furthest first: screens show a few
     return (
         *(_of_finding(each, report.verdict, each in drifting, names) for each in shown),
         *_of_agreements(report, policy),
@@ -54,6 +58,10 @@ def judged_rows(report: DriftReport, policy: Mapping[str, Any], names: Sequence[
 
 def _noticed(finding: Finding) -> bool:
     return finding.verdict is Verdict.DRIFT or finding.hides
+
+
+def _distance(measured: Measurement) -> float:
+    return 0.0 if math.isnan(measured.value) else measured.value
 
 
 def _of_finding(finding: Finding, verdict: Verdict, drifting: bool, names: Sequence[str]) -> JudgedRow:
@@ -67,6 +75,7 @@ def _of_finding(finding: Finding, verdict: Verdict, drifting: bool, names: Seque
         limit=_limit(finding.bound, finding.margin),
         verdict=LEFT_OUT if finding.unfit else finding.verdict.value,
         decides=drifting if verdict is Verdict.DRIFT else not finding.unfit and _decides(finding.verdict, verdict),
+        of_class=measured.localised,
     )
 
 

@@ -1,5 +1,6 @@
 """What the audit prints: every row that decides, in 80 columns, whatever the names are."""
 
+import re
 from typing import Any
 
 import pytest
@@ -13,7 +14,13 @@ RULE = {"name": "QM-7", "success": False, "severity": "critical", "observed": "0
 
 
 def document(**changes: Any) -> dict[str, Any]:
-    row = {"slice": "night", "distance": "0.300 (0.250 to 0.350)", "limit": "0.200 floor", "decides": False}
+    row = {
+        "slice": "night",
+        "distance": "0.300 (0.250 to 0.350)",
+        "limit": "0.200 floor",
+        "decides": False,
+        "of_class": False,
+    }
     model = {"outputs": "logits"}
     accuracy = {"net/1": 0.5, "net/2": 1.0}
     return {
@@ -71,6 +78,16 @@ def test_no_statistic_of_ours_is_folded_beside_an_open_verdict(capsys: pytest.Ca
     assert "coherent_shift" in line
     assert line.rstrip().endswith(f"INCONCLUSIVE {DECIDES}")
     assert len(line) <= WIDTH
+
+
+def test_of_many_classes_a_screen_shows_a_few_and_says_how_many_there_are(capsys: pytest.CaptureFixture[str]) -> None:
+    first, last = document()["judged"]
+    classes = [first | {"what": f"shift of class {row}", "of_class": True} for row in range(54)]
+    print_audit(document(judged=[first, *classes, last]))
+    out = capsys.readouterr().out
+    assert re.findall(r"class (\d+)", out) == list("012345")
+    assert "and 48 more of 54 rows about single classes, in the report\n" in out
+    assert "single images" in out
 
 
 def test_what_is_missing_stands_under_the_verdict(capsys: pytest.CaptureFixture[str]) -> None:

@@ -6,7 +6,7 @@ import pytest
 
 from attrail_monitoring import Policy
 from attrail_monitoring.floor.noise_floor import NoiseFloor
-from attrail_monitoring.maps.strata import is_class
+from attrail_monitoring.maps.strata import class_name, is_class
 from attrail_monitoring.verdict.agreement import Agreement
 from attrail_monitoring.verdict.combination import combine
 from attrail_monitoring.verdict.findings import DriftReport, Finding, Verdict
@@ -64,6 +64,17 @@ def test_what_explainers_see_together_has_a_row_that_decides():
         "night", "together", "rank_distance", "0.400 (0.320 up)", f"{bound:.3f} floor", "DRIFT", True
     )
     assert [row.decides for row in found] == [False, False, True]
+
+
+def test_of_flagged_classes_the_furthest_comes_first():
+    near, far = (finding("a", "DRIFT", stratum=class_name(place)) for place in (0, 1))
+    near = replace(near, measurement=replace(near.measurement, value=0.26))
+    _, found = rows([finding("a", "PASS"), near, far])
+    assert [(row.what, row.of_class) for row in found] == [
+        ("rank_distance", False),
+        ("rank_distance of class 1", True),
+        ("rank_distance of class 0", True),
+    ]
 
 
 def test_single_images_that_moved_have_a_row_that_decides():
