@@ -35,7 +35,7 @@ HOMES = {
 # Rooms and the files beside them, in walking order: each imports only itself and what stands before it.
 ROOMS = {
     "attrail_explainers": """
-        lazy errors excerpt digest plugins parameters rank_agreement files runtime slice attributions images baselines
+        lazy errors excerpt digest parameters plugins rank_agreement files runtime slice attributions images baselines
         model_files model subject explainer layers gradients superpixels methods explanation difference assessment
         checks
     """,

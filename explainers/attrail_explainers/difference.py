@@ -52,7 +52,7 @@ def explain_difference(
     names = tuple(str(name) for name in (range(len(images)) if sample_ids is None else sample_ids))
     if not len(images) == len(targets) == len(names):
         raise SliceError(f"{len(images)} images need as many targets and sample ids, got {len(targets)}, {len(names)}")
-    require_whole("seed", seed, 0)
+    seed = require_whole("seed", seed, 0)
     models = _models(first, second, images, class_indices(targets))
     shape = (len(images), *images.shape[2:])
     values, deviations = (np.full(shape, np.nan, dtype=np.float32) for _ in range(2))

@@ -83,5 +83,10 @@ def make_explainer(name: str, parameters: Mapping[str, Any] | None = None) -> Ex
 
 
 def name_of(explainer: Explainer) -> str:
-    """The name under which an explainer is found."""
+    """Return the name under which an explainer is found: that of its file."""
     return EXPLAINERS.name_of(explainer)
+
+
+def parameters_of(explainer: Explainer) -> dict[str, Any]:
+    """Return an explainer's parameters by name, as they enter digests and records."""
+    return EXPLAINERS.parameters_of(explainer)

@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from attrail_explainers.attributions import Attributions
 from attrail_explainers.errors import ConfigError, ExplanationError, SliceError
-from attrail_explainers.explainer import Explainer, Maps, Need, make_explainer, name_of
+from attrail_explainers.explainer import Explainer, Maps, Need, make_explainer, name_of, parameters_of
 from attrail_explainers.layers.target_layer import target_layer
 from attrail_explainers.model.classifier import Classifier
 from attrail_explainers.model.working_copy import WorkingCopy
@@ -101,7 +101,7 @@ def explain_part(
     """
     if len(part) == 0:
         raise SliceError(f"slice {part.name!r} is empty: there is nothing to explain")
-    require_whole("seed", seed, 0)
+    seed = require_whole("seed", seed, 0)
     with torch.inference_mode(False):  # the caller's own inference mode would leave no gradients to explain with
         return _explained(classifier, part, explainers, targets, seed, progress)
 
@@ -118,10 +118,11 @@ def require_some_map(attributions: Attributions) -> None:
 
 def with_layer_found(explainer: Explainer, classifier: Classifier, images: NDArray[np.float32]) -> Explainer:
     """The explainer with the target layer that it finds on images (N,C,H,W) among its parameters, if it needs one."""
-    parameters = asdict(explainer)
+    parameters = parameters_of(explainer)
     if Need.LAYER not in explainer.needs or "layer" not in parameters:
         return explainer
     model = classifier.working_copy(images)
+    model.require_numbers()
     found = model.fitting(lambda: _layer_for(explainer, classifier.target_layer, model, images))
     return make_explainer(name_of(explainer), parameters | {"layer": found})
 
@@ -207,7 +208,7 @@ def _attributions(
     for maps in parts:
         undefined |= {slice_.sample_ids[start + row]: reason for row, reason in maps.undefined.items()}
         start += len(maps.values)
-    parameters: Mapping[str, Any] = asdict(explainer) | {"seed": seed}
+    parameters: Mapping[str, Any] = parameters_of(explainer) | {"seed": seed}
     if layer is not None:
         parameters = {**parameters, "layer": layer}
     return Attributions(

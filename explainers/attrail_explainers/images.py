@@ -1,7 +1,6 @@
 """Decode image files into what a model takes."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -14,7 +13,7 @@ from attrail_explainers.errors import SliceError, UnknownNameError
 from attrail_explainers.files.picture_file import OtherChannelsError, Picture, read_picture
 from attrail_explainers.slice import Preprocessing
 
-FAINT = 0.1  # of white: class numbers in 8 bits, or 8 bits in 16
+WHITE = 0.5  # of the largest number of a type: what is lighter is marked by a mask
 
 
 def timm_preprocessing(model_name: str, overrides: Mapping[str, Any] | None = None) -> Preprocessing:
@@ -63,26 +62,31 @@ def decode(pictures: Sequence[Picture], preprocessing: Preprocessing) -> NDArray
 def decode_masks(pictures: Sequence[Picture], preprocessing: Preprocessing) -> NDArray[np.bool_]:
     """Where masks are white (N,H,W), resized and cropped as ``preprocessing`` does to images.
 
-    Raises SliceError naming a mask with more channels than one, or one whose numbers end far below white, as those of
-    0 and 1 in 8 bits do: it would be black.
+    Raises SliceError naming a mask with more channels than one, or one whose file holds nothing lighter than half of
+    white, as class numbers in 8 bits do: it would be black.
     """
-    plain = replace(preprocessing, mean=(0.0,), std=(1.0,))
-    found = np.empty((len(pictures), *preprocessing.size), dtype=np.bool_)
+    transform = _transform(preprocessing, (0.0,), (1.0,))
+    masks = np.empty((len(pictures), *preprocessing.size), dtype=np.bool_)
     for row, picture in enumerate(pictures):
         try:
-            shares = decode([picture], plain)[0, 0]
+            pixels = read_picture(picture, 1, preprocessing.orientation)
         except OtherChannelsError as error:
             raise SliceError(
-                f"mask {picture} has {error.found} channels ({error.kind}), a mask has one, white where the evidence "
-                "belongs: convert it to grayscale"
+                f"mask {picture} has {error.found} channels ({error.kind}), a mask has one: save it as grayscale, "
+                "white on the object, black elsewhere"
             ) from error
-        if 0 < shares.max() <= FAINT:
+        # The lightest of the file: what is resized or cut off may leave less.
+        if isinstance(pixels, Image.Image):
+            mask, lightest = pixels, np.asarray(pixels).max() / 255
+        else:
+            mask, lightest = Image.fromarray(pixels[:, :, 0]), pixels.max()
+        if 0 < lightest <= WHITE:
             raise SliceError(
-                f"mask {picture} holds nothing lighter than {shares.max():.2g} of white: write the largest number of "
-                "its type (255 in 8 bits) where the evidence belongs, not 1"
+                f"mask {picture} holds nothing lighter than {lightest:.2g} of white: write the largest number of "
+                "its type (255 in 8 bits) where the evidence belongs, and 0 elsewhere"
             )
-        found[row] = shares > 0.5
-    return found
+        masks[row] = transform(mask).numpy()[0] > WHITE
+    return masks
 
 
 def _transform(preprocessing: Preprocessing, mean: tuple[float, ...], std: tuple[float, ...]) -> Any:

@@ -1,30 +1,56 @@
 """What a parameter may be: the one check of numbers and names that callers give, whichever door they come through.
 
-A bool is no number, though Python's ``True`` is an ``int``: ``samples=True`` is a slip, not one sample.
+A bool is no number, though Python's ``True`` is an ``int``: ``samples=True`` is a slip, not one sample. NumPy's numbers
+are numbers; ``plain`` makes Python's of them, so that digests and records do not tell who counted.
 """
 
 import math
 from collections.abc import Callable, Sequence
-from typing import TypeGuard
+from dataclasses import fields
+from numbers import Integral
+from typing import Any, TypeGuard, cast
+
+import numpy as np
 
 from attrail_explainers.errors import ConfigError
 
 
 def is_number(value: object) -> TypeGuard[float]:
-    """Whether a value is a finite number."""
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    """Whether a value is a finite number, Python's or NumPy's, and no bool."""
+    return (
+        isinstance(value, int | float | np.integer | np.floating)
+        and not isinstance(value, bool)
+        and math.isfinite(value)
+    )
 
 
-def require_whole(name: str, value: object, least: int) -> None:
-    """ConfigError unless a parameter is a whole number of at least ``least``."""
-    if isinstance(value, bool) or not isinstance(value, int) or value < least:
-        raise ConfigError(f"{name} must be a whole number of at least {least}, not {value!r}")
+def is_whole(value: object) -> TypeGuard[int]:
+    """Whether a value is a whole number, Python's or NumPy's, and no bool; 1.0 is none."""
+    return isinstance(value, Integral) and not isinstance(value, bool)
+
+
+def plain(value: Any) -> Any:
+    """Return a parameter as Python has it: a number of NumPy's as an int, a float or a bool, all else as it is."""
+    return value.item() if isinstance(value, np.generic) else value
+
+
+def settle(parameters: object) -> None:
+    """Make Python's numbers of NumPy's in the fields of a dataclass, also of a frozen one that is being made."""
+    for each in fields(cast(Any, parameters)):
+        object.__setattr__(parameters, each.name, plain(getattr(parameters, each.name)))
+
+
+def require_whole(name: str, value: object, least: int) -> int:
+    """Return a parameter as an int; raise ConfigError unless it is a whole number of at least ``least``."""
+    if not is_whole(value) or value < least:
+        raise ConfigError(f"{name} must be a whole number of at least {least}, not {plain(value)!r}")
+    return int(value)
 
 
 def require_number(name: str, value: object, wanted: str, fits: Callable[[float], bool]) -> None:
     """ConfigError, which says what is ``wanted``, unless a parameter is a finite number that ``fits``."""
     if not is_number(value) or not fits(value):
-        raise ConfigError(f"{name} must {wanted}, not {value!r}")
+        raise ConfigError(f"{name} must {wanted}, not {plain(value)!r}")
 
 
 def require_positive(name: str, value: object) -> None:
@@ -40,7 +66,7 @@ def require_share(name: str, value: object) -> None:
 def require_choice(name: str, value: object, choices: Sequence[str]) -> None:
     """ConfigError unless a parameter is one of ``choices``."""
     if value not in choices:
-        raise ConfigError(f"{name} must be {', '.join(choices[:-1])} or {choices[-1]}, not {value!r}")
+        raise ConfigError(f"{name} must be {', '.join(choices[:-1])} or {choices[-1]}, not {plain(value)!r}")
 
 
 def require_layer(value: object) -> None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from attrail_explainers.errors import ConfigError, UnknownNameError
+from attrail_explainers.parameters import plain
 
 
 @dataclass(frozen=True)
@@ -38,7 +39,12 @@ class Plugins:
         for parameter in parameters or {}:
             if parameter not in known:
                 raise ConfigError(f"{self.kind} {name!r} has no parameter {parameter!r}: it takes {', '.join(known)}")
-        return found(**(parameters or {}))
+        return found(**{parameter: plain(value) for parameter, value in (parameters or {}).items()})
+
+    @staticmethod
+    def parameters_of(plugin: Any) -> dict[str, Any]:
+        """Return a plug-in's parameters by name, as Python has them: they enter digests and records."""
+        return {parameter: plain(value) for parameter, value in dataclasses.asdict(plugin).items()}
 
     @staticmethod
     def name_of(plugin: object) -> str:

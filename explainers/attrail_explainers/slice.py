@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from attrail_explainers.digest import digest_of, digest_of_arrays
 from attrail_explainers.errors import ConfigError, SliceError, UnsupportedModelError
 from attrail_explainers.files.picture_file import Orientation
-from attrail_explainers.parameters import is_number
+from attrail_explainers.parameters import is_number, is_whole, plain
 
 ORIENTATIONS: tuple[Orientation, ...] = get_args(Orientation)
 INTERPOLATIONS = ("nearest", "bilinear", "bicubic", "lanczos", "box", "hamming")
@@ -35,7 +35,7 @@ class Preprocessing:
 
     def __post_init__(self) -> None:
         size, mean, std = (each if isinstance(each, tuple | list) else () for each in (self.size, self.mean, self.std))
-        if len(size) != 2 or not all(isinstance(side, int) and is_number(side) and side > 0 for side in size):
+        if len(size) != 2 or not all(is_whole(side) and side > 0 for side in size):
             raise ConfigError(f"size must be height and width in whole pixels, got {self.size!r}")
         if not mean or not std or len(mean) != len(std):
             raise ConfigError(f"mean and std must have one number per channel each, got {self.mean!r} and {self.std!r}")
@@ -47,6 +47,9 @@ class Preprocessing:
             raise ConfigError(f"unknown interpolation {self.interpolation!r}: known are {', '.join(INTERPOLATIONS)}")
         if self.orientation not in ORIENTATIONS:
             raise ConfigError(f"orientation must be one of {', '.join(ORIENTATIONS)}, got {self.orientation!r}")
+        for name in ("size", "mean", "std"):  # they enter digests and records
+            object.__setattr__(self, name, tuple(plain(each) for each in getattr(self, name)))
+        object.__setattr__(self, "crop", plain(self.crop))
 
     @property
     def channels(self) -> int:

@@ -14,9 +14,9 @@ import torch
 from PIL import Image, ImageOps
 from torchvision.transforms import InterpolationMode, v2
 
-from attrail_explainers.errors import SliceError, UnknownNameError
+from attrail_explainers.errors import ConfigError, SliceError, UnknownNameError
 from attrail_explainers.files.picture_file import EmbeddedPicture, size_of, suffixes
-from attrail_explainers.images import decode, timm_preprocessing
+from attrail_explainers.images import decode, decode_masks, timm_preprocessing
 from attrail_explainers.slice import Preprocessing
 
 MEAN, STD = (0.4, 0.5, 0.6), (0.2, 0.25, 0.3)
@@ -571,3 +571,45 @@ def test_pictures_out_of_a_table_are_read_as_files_are(photograph, tmp_path):
         assert (decode(embedded, COLOUR) == decode(paths, COLOUR)).all()
         with pytest.raises(SliceError, match=r"^image row 1 of table\.parquet has 3 channels \(RGB\), "):
             decode(embedded, GRAY)
+
+
+HALVES = np.repeat(np.uint8([[0, 1]]), [32, 32], axis=1).repeat(64, axis=0)
+
+
+@pytest.mark.parametrize("lightest", [1, 26, 64, 127])
+@pytest.mark.parametrize("ending", ["png", "npy", "tif"])
+def test_masks_that_would_be_black_are_refused(tmp_path, lightest, ending):
+    """Class numbers, dim gray: however it is resized or cropped, none of it is lighter than half of white."""
+    path = tmp_path / f"mask.{ending}"
+    mask = (HALVES * lightest).astype(np.uint8)
+    np.save(path, mask) if ending == "npy" else Image.fromarray(mask).save(path)
+    said = rf"mask .*mask\.{ending} holds nothing lighter than {lightest / 255:.2g} of white: write .*255 in 8 bits"
+    with pytest.raises(SliceError, match=said):
+        decode_masks([path], Preprocessing((16, 16), (0.5,), (0.25,)))
+
+
+@pytest.mark.parametrize(
+    "values",
+    [HALVES * np.uint8(255), HALVES * np.uint8(128), HALVES * np.uint16(65535), HALVES * np.float32(1), HALVES == 1],
+    ids=lambda values: f"{values.dtype} to {values.max()}",
+)
+def test_masks_are_where_they_are_lighter_than_half_of_white(tmp_path, values):
+    np.save(tmp_path / "mask.npy", values)
+    (found,) = decode_masks([tmp_path / "mask.npy"], COLOUR)
+    assert (found == (HALVES == 1)).all()
+
+
+def test_a_speck_of_a_mask_that_is_resized_or_cut_away_marks_nothing(tmp_path):
+    mask = np.zeros((64, 64), np.uint8)
+    mask[0, 0] = mask[40, 40] = 255
+    Image.fromarray(mask).save(tmp_path / "mask.png")
+    assert not decode_masks([tmp_path / "mask.png"], Preprocessing((8, 8), MEAN, STD)).any()
+    assert decode_masks([tmp_path / "mask.png"], Preprocessing((32, 32), MEAN, STD, crop=0.5)).sum() == 1
+
+
+def test_sizes_of_numpy_are_sizes():
+    given = Preprocessing(tuple(np.array([16, 8])), tuple(np.float32([0.5])), [np.float64(0.25)])
+    assert given == Preprocessing((16, 8), (0.5,), (0.25,))
+    assert given.identity == Preprocessing((16, 8), (0.5,), (0.25,)).identity
+    with pytest.raises(ConfigError, match="size must be height and width in whole pixels"):
+        Preprocessing((np.float64(16), 16), (0.5,), (0.25,))

@@ -1,7 +1,7 @@
 """Assess: hold the maps of one explainer against the checks, and keep what they find."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import cached_property, partial
 from typing import Any
 
@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from scipy.stats import t as student
 
-from attrail_explainers.assessment.check import Check, CheckResult, check_names, make_check, name_of_check
+from attrail_explainers.assessment.check import CHECKS, Check, CheckResult, check_names, make_check, name_of_check
 from attrail_explainers.assessment.context import CheckContext
 from attrail_explainers.attributions import Attributions
 from attrail_explainers.errors import ConfigError
@@ -67,7 +67,7 @@ class Outcome:
         """Everything about the outcome as plain JSON values, NaN as None."""
         summary = {"mean": self.mean, "interval": self.interval, "chance": self.chance, "values": self.values}
         return {
-            "parameters": asdict(self.check),
+            "parameters": CHECKS.parameters_of(self.check),
             "better": self.check.better.value,
             "good": self.check.good,
             "undefined": self.undefined,
@@ -165,7 +165,7 @@ def assess_slice(
     ``progress`` is called with the number of images done, which come to N for the maps and N for each check.
     """
     (maps,) = explain_slice(classifier, slice_, [explainer], targets, seed, progress)
-    case = CheckContext(classifier, slice_, explainer, targets, seed, maps)
+    case = CheckContext(classifier, slice_, explainer, targets, int(seed), maps)
     outcomes = {}
     with torch.inference_mode(False):  # as in explain_slice
         for check in checks:

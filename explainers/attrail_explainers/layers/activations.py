@@ -42,9 +42,17 @@ def logits_from(subject: Subject, layer: TargetLayer) -> tuple[torch.Tensor, tor
     return leaves[0], logits
 
 
+def signed(maps: torch.Tensor, subject: Subject) -> Maps:
+    """Return maps (N,h,w) without the batch's filling; a map with numbers that are not finite is undefined."""
+    values = maps[: len(subject)].float().cpu().numpy()
+    broken = np.flatnonzero(~np.isfinite(values).all(axis=(1, 2)))
+    values[broken] = np.nan
+    return Maps(values, {int(row): "its activations or gradients are not finite" for row in broken})
+
+
 def rectified(maps: torch.Tensor, subject: Subject) -> Maps:
-    """The positive part of maps (N,h,w), the batch's filling cut off; a map without any is undefined."""
-    values = torch.relu(maps)[: len(subject)].float().cpu().numpy()
-    empty = np.flatnonzero(values.max(axis=(1, 2)) <= 0)
-    values[empty] = np.nan
-    return Maps(values, {int(row): "no positive evidence for the target" for row in empty})
+    """Return the positive part of maps (N,h,w), as ``signed`` does; a map without any is undefined too."""
+    found = signed(torch.relu(maps), subject)
+    empty = np.flatnonzero(found.values.max(axis=(1, 2)) <= 0)
+    found.values[empty] = np.nan
+    return Maps(found.values, {**found.undefined, **{int(row): "no positive evidence for the target" for row in empty}})

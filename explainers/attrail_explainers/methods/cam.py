@@ -5,7 +5,7 @@ from typing import ClassVar
 
 from attrail_explainers.errors import UnsupportedModelError
 from attrail_explainers.explainer import Maps, Need, Trait
-from attrail_explainers.layers.activations import activations_and_gradients
+from attrail_explainers.layers.activations import activations_and_gradients, signed
 from attrail_explainers.layers.target_layer import target_layer
 from attrail_explainers.parameters import require_layer
 from attrail_explainers.subject import Subject
@@ -36,7 +36,7 @@ class Cam:
             )
         activations, gradients = activations_and_gradients(subject)
         weights = gradients.sum(dim=(2, 3), keepdim=True)  # equal at all places: the head's weights
-        return Maps((weights * activations).sum(dim=1)[: len(subject)].float().cpu().numpy())
+        return signed((weights * activations).sum(dim=1), subject)
 
 
 METHOD = Cam

@@ -71,8 +71,13 @@ class Classifier:
         return self.module, self.graph
 
     def require_classes(self, targets: NDArray[np.int64], images: NDArray[np.float32] | torch.Tensor) -> None:
-        """ConfigError names the first target that is no class of the model; ``images`` (N,C,H,W) have its size."""
-        classes = self.working_copy(images).classes
+        """Raise ConfigError, which names it, for a target (N,) that is no class; ``images`` (N,C,H,W) have its size.
+
+        Raises ExplanationError for a model that gives no finite number, which decides for no class at all.
+        """
+        model = self.working_copy(images)
+        model.require_numbers()
+        classes = model.classes
         unknown = (targets < 0) | (targets >= classes)
         if unknown.any():
             target = targets[int(unknown.argmax())]

@@ -1,14 +1,14 @@
 """What methods over shared superpixel evaluations have in common: their parameters, and how values become a map."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from attrail_explainers.baselines import Baseline
-from attrail_explainers.errors import ConfigError
 from attrail_explainers.explainer import Maps
+from attrail_explainers.parameters import require_choice
 from attrail_explainers.subject import Subject
 from attrail_explainers.superpixels.evaluations import Evaluations, Perturbation, Precision, evaluate
 from attrail_explainers.superpixels.segmentation import Segmentation
@@ -36,8 +36,7 @@ class SuperpixelMethod:
 
     def __post_init__(self) -> None:
         self.perturbation()
-        if self.estimator not in ("emulator", "regression"):
-            raise ConfigError(f"estimator must be emulator or regression, not {self.estimator!r}")
+        require_choice("estimator", self.estimator, get_args(Estimator))
 
     def perturbation(self) -> Perturbation:
         segmentation = Segmentation(self.segments, self.compactness)

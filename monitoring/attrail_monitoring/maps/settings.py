@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from attrail_explainers.parameters import require_share, require_whole
+from attrail_explainers.parameters import require_share, require_whole, settle
 
 
 @dataclass(frozen=True)
@@ -22,3 +22,4 @@ class Settings:
         for name, least in (("grid", 1), ("resamples", 1), ("seed", 0), ("class_images", 1)):
             require_whole(f"policy: {name}", getattr(self, name), least)
         require_share("policy: confidence", self.confidence)
+        settle(self)

@@ -6,7 +6,7 @@ from typing import Literal
 
 from attrail_explainers.digest import digest_of
 from attrail_explainers.errors import ConfigError, UnknownNameError
-from attrail_explainers.parameters import require_choice, require_number, require_share, require_whole
+from attrail_explainers.parameters import plain, require_choice, require_number, require_share, require_whole, settle
 from attrail_monitoring.maps.settings import Settings
 from attrail_monitoring.maps.statistic import make_statistic, statistic_names
 
@@ -51,8 +51,14 @@ class Policy:
             require_number(f"policy: {name}", getattr(self, name), "lie in 0..1", lambda share: 0 <= share <= 1)
         require_whole("policy: fewest_images", self.fewest_images, 0)
         require_choice("policy: targets", self.targets, ("label", "reference"))
+        if not isinstance(self.margins, Mapping):
+            raise ConfigError(f"policy: margins must give a distance for each statistic by name, not {self.margins!r}")
         for statistic, margin in self.margins.items():
             _require_margin(statistic, margin)
+        if not isinstance(self.settings, Settings):
+            raise ConfigError(f"policy: settings must be Settings, not {self.settings!r}")
+        settle(self)
+        object.__setattr__(self, "margins", {statistic: plain(margin) for statistic, margin in self.margins.items()})
 
     @property
     def digest(self) -> str:

@@ -1,6 +1,7 @@
 """What every explainer promises; every file of ``methods/`` is held to it without being asked."""
 
 import dataclasses
+import json
 import re
 from concurrent.futures import ThreadPoolExecutor
 from threading import Barrier
@@ -10,13 +11,18 @@ import pytest
 import torch
 
 from attrail_explainers.assessment.assessment import assess
+from attrail_explainers.assessment.check import make_check
+from attrail_explainers.attributions import load_attributions, save_attributions
 from attrail_explainers.difference import explain_difference
 from attrail_explainers.digest import digest_of_arrays
-from attrail_explainers.errors import ConfigError, SliceError, UnknownNameError, UnsupportedModelError
+from attrail_explainers.errors import ConfigError, ExplanationError, SliceError, UnknownNameError, UnsupportedModelError
 from attrail_explainers.explainer import Need, Trait, explainer_class, explainer_names, make_explainer
-from attrail_explainers.explanation import explain
+from attrail_explainers.explanation import explain, explain_slice
 from attrail_explainers.model.classifier import Classifier
 from attrail_explainers.model.working_copy import MOST
+from attrail_explainers.slice import Slice
+from attrail_explainers.superpixels.evaluations import Perturbation
+from attrail_explainers.superpixels.segmentation import Segmentation
 
 BATCH = MOST["cpu"]  # what the small pictures are called in
 
@@ -215,6 +221,48 @@ def test_unknown_parameter_is_named(name):
 
 
 @every_explainer
+@pytest.mark.parametrize("number", [float("nan"), float("inf")])
+def test_a_model_that_returns_no_number_is_named_itself(name, number, net_for, pictures):
+    """And no layer of it, nor the explainer: weights that training spoilt, or a division by zero at the end."""
+    net = net_for(name)
+    with torch.no_grad():
+        net.head.bias.fill_(number)
+    calls = [lambda: explain(net, pictures, TARGETS, name)]
+    if name == "saliency":
+        calls += [
+            lambda: assess(net, pictures, TARGETS, "gradcam", ["random_head"]),
+            lambda: explain_difference(net_for(name), net, pictures, TARGETS),
+        ]
+    for call in calls:
+        with pytest.raises(
+            ExplanationError, match=r"^model \w+ returns only NaN or infinite outputs: check its weights"
+        ):
+            call()
+
+
+@pytest.mark.parametrize("name", ["gradcam", "gradcam_plus_plus", "layercam", "cam"])
+def test_an_image_without_numbers_has_no_map_and_the_others_have_theirs(name, small_net, pictures):
+    class Spoilt(torch.nn.Module):
+        """Gives NaN for the image whose first pixel says so, and as its activations."""
+
+        def __init__(self):
+            super().__init__()
+            self.net = small_net()
+
+        def forward(self, images):
+            spoilt = torch.where(images[:, :1, :1, :1] > 99, torch.nan, 0.0)
+            return self.net(images + spoilt)
+
+    pictures = np.array(pictures)
+    pictures[:, 0, 0, 0] = [0.2, 0.5, 100, -0.5, 0, 0.3]
+    found = explain(Spoilt(), pictures, TARGETS, name)
+    expected = explain(small_net(), pictures, TARGETS, name)
+    assert found.undefined["2"] == "its activations or gradients are not finite"
+    others = [0, 1, 3, 4, 5]
+    assert np.nan_to_num(found.values[others]) == pytest.approx(np.nan_to_num(expected.values[others]), abs=1e-5)
+
+
+@every_explainer
 def test_impossible_parameters_are_refused_before_any_model_is_called(name):
     """Whatever number a parameter takes, text, NaN and True are none, and the message names the parameter."""
     for field in dataclasses.fields(explainer_class(name)):
@@ -231,6 +279,36 @@ def test_seeds_are_whole_numbers(seed, small_net, pictures):
             call(small_net(), pictures, TARGETS, "saliency", seed=seed)
     with pytest.raises(ConfigError, match="seed must be a whole number of at least 0"):
         explain_difference(small_net(), small_net(), pictures, TARGETS, seed=seed)
+
+
+@pytest.mark.parametrize("name", ["lime", "smoothgrad", "partition_shap"])
+def test_numbers_of_numpy_give_the_bytes_that_pythons_give(name, small_net, pictures, tmp_path):
+    """Given to the explainer by name or by itself; the file that is kept says the same of both."""
+    whole = {"samples": 3} if name == "smoothgrad" else {"segments": 9, "evaluations": 24}
+    counted = {key: np.int64(value) for key, value in whole.items()}
+    expected = explain(small_net(), pictures, TARGETS, name, seed=7, **whole)
+    found = explain(small_net(), pictures, TARGETS, name, seed=np.uint16(7), **counted)
+    slice_ = Slice("images", pictures, np.array(TARGETS), tuple(map(str, range(6))))
+    classifier, method = Classifier("SmallNet", "", small_net()), explainer_class(name)(**counted)
+    (alone,) = explain_slice(classifier, slice_, [method], slice_.labels, np.int64(7))
+    assert found.digest == alone.digest == expected.digest
+    save_attributions(alone, tmp_path / "maps.safetensors")
+    assert load_attributions(tmp_path / "maps.safetensors").parameters == expected.parameters
+
+
+def test_checks_and_differences_take_numbers_of_numpy(small_net, pictures):
+    checks = [make_check("max_sensitivity", {"draws": np.int64(2)})]
+    found, expected = (
+        assess(small_net(), pictures, TARGETS, "saliency", chosen, seed=seed)
+        for chosen, seed in ((checks, np.int64(3)), ([make_check("max_sensitivity", {"draws": 2})], 3))
+    )
+    assert json.dumps(found.document()) == json.dumps(expected.document())
+    perturbation = Perturbation(Segmentation(np.int64(6)), "blur", np.int64(16))
+    differences = [
+        explain_difference(small_net(), small_net(1), pictures, TARGETS, seed=seed, perturbation=each)
+        for seed, each in ((np.int64(3), perturbation), (3, Perturbation(Segmentation(6), "blur", 16)))
+    ]
+    assert differences[0].values.tobytes() == differences[1].values.tobytes()
 
 
 @pytest.mark.parametrize("targets", [[0.0, 1.7, 2, 0, 1, 2], [True, False] * 3, ["cat"] * 6])

@@ -426,6 +426,14 @@ def test_what_an_explainer_can_measure_is_asked_of_the_whole_slice(measurement):
         ({"margins": {"rank_distance": math.nan}}, "margin of rank_distance must lie in"),
         ({"margins": {"rank_distance": 2.1}}, "margin of rank_distance must lie in"),
         ({"margins": {"rank_distance": True}}, "margin of rank_distance must lie in"),
+        *[
+            (
+                {"margins": each},
+                rf"policy: margins must give a distance for each statistic.*, not {re.escape(repr(each))}",
+            )
+            for each in (True, 0.05, None, "0.05", [("rank_distance", 0.05)])
+        ],
+        ({"settings": True}, "policy: settings must be Settings, not True"),
         ({"targets": "labels"}, "targets must be label or reference, not 'labels'"),
     ],
 )
@@ -445,6 +453,21 @@ def test_every_number_of_a_policy_is_one(kind, value):
         if each.type is int:
             with pytest.raises(ConfigError, match=rf"policy: {each.name} must be a whole number.*, not 16\.0"):
                 kind(**{each.name: 16.0})
+
+
+def test_numbers_of_numpy_make_the_policy_that_pythons_make():
+    given = Policy(
+        alpha=np.float32(0.0625),
+        margins={"rank_distance": np.float64(0.05)},
+        fewest_images=np.int64(20),
+        settings=Settings(grid=np.int32(7), seed=np.uint8(3)),
+    )
+    expected = Policy(
+        alpha=0.0625, margins={"rank_distance": 0.05}, fewest_images=20, settings=Settings(grid=7, seed=3)
+    )
+    assert given == expected
+    assert given.digest == expected.digest
+    assert json.dumps(dataclasses.asdict(given)) == json.dumps(dataclasses.asdict(expected))
 
 
 def test_shares_must_leave_some_of_alpha():
