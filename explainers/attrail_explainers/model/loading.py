@@ -1,6 +1,8 @@
 """Turn model files into classifiers. Nothing here unpickles, and nothing runs code that came with a model."""
 
+import logging
 import tempfile
+import threading
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -31,7 +33,7 @@ def classifier_from_export(archive: Path, name: str, version: str) -> Classifier
         checked = Path(folder, "model.pt2")
         exported_by = copy_checked(archive, checked, label)
         try:
-            program = torch.export.load(checked)
+            program = _loaded(checked)
             graph: Any = program.module()
             module = torch.export.unflatten(program)
         except MemoryError:
@@ -43,9 +45,31 @@ def classifier_from_export(archive: Path, name: str, version: str) -> Classifier
     return Classifier(name, version, module, graph, batch_size=_fixed_batch(program, label), program_digest=computes)
 
 
+def _loaded(archive: Path) -> torch.export.ExportedProgram:
+    """The program in an archive; what torch raises, and of two errors the first.
+
+    ``torch.export.load`` only warns of what it stumbles over, and then raises that the warnings have to be read.
+    """
+    stumbled: list[BaseException] = []
+
+    def keep(record: logging.LogRecord) -> bool:
+        error = record.exc_info[1] if record.exc_info and record.thread == threading.get_ident() else None
+        stumbled.extend([error] if error else [])
+        return error is None
+
+    loader = logging.getLogger("torch.export")
+    loader.addFilter(keep)
+    try:
+        return torch.export.load(archive)
+    except RuntimeError as error:
+        raise stumbled[0] if stumbled else error from None
+    finally:
+        loader.removeFilter(keep)
+
+
 def _unreadable(label: str, exported_by: str, error: Exception) -> str:
     """Why torch cannot read an archive whose members are what they should be."""
-    reason = excerpt((str(error).strip() or type(error).__name__).splitlines()[-1])
+    reason = excerpt((str(error).strip() or type(error).__name__).splitlines()[-1].partition(". ")[0])
     if exported_by != torch.__version__:
         return f"model {label} was exported by torch {exported_by}, this is {torch.__version__} ({reason}); {LOG_AGAIN}"
     return f"model {label} cannot be read by torch {torch.__version__} ({reason}); {LOG_AGAIN}"

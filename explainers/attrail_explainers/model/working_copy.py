@@ -13,9 +13,10 @@ from typing import Any, TypeVar
 import torch
 from torch.nn.parameter import is_lazy
 
-from attrail_explainers.errors import UnsupportedModelError
+from attrail_explainers.errors import ExplanationError, UnsupportedModelError
 from attrail_explainers.model.drawn_anew import PARAMETRIZATIONS
-from attrail_explainers.model.output_scale import End, LastFunction, OutputScale, noise_like, scale_of
+from attrail_explainers.model.last_function import End, LastFunction
+from attrail_explainers.model.output_scale import OutputScale, noise_like, scale_of
 from attrail_explainers.model.places import Places, TargetLayer
 from attrail_explainers.model.repeatability import require_alike, require_repeatable
 from attrail_explainers.runtime.allocator import keep_pages
@@ -72,8 +73,9 @@ class WorkingCopy:
         self.batch = fixed_batch or 2  # two images tell a batch of windows from a batch of images
         self.scale = OutputScale()
         self.activations, outputs, end = self._probed(images)
-        self.outputs = outputs.shape[1]
-        self._require_repeatable(images[:1].to(self.device))
+        self.outputs, self._finite = outputs.shape[1], bool(outputs.isfinite().any())
+        self._image = images[:1].to(self.device)
+        self._require_repeatable(self._image)
         self.scale = self._scale(outputs, end, images)
         self.classes = 2 if self.scale.single else self.outputs
 
@@ -95,6 +97,19 @@ class WorkingCopy:
         with self._lock:
             found = [self._logits(forward, chunk, filled) for chunk in images.split(self.batch)]
         return found[0] if len(found) == 1 else torch.cat(found)
+
+    def require_numbers(self) -> None:
+        """Raise ExplanationError when no output is finite, neither for the first image nor for noise.
+
+        Then it is the model that is broken, and no layer, class or explainer.
+        """
+        if not self._finite:
+            with torch.inference_mode():
+                self._finite = bool(self.call(noise_like(self._image), filled=False).isfinite().any())
+        if not self._finite:
+            raise ExplanationError(
+                f"model {self.label} returns only NaN or infinite outputs: check its weights and the preprocessing"
+            )
 
     def chunks(self, images: torch.Tensor) -> Iterator[torch.Tensor]:
         """The images in batches."""

@@ -161,6 +161,61 @@ def of_two(logits):
     return (logits.softmax(1) + (2 * logits).softmax(1)) / 2
 
 
+MULTIPLIED = {
+    "percent": lambda shares: 100 * shares,
+    "a temperature too late": lambda shares: shares / 0.25,
+    "in place": lambda shares: shares.mul_(3),
+    "a parameter": lambda shares: torch.tensor(7.0) * shares,
+    "a parameter of one row": lambda shares: torch.mul(shares, torch.full((1, 1), 0.5)),
+    "twice, and in another shape": lambda shares: (shares.unsqueeze(2) * 10 / 4).flatten(1),
+}
+
+
+@pytest.mark.parametrize("end", MULTIPLIED.values(), ids=MULTIPLIED)
+@pytest.mark.parametrize("exported", [False, True], ids=["eager", "exported"])
+def test_probabilities_times_a_number_are_probabilities(end, exported, small_net, pictures, tmp_path):
+    """They are no logits: the softmax of a softmax is nearly the same for all classes."""
+    net = small_net().eval()
+    ended = Ended(net, lambda logits: end(logits.softmax(1)))
+    classifier = Classifier("net", "1", ended)
+    if exported:
+        program = torch.export.export(ended, (torch.from_numpy(pictures[:2]),))
+        torch.export.save(program, tmp_path / "net.pt2")
+        classifier = classifier_from_export(tmp_path / "net.pt2", "net", "1")
+    ids = tuple(map(str, range(6)))
+    found, expected = classifier.logits(pictures, ids), Classifier("net", "1", net).logits(pictures, ids)
+    scale = classifier.working_copy(pictures).scale
+    assert (scale.outputs, scale.function) == (Outputs.PROBABILITIES, "softmax")
+    np.testing.assert_allclose(found, expected, atol=2e-5)
+
+
+def test_one_probability_in_percent_is_the_logit(pictures):
+    net = binary().eval()
+    plain, ended = (
+        explain(each, pictures, [0, 1] * 3, "saliency").values
+        for each in (net, Ended(net, lambda logit: 100 * logit.sigmoid()))
+    )
+    np.testing.assert_allclose(ended, plain, atol=1e-5 * np.abs(plain).max())
+
+
+def test_probabilities_times_a_number_that_cannot_be_traced_are_refused(small_net, pictures):
+    for end in (lambda logits: 100 * by_parts(logits), lambda logits: 5 * of_two(logits)):
+        with pytest.raises(
+            UnsupportedModelError, match=r"sum to (100|5) for any image, as probabilities times a const"
+        ):
+            explain(Ended(small_net().eval(), end), pictures, TARGETS, "saliency")
+
+
+def test_logits_of_at_least_0_are_logits(small_net, pictures):
+    """Rectified ones, whose sums differ, and those of a linear head that hardly differ."""
+    assert scale_of(Ended(small_net().eval(), nn.ReLU()), pictures).outputs is Outputs.LOGITS
+    net = small_net().eval()
+    with torch.no_grad():
+        net.head.weight *= 1e-6
+        net.head.bias.fill_(2)
+    assert scale_of(net, pictures).outputs is Outputs.LOGITS
+
+
 def test_probabilities_that_no_softmax_ends_give_their_log_odds(small_net, pictures):
     classifier = Classifier("net", "1", Ended(small_net().eval(), of_two))
     scale = classifier.working_copy(pictures).scale

@@ -4,6 +4,7 @@ import collections
 import io
 import json
 import pickle
+import re
 import struct
 import zipfile
 from collections.abc import Callable
@@ -345,6 +346,30 @@ def test_a_program_that_torch_cannot_read_gives_its_reason(exported: Path, tmp_p
 
     said = refused(written(tmp_path / "model.pt2", changed(members_of(exported), PROGRAM, lost)))
     assert f"cannot be read by torch {torch.__version__}" in said
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (
+            lambda program: node_of(program, -1).update(target="torch.ops.aten.nowhere.default"),
+            r"failed to resolve torch\.ops\.aten\.nowhere\.default to an operator",
+        ),
+        (
+            lambda program: program.update(schema_version={"major": 99, "minor": 1}),
+            r"schema version .*major=99.* match",
+        ),
+        (lambda program: node_of(program, -1).update(inputs=[]), "KeyError"),
+    ],
+    ids=["operator", "schema", "arguments"],
+)
+def test_what_torch_only_warns_of_is_the_reason(
+    exported: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture, change: Callable[[Any], object], reason: str
+) -> None:
+    said = refused(written(tmp_path / "model.pt2", changed(members_of(exported), PROGRAM, change)))
+    assert re.search(reason, said)
+    assert "warnings above" not in said
+    assert not caplog.records
 
 
 @settings(max_examples=60, deadline=None)
