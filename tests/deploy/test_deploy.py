@@ -205,7 +205,7 @@ def test_a_file_that_is_wrong_is_said_before_anything_is_registered(
 
 
 @pytest.mark.parametrize("watched", [False, True], ids=["without watch.toml", "with watch.toml"])
-def test_the_readmes_commands_run_beside_its_attrail_toml(
+def test_the_pages_commands_run_beside_the_readmes_attrail_toml(
     watched: bool, client: SyncPrefectClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -215,7 +215,8 @@ def test_the_readmes_commands_run_beside_its_attrail_toml(
     if watched:
         for name in ("watch.toml", "policy.toml"):
             shutil.copy(POLICY.parent / name, name)
-    commands = re.findall(r"^\$ attrail deploy (.*)$", text, re.MULTILINE)
+    page = (Path(__file__).parents[2] / "flows" / "README.md").read_text(encoding="utf-8")
+    commands = re.findall(r"^\$ attrail deploy (.*)$", page, re.MULTILINE)
     assert len(commands) == 2
     for words in commands:
         done = CliRunner().invoke(deploy, shlex.split(words, comments=True), catch_exceptions=False)
