@@ -8,7 +8,7 @@ import torch
 from numpy.typing import NDArray
 
 from attrail_explainers.errors import IncomparableError, SliceError
-from attrail_explainers.explanation import class_indices
+from attrail_explainers.explanation import class_indices, pixels_of
 from attrail_explainers.model.classifier import Classifier
 from attrail_explainers.model.working_copy import WorkingCopy
 from attrail_explainers.parameters import require_whole
@@ -36,19 +36,34 @@ class Difference:
 def explain_difference(
     first: torch.nn.Module,
     second: torch.nn.Module,
-    images: NDArray[np.float32],
-    targets: NDArray[np.int64] | Sequence[int],
+    images: torch.Tensor | NDArray[np.float32],
+    targets: torch.Tensor | NDArray[np.int64] | Sequence[int],
     sample_ids: Sequence[str] | None = None,
     seed: int = 0,
     perturbation: Perturbation = PERTURBATION,
 ) -> Difference:
-    """What the second of two versions sees more, or less, of than the first in images (N,C,H,W).
+    """The Shapley values of what the second of two versions sees more, or less, of than the first.
 
     Both are asked about the same coalitions, so that what they have in common cancels before anything is estimated:
     the closer the versions, the fewer evaluations it takes. They stop when the standard deviation of the values is at
-    most the perturbation's tolerance of their spread. Raises ConfigError for a class the models lack, IncomparableError
-    for models with different classes, SliceError when ``sample_ids`` are not N.
+    most the perturbation's tolerance of their spread::
+
+        change = explain_difference(champion, candidate, images, targets)
+        change.values  # (N,H,W), in log odds; above 0 where the candidate finds more that speaks for the target
+
+    Args:
+        first: A torch module from images to logits, given back as it came.
+        second: Another one, with the same classes.
+        images: (N,C,H,W) float32, as both modules take them.
+        targets: (N,) class indices.
+        sample_ids: N names, "0", "1", ... when None: an image's random draws depend on its name and the seed alone.
+        seed: Of all draws, 0 or above.
+        perturbation: Superpixels, what takes the place of removed pixels, most evaluations, tolerance.
+
+    Raises ConfigError for a class the models lack, IncomparableError for models with different classes, SliceError
+    when ``targets`` or ``sample_ids`` are not N or an image holds NaN.
     """
+    images = pixels_of(images)
     names = tuple(str(name) for name in (range(len(images)) if sample_ids is None else sample_ids))
     if not len(images) == len(targets) == len(names):
         raise SliceError(f"{len(images)} images need as many targets and sample ids, got {len(targets)}, {len(names)}")

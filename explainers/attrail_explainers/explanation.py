@@ -34,12 +34,26 @@ def explain(
     sample_ids: Sequence[str] | None = None,
     **parameters: Any,
 ) -> Attributions:
-    """Maps of one explainer for a torch module, without MLflow or Prefect.
+    """The maps of one explainer for a torch module, one for each image, without MLflow or Prefect.
 
-    ``images`` (N,C,H,W) float32 as the module takes them, ``targets`` (N,) class indices, ``sample_ids`` N names
-    (default "0", "1", ...): an image's random draws depend on its id and the seed alone. ``parameters`` are the
-    explainer's fields. The module comes back as it went in; runs on one module wait for each other. Raises
-    UnknownNameError, ConfigError, UnsupportedModelError or ExplanationError.
+    ::
+
+        maps = explain(model, images, [3, 1], explainer="lime", evaluations=256)
+        maps.values  # (2,H,W), signed, as the method gives them
+
+    Args:
+        module: A classifier from images (N,C,H,W) to logits. It comes back as it went in; calls on one module wait for
+            each other.
+        images: (N,C,H,W) float32, as the module takes them.
+        targets: (N,) class indices: the class that each map explains.
+        explainer: One of ``explainer_names()``.
+        seed: Of all random draws, 0 or above; the same seed gives the same bytes.
+        sample_ids: N different names, "0", "1", ... when None: an image's draws depend on its name and the seed alone.
+        **parameters: The explainer's own, see ``make_explainer``.
+
+    Raises UnknownNameError for an explainer that there is none of, ConfigError for a parameter, seed or target that
+    cannot be, SliceError for images that cannot, UnsupportedModelError for a model that lacks what the explainer needs,
+    ExplanationError when no image has a map.
     """
     pixels = pixels_of(images)
     labels = class_indices(targets)

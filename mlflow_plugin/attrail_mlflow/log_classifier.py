@@ -42,8 +42,8 @@ def log_classifier(
         example: Array or tensor (N,C,H,W) of floats with N of at least 2: MLflow exports a model that was logged with
             one image for one image only.
         preprocessing: How a picture becomes such an input: a ``Preprocessing``, or a dict with its keys.
-        classes: Names of the classes in the order of the outputs. Class folders and labels in words are then found by
-            these names, and only so; without them class folders are numbered in alphabetical order.
+        classes: Names of the classes in the order of the outputs, by which labels and class folders are looked up.
+            Without them class folders are numbered in alphabetical order, as torchvision's ImageFolder does.
         timm_model: Name of the timm model that this one was made from, for the record.
         metrics: Written on the run that logs the model.
 

@@ -23,17 +23,28 @@ def compare(
     policy: Policy | None = None,
     source: Source = "retrains",
 ) -> DriftReport:
-    """Judge a candidate's maps against the reference's.
+    """Judge a candidate's maps against the reference's, and return the verdict with every finding behind it.
 
-    ``reference``, ``candidate`` and each model in ``floor`` are the maps of one model version: one Attributions,
-    several (one per slice and explainer), or a VersionMaps that knows which images were decided rightly. ``floor`` may
-    be a Calibration made before. IncomparableError when they are not like with like.
+    The verdict says whether they are further from the reference's than the maps of the floor's models are::
+
+        report = compare(champion_maps, candidate_maps, floor=retrain_maps)
+        print(report.verdict, report.reason)
+
+    Args:
+        reference: The maps of one model version: one Attributions, several (one per slice and explainer), or a
+            VersionMaps that knows which images were decided rightly.
+        candidate: The maps of the version in question, of the same images, targets and explainers.
+        floor: The maps of four or more other versions that differ from the reference by this kind of change alone, or
+            the Calibration that was made of them before. Without any, the policy's margins alone decide.
+        policy: Every threshold; the default Policy when None.
+        source: What the floor's models are, see NoiseFloor.
+
+    Raises IncomparableError when the maps differ in images, targets, explainer, parameters or grid.
     """
     policy = policy or Policy()
-    first = version_maps(reference)
+    first, other = version_maps(reference), version_maps(candidate)
     if not isinstance(floor, Calibration):
-        floor = calibrate(first, [version_maps(each) for each in floor], policy.settings, source)
-    other = version_maps(candidate)
+        floor = calibrate(first, floor, policy.settings, source)
     measurements = measure(first, other, floor, policy.settings)
     return judge(measurements, policy, floor.instruments, displace(first, other, floor, policy.settings))
 

@@ -125,11 +125,24 @@ def assess(
     sample_ids: Sequence[str] | None = None,
     **parameters: Any,
 ) -> Assessment:
-    """Check the maps of one explainer for a torch module, without MLflow or Prefect.
+    """Explain images with one explainer, and return what the checks find about its maps, without MLflow or Prefect.
 
-    ``checks`` are names, or checks with parameters of their own (``make_check``); None runs all there are. Everything
-    else is as in ``explain``: images (N,C,H,W), targets (N,), ``parameters`` of the explainer. Raises what
-    ``explain`` raises.
+    ::
+
+        found = assess(model, images, targets, "gradcam", checks=["deletion", make_check("seed_noise", {"seeds": 5})])
+        found.outcomes["deletion"].mean
+
+    Args:
+        module: A classifier from images to logits, given back as it came.
+        images: (N,C,H,W) float32, as the module takes them.
+        targets: (N,) class indices: the class that each map explains.
+        explainer: One of ``explainer_names()``.
+        checks: Names of checks, or checks with parameters of their own (``make_check``); all there are when None.
+        seed: Of all random draws, 0 or above.
+        sample_ids: N different names, "0", "1", ... when None.
+        **parameters: The explainer's own.
+
+    Raises what ``explain`` raises, and ConfigError when a check is asked for twice.
     """
     pixels = pixels_of(images)
     labels = class_indices(targets)

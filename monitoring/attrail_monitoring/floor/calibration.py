@@ -21,7 +21,7 @@ from attrail_monitoring.maps.pair import Pair, Side
 from attrail_monitoring.maps.settings import Settings
 from attrail_monitoring.maps.statistic import make_statistic, statistic_names
 from attrail_monitoring.maps.strata import is_class
-from attrail_monitoring.maps.version_maps import MapKey, VersionMaps
+from attrail_monitoring.maps.version_maps import MapKey, VersionInput, VersionMaps, version_maps
 
 FORMAT = "attrail.calibration/3"
 
@@ -146,31 +146,39 @@ class Rehearsal:
 
 
 def calibrate(
-    reference: VersionMaps,
-    floor: Sequence[VersionMaps],
-    settings: Settings,
+    reference: VersionInput,
+    floor: Sequence[VersionInput],
+    settings: Settings | None = None,
     source: Source = "retrains",
     rehearsal: Rehearsal | None = None,
 ) -> Calibration:
-    """Measure how far the floor's versions are from the reference, everywhere.
+    """Measure how far the floor's versions are from the reference, and return it for every comparison after this one.
 
-    IncomparableError when maps are not like with like.
+    By every statistic, on every slice, explainer and stratum. ``reference`` and each of ``floor`` are the maps of one
+    model version, as ``compare`` takes them; ``source`` says what the floor's models are (``NoiseFloor``).
+    ``rehearsal`` holds maps that show whether the explainers can measure at all. Raises IncomparableError when the
+    maps are not of the same images, targets, explainers and parameters::
+
+        calibration = calibrate(champion_maps, retrain_maps)
+        report = compare(champion_maps, candidate_maps, calibration)
     """
+    base, versions = version_maps(reference), [version_maps(each) for each in floor]
+    settings = settings or Settings()
     floors: dict[MeasuredAt, NoiseFloor] = {}
     instruments: dict[MapKey, ExplainerSanity] = {}
-    for subject in reference.by_subject:
-        first = _side(reference, subject, settings)
-        others = [_side(each, subject, settings) for each in floor]
+    for subject in base.by_subject:
+        first = _side(base, subject, settings)
+        others = [_side(each, subject, settings) for each in versions]
         floors |= _floors(subject, [Pair(first, other) for other in others], settings, source)
         if rehearsal is not None:
             instruments[subject] = _instrument(subject, first, others, rehearsal, settings)
-    models = tuple(each.maps[0].model for each in floor)
+    models = tuple(each.maps[0].model for each in versions)
     envelopes = {
-        subject: Envelope.of(maps, [each.of(subject) for each in floor], settings)
-        for subject, maps in reference.by_subject.items()
-        if len(floor) >= FEWEST
+        subject: Envelope.of(maps, [each.of(subject) for each in versions], settings)
+        for subject, maps in base.by_subject.items()
+        if len(versions) >= FEWEST
     }
-    subjects = {subject: _identity(maps) for subject, maps in reference.by_subject.items()}
+    subjects = {subject: _identity(maps) for subject, maps in base.by_subject.items()}
     return Calibration(source, floors, instruments, models, subjects, envelopes)
 
 
