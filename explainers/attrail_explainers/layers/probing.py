@@ -9,7 +9,7 @@ import torch
 
 from attrail_explainers.digest import seed_of
 from attrail_explainers.model.drawn_anew import draw_anew, own_weights
-from attrail_explainers.model.places import Form, Places
+from attrail_explainers.model.places import Form, Places, otherwise
 from attrail_explainers.model.working_copy import Hook, WorkingCopy
 
 DRAWS = 2  # pictures of noise, each looked at once whole and once with each quarter drawn anew
@@ -120,7 +120,11 @@ def quarters(rows: int, columns: int) -> torch.Tensor:
 def locality(activations: torch.Tensor) -> float:
     """Share of places of (5*DRAWS,C,h,w) that a change of their own quarter of the probes changes most."""
     whole, *changed = activations.double().unflatten(0, (5, DRAWS))
-    change = torch.stack([(each - whole).abs().mean(dim=(0, 1)) for each in changed])
+    return _share_at_home(torch.stack([(each - whole).abs().mean(dim=(0, 1)) for each in changed]))
+
+
+def _share_at_home(change: torch.Tensor) -> float:
+    """Share of places of a grid whose change (4,h,w) by their own quarter is, for its size, the largest of the four."""
     change = change / change.sum(dim=(1, 2), keepdim=True)
     own = quarters(change.shape[1], change.shape[2]).to(change.device)
     right = change.argmax(dim=0) == own.int().argmax(dim=0)
@@ -128,7 +132,10 @@ def locality(activations: torch.Tensor) -> float:
 
 
 def changes(model: WorkingCopy, images: torch.Tensor, layer: str) -> torch.Tensor:
-    """How much each quarter of the image, drawn anew, changes each token (4,T) of a layer when it first runs."""
+    """How much each quarter of the image, drawn anew, changes each token (4,T) of a layer when it first runs.
+
+    What a number format rounds away is no change.
+    """
     parts, runs = [], list[torch.Tensor]()
 
     def keep(module: torch.nn.Module, arguments: Any, output: torch.Tensor) -> None:
@@ -137,23 +144,32 @@ def changes(model: WorkingCopy, images: torch.Tensor, layer: str) -> torch.Tenso
     for chunk in model.chunks(probes(images)):
         with torch.no_grad(), model.hooks({layer: keep}):
             model.call(chunk, hooked=True, filled=False)
+        eps = torch.finfo(runs[0].dtype).eps if runs[0].is_floating_point() else 0
         parts.append(runs[0][: len(chunk)].double())
         runs.clear()
     whole, *changed = torch.cat(parts).unflatten(0, (5, DRAWS))
-    return torch.stack([(each - whole).abs().mean(dim=(0, 2)) for each in changed])
+    change = torch.stack([(each - whole).abs().mean(dim=(0, 2)) for each in changed])
+    return torch.where(change > 8 * eps * change.max(), change, 0)
 
 
 def agree(change: torch.Tensor, places: Places) -> bool:
-    """Whether tokens that are read as ``places`` change (4,T) with their own quarter, and the prefix with none.
+    """Whether tokens that are read as ``places`` change (4,T) with their own quarter, and those beside them with none.
 
-    Where every token changes with every quarter attention has mixed them, which tells nothing.
+    Where every token changes with every quarter attention has mixed them. Then they agree unless the same grid clearly
+    lies elsewhere: shifted by one token, the first or last place of every row is in another quarter.
     """
     moved = change > SAME * change.max()
     if moved.all():
-        return True
-    prefix, rest = moved.split([places.prefix, places.rows * places.columns], dim=1)
-    own = quarters(places.rows, places.columns).flatten(1).to(rest.device)
-    return not bool(prefix.any()) and bool(rest.any(dim=0).all()) and bool(rest[own].all())
+        here, *others = (_share_at_home(_grid_of(change, each)) for each in (places, *otherwise(places)))
+        return here > max(others, default=0) - 1 / places.columns
+    beside, inside = torch.ones(change.shape[1], dtype=torch.bool), _grid_of(moved, places)
+    beside[places.span] = False
+    own = quarters(places.rows, places.columns).to(moved.device)
+    return not bool(moved[:, beside].any()) and bool(inside.any(dim=0).all()) and bool(inside[own].all())
+
+
+def _grid_of(change: torch.Tensor, places: Places) -> torch.Tensor:
+    return change[:, places.span].unflatten(1, (places.rows, places.columns))
 
 
 @contextlib.contextmanager

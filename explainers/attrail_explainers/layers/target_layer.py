@@ -9,7 +9,15 @@ import torch
 from attrail_explainers.errors import UnsupportedModelError
 from attrail_explainers.layers.probing import Probing, agree, changes
 from attrail_explainers.model.drawn_anew import own_weights
-from attrail_explainers.model.places import Form, Places, TargetLayer, arrangements, likeliest, token_arrangements
+from attrail_explainers.model.places import (
+    Form,
+    Places,
+    TargetLayer,
+    arrangements,
+    likeliest,
+    otherwise,
+    token_arrangements,
+)
 from attrail_explainers.model.working_copy import Activation, WorkingCopy
 
 LAST = 32  # so many layers, from the last on, are looked at: more than one transformer block has
@@ -149,24 +157,33 @@ def _readings(model: WorkingCopy, activation: Activation, images: torch.Tensor) 
 def _token_readings(model: WorkingCopy, activation: Activation, images: torch.Tensor) -> list[Places]:
     """The ways to read as many tokens as an activation has, one where the model tells; see ``token_arrangements``.
 
-    Where no convolution made a grid of them, as in NaFlex (a linear layer takes the patches), it is seen what pictures
-    change in them before attention mixes them.
+    Where some tokens have no place, or no convolution made a grid of them, as in NaFlex (a linear layer takes the
+    patches), it is seen what pictures change in them before attention mixes them: most models put such tokens before
+    the places, some after them.
     """
     (tokens, channels), size = activation.shape, (images.shape[2], images.shape[3])
     grids = {(each.shape[1], each.shape[2]) for each in model.activations if len(each.shape) == 3}
     found = token_arrangements((tokens, channels), size, grids)
-    if not found or (found[0].rows, found[0].columns) in grids:
+    made = bool(found) and (found[0].rows, found[0].columns) in grids
+    if not found or (made and not any(each.prefix for each in found)):
         return found
     first = next(each.layer for each in model.activations if len(each.shape) == 2 and each.shape[0] == tokens)
     change = changes(model, images, first)
+    agreeing: list[Places] = []
+    for places in found:
+        agreeing += [places] if agree(change, places) else [each for each in otherwise(places) if agree(change, each)]
     counts = {each.shape[0] for each in model.activations if len(each.shape) == 2}
-    return likeliest([each for each in found if agree(change, each)], size, counts)
+    return agreeing if made else likeliest(agreeing, size, counts)
 
 
 def _doubt(found: Sequence[Places]) -> str:
     """That several grids of tokens are possible."""
-    count = found[0].prefix + found[0].rows * found[0].columns
-    grids = " or ".join(f"{each.rows} x {each.columns} after {each.prefix} others" for each in found)
+    count = found[0].prefix + found[0].rows * found[0].columns + found[0].suffix
+    grids = " or ".join(
+        f"{each.rows} x {each.columns} after {each.prefix} others"
+        + (f" and before {each.suffix}" if each.suffix else "")
+        for each in found
+    )
     return f"its {count} tokens may be {grids}"
 
 

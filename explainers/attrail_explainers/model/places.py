@@ -1,13 +1,13 @@
 """How an activation carries places: as a grid, as a grid with its channels last, or as tokens in raster order."""
 
 from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from math import isqrt
 
 import torch
 
-MOST_PREFIX = 10  # class, distillation and register tokens before the places; timm's C-RADIOv4 has ten
+MOST_PREFIX = 10  # class, distillation and register tokens beside the places; timm's C-RADIOv4 has ten
 
 
 class Form(StrEnum):
@@ -15,25 +15,34 @@ class Form(StrEnum):
 
     GRID = "(C,h,w)"
     CHANNELS_LAST = "(h,w,C)"
-    TOKENS = "(prefix + h*w, C)"
+    TOKENS = "(prefix + h*w + suffix, C)"
 
 
 @dataclass(frozen=True)
 class Places:
-    """``rows`` times ``columns`` places with ``channels`` numbers each; ``prefix`` tokens before them have no place."""
+    """``rows`` times ``columns`` places with ``channels`` numbers each.
+
+    Tokens that have no place stand before (``prefix``) or after them (``suffix``), as registers do in some models.
+    """
 
     form: Form
     rows: int
     columns: int
     channels: int
     prefix: int = 0
+    suffix: int = 0
+
+    @property
+    def span(self) -> slice:
+        """Which tokens have a place."""
+        return slice(self.prefix, self.prefix + self.rows * self.columns)
 
     def grid(self, activations: torch.Tensor) -> torch.Tensor:
         """Activations (N,...) of this form as (N,C,h,w)."""
         if self.form is Form.GRID:
             return activations
         if self.form is Form.TOKENS:
-            activations = activations[:, self.prefix :].unflatten(1, (self.rows, self.columns))
+            activations = activations[:, self.span].unflatten(1, (self.rows, self.columns))
         return activations.movedim(-1, 1)
 
 
@@ -73,6 +82,14 @@ def token_arrangements(
     return [Places(Form.TOKENS, rows, columns, channels, prefix) for prefix, (rows, columns) in found]
 
 
+def otherwise(places: Places) -> list[Places]:
+    """The other ways to read tokens as one grid: with fewer of those that have no place before it, and more after."""
+    others = places.prefix + places.suffix
+    return [
+        replace(places, prefix=others - after, suffix=after) for after in range(others + 1) if after != places.suffix
+    ]
+
+
 def likeliest(found: Sequence[Places], size: tuple[int, int], counts: Collection[int]) -> list[Places]:
     """Of several ways to read as many tokens those to go by: one, or all that nothing tells apart.
 
@@ -80,7 +97,7 @@ def likeliest(found: Sequence[Places], size: tuple[int, int], counts: Collection
     has tokens (``counts``), fewer than these: prefix tokens join those of the patches.
     """
     whole = [each for each in found if _divides((each.rows, each.columns), size)] or list(found)
-    return [each for each in whole if each.prefix and each.rows * each.columns in counts] or whole
+    return [each for each in whole if each.prefix + each.suffix and each.rows * each.columns in counts] or whole
 
 
 def fits(grid: tuple[int, int], size: tuple[int, int]) -> bool:

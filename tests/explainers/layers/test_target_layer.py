@@ -81,24 +81,38 @@ def test_every_grid_of_whole_patches_is_read_from_the_number_of_tokens():
 class Patches(nn.Module):
     """A transformer whose patches a linear layer takes, with ``prefix`` tokens before them, read by their mean.
 
-    ``late`` normalises after attention, as torch's own layer does by default: no layer shows all tokens unmixed.
+    ``late`` normalises after attention, as torch's own layer does by default: no layer shows all tokens unmixed. Of the
+    other tokens ``after`` stand behind the patches and ``amid`` behind the first half of them, where nothing else in
+    the network tells: it knows no positions. ``convolved`` patches are a convolution's.
     """
 
-    def __init__(self, prefix, patch=(8, 8), late=False, turned=False):
+    def __init__(self, prefix, patch=(8, 8), late=False, turned=False, after=0, amid=0, convolved=False):
         super().__init__()
-        self.patch, self.turned = patch, turned
+        self.patch, self.turned, self.after, self.amid, self.convolved = patch, turned, after, amid, convolved
         self.embed = nn.Linear(3 * patch[0] * patch[1], 16)
+        if convolved:
+            self.embed = nn.Conv2d(3, 16, patch, patch)
         self.prefix = nn.Parameter(torch.randn(1, prefix, 16))
         self.block = nn.TransformerEncoderLayer(16, 2, 32, batch_first=True, norm_first=not late)
         self.norm, self.head = nn.LayerNorm(16), nn.Linear(16, 3)
 
-    def forward(self, images):
+    def patches(self, images):
+        if self.convolved:
+            return self.embed(images).flatten(2).transpose(1, 2)
         found = nn.functional.unfold(images, self.patch, stride=self.patch)
         if self.turned:
             found = found.unflatten(2, [a // b for a, b in zip(images.shape[2:], self.patch, strict=True)])
             found = found.transpose(2, 3).flatten(2)
-        tokens = torch.cat([self.prefix.expand(len(images), -1, -1), self.embed(found.transpose(1, 2))], dim=1)
-        return self.head(self.norm(self.block(tokens))[:, self.prefix.shape[1] :].mean(dim=1))
+        return self.embed(found.transpose(1, 2))
+
+    def forward(self, images):
+        patches, others = self.patches(images), self.prefix.expand(len(images), -1, -1)
+        before, amid, after = others.split([others.shape[1] - self.amid - self.after, self.amid, self.after], dim=1)
+        half = patches.shape[1] // 2
+        tokens = self.norm(self.block(torch.cat([before, patches[:, :half], amid, patches[:, half:], after], dim=1)))
+        left, right = before.shape[1], before.shape[1] + half + self.amid
+        read = [tokens[:, left : left + half], tokens[:, right : right + patches.shape[1] - half]]
+        return self.head(torch.cat(read, dim=1).mean(dim=1))
 
 
 def grids_of(net, size):
@@ -127,6 +141,53 @@ def grids_of(net, size):
 def test_tokens_of_linear_patches_are_read_from_what_changes_them(prefix, size, grid, late):
     torch.manual_seed(0)
     assert grids_of(Patches(prefix, late=late), size) == {(prefix, *grid)}
+
+
+@pytest.mark.parametrize("convolved", [False, True], ids=["linear", "convolved"])
+@pytest.mark.parametrize("late", [False, True], ids=["early", "late"])
+@pytest.mark.parametrize(("others", "after"), [(1, 1), (2, 1), (4, 4), (5, 4), (5, 2), (8, 8), (5, 0)])
+@pytest.mark.parametrize("size", [(64, 64), (32, 48)], ids=str)
+def test_tokens_after_the_patches_are_no_places(others, after, size, late, convolved):
+    """Registers behind the patches: the grid is not shifted by them."""
+    torch.manual_seed(0)
+    net = Patches(others, late=late, after=after, convolved=convolved).eval()
+    images = torch.rand(2, 3, *size, generator=torch.Generator().manual_seed(0))
+    model = Classifier("net", "1", net).working_copy(images)
+    rows, columns = size[0] // 8, size[1] // 8
+    expected = Places(Form.TOKENS, rows, columns, 16, others - after, after)
+    assert target_layer(model, images).places == expected
+    assert token_layer(model, images, others + rows * columns).places == expected
+
+
+@pytest.mark.parametrize("exported", [False, True], ids=["eager", "exported"])
+@pytest.mark.parametrize("name", ["gradcam", "attention_rollout", "nearest_examples"])
+def test_maps_are_the_same_wherever_registers_stand(name, exported, pictures, tmp_path):
+    """A network without positions computes the same with its registers before and after the patches."""
+    maps = []
+    for after in (0, 4):
+        torch.manual_seed(0)
+        net = Patches(5, late=True, after=after, convolved=True).eval()
+        classifier = Classifier("net", "1", net)
+        if exported:
+            program = torch.export.export(net, (torch.from_numpy(pictures),))
+            torch.export.save(program, tmp_path / f"{after}.pt2")
+            classifier = classifier_from_export(tmp_path / f"{after}.pt2", "net", "1")
+        labels = np.array(TARGETS)
+        slice_ = Slice("images", pictures, labels, tuple("abcdef"))
+        maps += explain_slice(classifier, slice_, [make_explainer(name)], labels, 0)
+    before, behind = (np.nan_to_num(each.values) for each in maps)
+    assert before.shape == (6, 8, 8)
+    np.testing.assert_allclose(behind, before, atol=1e-5 * np.abs(before).max())
+    assert np.ptp(before[0]) > 0
+
+
+@pytest.mark.parametrize("convolved", [False, True], ids=["linear", "convolved"])
+def test_tokens_amid_the_patches_are_refused(convolved):
+    """As the class token of Vision Mamba: no grid is left that is one piece."""
+    torch.manual_seed(0)
+    net = Patches(1, amid=1, convolved=convolved).eval()
+    with pytest.raises(UnsupportedModelError, match="no layer that gives the 65 tokens of its attention as a grid"):
+        explain(net, torch.rand(2, 3, 64, 64), [0, 1], "attention_rollout")
 
 
 @pytest.mark.parametrize("options", [{"patch": (8, 16)}, {"turned": True}], ids=["oblong patches", "column by column"])
