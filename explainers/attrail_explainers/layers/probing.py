@@ -169,7 +169,8 @@ def agree(change: torch.Tensor, places: Places) -> bool:
 
 
 def _grid_of(change: torch.Tensor, places: Places) -> torch.Tensor:
-    return change[:, places.span].unflatten(1, (places.rows, places.columns))
+    grid: torch.Tensor = change[:, places.span].unflatten(1, (places.rows, places.columns))
+    return grid
 
 
 @contextlib.contextmanager
