@@ -1,10 +1,14 @@
 """What the four packages name; importing one loads no torch, MLflow or Prefect, asking for what needs them does."""
 
+import ast
 import importlib
+import inspect
 import json
 import os
+import re
 import subprocess
 import sys
+import textwrap
 from pathlib import Path
 
 import pytest
@@ -47,7 +51,10 @@ def test_every_public_name_is_there_listed_and_documented(package: str) -> None:
     assert found.__all__ == sorted(found.__all__)
     assert set(found.__all__) <= set(dir(found))
     for name in found.__all__:
-        assert (getattr(found, name).__doc__ or "").strip(), f"{package}.{name} has no docstring"
+        text = inspect.getdoc(getattr(found, name)) or ""
+        examples = re.findall(r"::\n\n((?:    .*\n|\n)+)", text + "\n")
+        assert examples, f"{package}.{name} has no example in its docstring"
+        assert all(ast.parse(textwrap.dedent(each)) for each in examples)
     with pytest.raises(AttributeError, match=f"module '{package}' has no attribute 'explian'"):
         found.explian  # noqa: B018
 

@@ -29,7 +29,11 @@ class Attributions:
     image's). ``targets`` (N,) int64 is the class each map explains. ``parameters`` holds every field of the
     explainer with its seed and target layer. ``undefined`` names the samples that have no map and why: their
     values are NaN, never zeros. ``diagnostics`` holds one number per sample, such as LIME's R2. ``weights_digest`` and
-    ``program_digest`` are the classifier's: the model is the same where both are.
+    ``program_digest`` are the classifier's: the model is the same where both are. Raises ExplanationError for lengths
+    that disagree, and for a map that is neither finite nor declared undefined::
+
+        maps = explain(model, images, targets, explainer="gradcam")
+        maps.values[maps.defined].mean(axis=0)  # (H,W), over the images that have a map
     """
 
     explainer: str
@@ -119,9 +123,12 @@ class Attributions:
 
 
 def save_attributions(attributions: Attributions, path: Path) -> None:
-    """Write a safetensors file: tensors ``values``, ``targets`` and one per diagnostic; the rest as JSON metadata.
+    """Write maps, and all that is known about them, to one safetensors file at ``path``; its folder is made.
 
-    Raises RecordError when there is no room for it or it cannot be written for another reason.
+    The tensors are ``values``, ``targets`` and one per diagnostic; the rest is JSON metadata with a digest of it all.
+    Raises RecordError when there is no room for it or it cannot be written for another reason::
+
+        save_attributions(maps, Path("maps.safetensors"))
     """
     facts = {name: getattr(attributions, name) for name in FACTS}
     facts |= {"format": FORMAT, "digest": attributions.digest, **attributions.optional}
@@ -136,7 +143,12 @@ def save_attributions(attributions: Attributions, path: Path) -> None:
 
 
 def load_attributions(path: Path) -> Attributions:
-    """Read what ``save_attributions`` wrote; RecordError when the file is not one or was changed since."""
+    """The maps in a file that ``save_attributions`` wrote, equal to what was written to the last bit.
+
+    Raises RecordError when the file is not one of attributions, or was changed since::
+
+        maps = load_attributions(Path("maps.safetensors"))
+    """
     facts, tensors = _read(path)
     if facts.get("format") != FORMAT:
         found = facts.get("format")

@@ -24,7 +24,10 @@ class Difference:
     """Shapley values of log odds of the target by the second version minus those by the first.
 
     ``values`` and ``deviations`` (N,H,W) float32, value and standard deviation of each superpixel spread evenly over
-    its pixels; NaN where an image has fewer than two superpixels. ``evaluations`` (N,) is what each version was asked.
+    its pixels; NaN where an image has fewer than two superpixels. ``evaluations`` (N,) is what each version was asked::
+
+        change = explain_difference(champion, candidate, images, targets)
+        certain = abs(change.values) > 2 * change.deviations
     """
 
     values: NDArray[np.float32]

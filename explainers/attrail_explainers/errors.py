@@ -19,7 +19,15 @@ from collections.abc import Iterable
 
 
 class AttrailError(Exception):
-    """Base of every error a user of attrail can cause or mend."""
+    """Base of every error that a user of attrail can cause or mend; its text is one sentence that says how.
+
+    ::
+
+        try:
+            maps = explain(model, images, targets, explainer="lime")
+        except AttrailError as error:
+            print(f"not explained: {error}")
+    """
 
 
 class ConfigError(AttrailError):

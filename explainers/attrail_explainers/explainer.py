@@ -66,7 +66,12 @@ EXPLAINERS = Plugins("explainer", "attrail_explainers.methods", exported="METHOD
 
 
 def explainer_names() -> list[str]:
-    """Names of all explainers: the files of ``methods/``."""
+    """The names of all explainers, sorted, as ``explain`` and ``[[explainer]]`` take them.
+
+    They are the names of the files of ``methods/``::
+
+        "gradcam" in explainer_names()
+    """
     return EXPLAINERS.names()
 
 
@@ -77,7 +82,14 @@ def explainer_class(name: str) -> type[Explainer]:
 
 
 def make_explainer(name: str, parameters: Mapping[str, Any] | None = None) -> Explainer:
-    """The explainer ``name`` with ``parameters``; ConfigError names a parameter it does not have."""
+    """The explainer ``name`` with ``parameters``, a frozen dataclass whose fields are all of its parameters.
+
+    Raises UnknownNameError for a name that there is none of, ConfigError for a parameter that the explainer does not
+    have or that cannot have this value::
+
+        lime = make_explainer("lime", {"evaluations": 512})
+        lime.segments  # its default, 32
+    """
     made: Explainer = EXPLAINERS.make(name, parameters)
     return made
 

@@ -109,7 +109,9 @@ def explain_part(
     seed: int,
     progress: Progress = lambda images: None,
 ) -> list[Attributions]:
-    """As ``explain_slice``, of a slice's part: that none of its images has a map says nothing of the slice.
+    """Attributions of each explainer on a part of a slice, as ``explain_slice`` makes them of a whole one.
+
+    That none of the part's images has a map says nothing of the slice, and is no error here.
 
     Explainers that need other images look for them in this part alone.
     """

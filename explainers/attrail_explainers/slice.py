@@ -23,7 +23,9 @@ class Preprocessing:
     ``size`` is (height, width) in pixels, ``mean`` and ``std`` are per channel on the 0..1 scale,
     ``crop`` is the fraction of the resized image the centre crop keeps (timm's ``crop_pct``). ``orientation`` "exif"
     turns images and masks as their files say they are to be seen, "stored" takes the pixels as they lie. Raises
-    ConfigError for values that are none.
+    ConfigError for values that are none::
+
+        Preprocessing(size=(224, 224), mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225), crop=0.875)
     """
 
     size: tuple[int, int]
@@ -78,7 +80,11 @@ class Slice:
 
     ``images`` (N,C,H,W) float32 as the model takes them, ``labels`` (N,) int64 class indices,
     ``sample_ids`` N different strings. ``regions`` (N,H,W), where given, marks the pixels where the evidence belongs:
-    the object, the lesion. Raises SliceError when the lengths or the ids disagree.
+    the object, the lesion. ``preprocessing`` says how the images came from pictures, where that is known. Raises
+    SliceError when the lengths or the ids disagree::
+
+        pets = Slice("pets", images, labels, ("cat.png", "dog.png"))
+        pets.digest  # another one as soon as a pixel, a label or a name is another
     """
 
     name: str

@@ -138,7 +138,12 @@ class SequenceSection(Section):
 
 
 class AuditConfig(Section):
-    """Everything one audit needs to know."""
+    """Everything one audit needs to know: what ``read_config`` finds in an attrail.toml, and every flow takes.
+
+    Copies of it differ in one thing: ``config.with_candidate("8")``, ``config.run_with(workers=4)``::
+
+        AuditConfig.model_validate({"registry": {"model": "digits"}, "slice": [{"name": "all", "source": "all.csv"}]})
+    """
 
     registry: RegistrySection
     slices: tuple[SliceSection, ...] = Field(alias="slice", min_length=1)
@@ -154,19 +159,19 @@ class AuditConfig(Section):
     model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
 
     def with_candidate(self, candidate: str | None) -> "AuditConfig":
-        """The same with another candidate, unless None."""
+        """A copy of the configuration with another candidate, unless None."""
         if candidate is None:
             return self
         return self.model_copy(update={"registry": self.registry.model_copy(update={"candidate": candidate})})
 
     def between(self, model: str, reference: str, candidate: str) -> "AuditConfig":
-        """The same for another model, reference and candidate; a floor of another model's versions is none of it."""
+        """A copy for another model, reference and candidate; a floor of another model's versions is none of it."""
         floor = self.registry.floor if model == self.registry.model else ()
         chosen = {"model": model, "reference": reference, "candidate": candidate, "floor": floor}
         return self.model_copy(update={"registry": self.registry.model_copy(update=chosen)})
 
     def run_with(self, runner: str | None = None, workers: int | None = None, fresh: bool = False) -> "AuditConfig":
-        """The same, computed in another way: on ``runner``, by ``workers``, or all of it anew, where they say so."""
+        """A copy that is computed in another way: on ``runner``, by ``workers``, or all of it anew, if they say so."""
         given = {"runner": runner, "workers": workers, "fresh": fresh}
         section = self.run.model_copy(update={key: value for key, value in given.items() if value})
         return self.model_copy(update={"run": section})
@@ -174,16 +179,19 @@ class AuditConfig(Section):
     def run_by_command(
         self, runner: str | None = None, workers: int | None = None, fresh: bool = False
     ) -> "AuditConfig":
-        """As ``run_with``, but where nobody names a runner it is "auto": a command may start processes, a call not."""
+        """A copy as ``run_with`` makes it, whose runner is "auto" where nobody names one.
+
+        A command may start processes, a call of Python may not.
+        """
         unnamed = runner is None and "runner" not in self.run.model_fields_set
         return self.run_with("auto" if unnamed else runner, workers, fresh)
 
     def of_predictions(self) -> "AuditConfig":
-        """The same, with maps for the classes that are predicted: production images have no labels yet."""
+        """A copy whose maps are for the classes that are predicted: production images have no labels yet."""
         return self.model_copy(update={"policy": self.policy.model_copy(update={"targets": "reference"})})
 
     def narrowed(self, explainer: str, *slices: str) -> "AuditConfig":
-        """The same with these slices and one explainer alone; an explainer that is not configured has its defaults.
+        """A copy with these slices and one explainer alone; an explainer that is not configured has its defaults.
 
         Raises UnknownNameError.
         """
@@ -199,10 +207,12 @@ class AuditConfig(Section):
 
 
 def read_config(path: Path, reference: str | None = None, candidate: str | None = None) -> AuditConfig:
-    """The configuration in a TOML file, with ``reference`` and ``candidate`` put over the file's.
+    """The configuration in a TOML file, with ``reference`` and ``candidate`` put over the file's, where given.
 
     Relative paths, an SQLite file's among them, are relative to the configuration file. Raises ConfigError naming
-    the file and the first key that is wrong.
+    the file and the first key that is wrong::
+
+        config = read_config(Path("attrail.toml"), candidate="8")
     """
     document = _read(path, "configuration")
     if isinstance(document.get("policy"), str):  # a file of its own, for those who own the policy but not the audit

@@ -31,7 +31,10 @@ class TwoSample:
     """An unpaired distance of two windows and its permutation p-value.
 
     ``used`` rows of each window entered, drawn from those with a map (``undefined`` have none). The distances are
-    unbiased and may be slightly negative. ``question`` says what was asked, and is part of every report.
+    unbiased and may be slightly negative. ``question`` says what was asked, and is part of every report::
+
+        mmd, energy = compare_windows(may_maps, june_maps)
+        mmd.p_value < 0.01
     """
 
     statistic: Name
@@ -45,9 +48,14 @@ class TwoSample:
 def compare_windows(
     first: Attributions, second: Attributions, settings: Settings | None = None, permutations: int = 999
 ) -> tuple[TwoSample, TwoSample]:
-    """MMD and energy distance of one model's maps of two windows, each map divided by its absolute sum.
+    """The MMD and the energy distance of one model's maps of two windows of images, each with its p-value.
 
-    IncomparableError unless explainer, parameters and weights are the same.
+    The images may be different ones: this asks whether the maps are distributed alike, and ``question`` of the result
+    says how much weaker that is than a paired comparison. Each map (H,W) is brought onto the settings' grid and divided
+    by its absolute sum; p-values are of ``permutations`` of the images. Raises IncomparableError unless explainer,
+    parameters and weights are the same, ConfigError for a window with fewer than two maps::
+
+        mmd, energy = compare_windows(may_maps, june_maps)
     """
     settings = settings or Settings()
     _require_one_model(first, second)

@@ -81,6 +81,10 @@ class Assessment:
     """What the checks find about the maps of one explainer for one model version on one slice.
 
     ``outcomes`` holds one outcome under each check's name; row n of every array belongs to ``maps.sample_ids[n]``.
+    ``document()`` is all of it as plain JSON values, without the maps::
+
+        found = assess(model, images, targets, "gradcam", checks=["random_head"])
+        found.outcomes["random_head"].mean, found.outcomes["random_head"].interval
     """
 
     maps: Attributions

@@ -55,7 +55,12 @@ CHECKS = Plugins("check", "attrail_explainers.checks", exported="CHECK")
 
 
 def check_names() -> list[str]:
-    """Names of all checks: the files of ``checks/``."""
+    """The names of all checks, sorted, as ``assess`` and ``attrail check`` take them.
+
+    They are the names of the files of ``checks/``::
+
+        "deletion" in check_names()
+    """
     return CHECKS.names()
 
 
@@ -66,7 +71,13 @@ def check_class(name: str) -> type[Check]:
 
 
 def make_check(name: str, parameters: Mapping[str, Any] | None = None) -> Check:
-    """The check ``name`` with ``parameters``; ConfigError names a parameter it does not have."""
+    """The check ``name`` with ``parameters``, a frozen dataclass whose fields are all of its parameters.
+
+    Raises UnknownNameError for a name that there is none of, ConfigError for a parameter that the check does not have
+    or that cannot have this value::
+
+        found = assess(model, images, targets, checks=[make_check("deletion", {"steps": 16})])
+    """
     made: Check = CHECKS.make(name, parameters)
     return made
 

@@ -31,7 +31,7 @@ def open_plain(path: Path) -> BinaryIO:
 
 
 def require_plain(path: Path) -> None:
-    """Nothing, when the path leads to a plain file or to nothing at all; OSError as ``open_plain`` otherwise."""
+    """Raise the OSError of ``open_plain`` unless the path leads to a plain file or to nothing at all."""
     try:
         open_plain(path).close()
     except FileNotFoundError:

@@ -40,7 +40,7 @@ class Classifier:
         return f"{self.name}/{self.version}" if self.version else self.name
 
     def with_target_layer(self, layer: str | None) -> "Classifier":
-        """The same classifier with its target layer forced, unless ``layer`` is None."""
+        """A copy of the classifier with its target layer forced, itself if ``layer`` is None."""
         return self if layer is None else replace(self, target_layer=layer)
 
     @cached_property

@@ -53,7 +53,7 @@ class OutputScale:
     composed: float | None = None
 
     def __str__(self) -> str:
-        """As records and reports say it."""
+        """The scale in words, for records and reports."""
         if self.outputs is Outputs.LOGITS:
             return str(self.outputs)
         if self.function is not None:

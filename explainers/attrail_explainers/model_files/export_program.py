@@ -26,9 +26,9 @@ CONTAINERS = {None, "builtins.tuple", "builtins.list", "builtins.dict", "collect
 
 
 def require_plain_program(program: Mapping[str, Any], label: str) -> None:
-    """Nothing, when torch may read the program (``models/model.json`` of a pt2 archive) without running what it says.
+    """Raise unless torch may read the program (``models/model.json`` of a pt2 archive) without running what it says.
 
-    Raises UnsupportedModelError, which names the model by ``label`` and the first thing that is none of the above.
+    The UnsupportedModelError names the model by ``label`` and the first thing that is none of the above.
     """
     for symbol in _table(program.get("range_constraints"), label):
         if not SYMBOL.fullmatch(symbol):

@@ -82,9 +82,9 @@ class Deployment(Strict):
             raise ConfigError(f"deployment {self.name!r}: no flow {self.entrypoint}: {error}") from error
 
     def to_runner(self, config_file: Path) -> RunnerDeployment:
-        """As Prefect registers it, the ``config`` of its flow, if it takes one, with what its file holds.
+        """The deployment as Prefect registers it, with the ``config`` of its flow, if it takes one, filled in.
 
-        That is ``config_file``, or the file beside it that is named here. Raises ConfigError.
+        It is what ``config_file`` holds, or the file beside it that is named here. Raises ConfigError.
         """
         flow = self.flow()
         takes = {}
@@ -184,7 +184,7 @@ def _chosen(found: Sequence[Deployment], only: Sequence[str]) -> Sequence[Deploy
 
 
 def _moved(deployment: Deployment, pool: str | None, timezone: str | None) -> Deployment:
-    """The same in another pool and time zone, both looked at."""
+    """A copy of the deployment in another pool and time zone, both looked at."""
     place = deployment.work_pool.model_copy(update={"name": pool} if pool else {})
     zone = {"timezone": timezone} if timezone else {}
     times = tuple(each.model_copy(update=zone) for each in deployment.schedules)
@@ -212,7 +212,7 @@ def _stated(wanted: RunnerDeployment) -> dict[str, Any]:
 
 
 def _registered(found: DeploymentResponse) -> dict[str, Any]:
-    """The same of a deployment at the server."""
+    """The facts of a deployment at the server that ``attrail deploy`` compares."""
     limit, options = found.global_concurrency_limit, found.concurrency_options
     return _plain(
         {

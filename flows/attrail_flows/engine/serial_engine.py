@@ -32,7 +32,7 @@ class InTurn:
 
 @dataclass(frozen=True)
 class InAnotherProcess:
-    """The same in a process that loads the models, where this one must not."""
+    """A serial engine in a process of its own that loads the models, where this one must not."""
 
     process: Executor
 

@@ -165,7 +165,7 @@ class _Version:
         return self._maps(joined, targets)
 
     def maps_if_any(self, slices: Sequence[Slice], explainer: Explainer, progress: Progress) -> Sequence[Attributions]:
-        """The same of one explainer, slice by slice; nothing of slices for which it gives none."""
+        """Maps of one explainer, slice by slice; nothing of slices for which it gives none."""
         found: list[Attributions] = []
         for each in slices:
             try:

@@ -50,7 +50,7 @@ def preflight_audit(config: AuditConfig) -> tuple[Registry, ComparedVersions]:
 
 
 def preflight_floor(config: AuditConfig) -> tuple[Registry, Versions]:
-    """The same for a calibration: the reference and its floor."""
+    """The registry, the reference and its floor, if nothing can be seen to be wrong; see ``preflight``."""
     section = config.registry
     return preflight(config, resolve_floor, (section.reference, *section.floor))
 
@@ -58,13 +58,13 @@ def preflight_floor(config: AuditConfig) -> tuple[Registry, Versions]:
 def preflight_version(
     config: AuditConfig, spelling: str, *, labelled: bool = True
 ) -> tuple[Registry, RegisteredVersion]:
-    """The same for one version alone."""
+    """The registry and one version, if nothing can be seen to be wrong with it; see ``preflight``."""
     registry, found = preflight(config, partial(_alone, spelling=spelling), (spelling,), labelled=labelled)
     return registry, found.reference
 
 
 def preflight_registry(config: AuditConfig) -> None:
-    """The same where the versions are not known yet: the registry's address and the slices' tables."""
+    """Raise what is wrong with the registry's address or a slice's table, where the versions are not known yet."""
     faults = Faults()
     with faults.noted():
         Registry(config.registry.tracking_uri).require_answer()

@@ -69,7 +69,7 @@ def read_slices(config: AuditConfig, version: RegisteredVersion, *, labelled: bo
 
 
 def read_windows(config: AuditConfig, version: RegisteredVersion) -> tuple[Slice, ...]:
-    """The same of production images, which need no labels."""
+    """The configuration's slices of production images, which need no labels, as one version takes them."""
     return read_slices(config, version, labelled=False)
 
 
@@ -89,9 +89,11 @@ def load_slices(tables: Tables, preprocessing: Preprocessing) -> tuple[Slice, ..
 
 
 def preprocessing_of(config: AuditConfig, versions: Sequence[RegisteredVersion]) -> Preprocessing:
-    """The preprocessing: the configuration's, else what the reference was logged with, else its timm data config.
+    """The preprocessing: the configuration's, else the one that ``stated_preprocessing`` finds with the reference.
 
-    Raises ConfigError when none of them says, or when the versions say different things.
+    That is what ``log_classifier`` wrote down, else timm's data configuration of the model that the version's metadata
+    names; MLflow's ``log_model`` writes neither by itself. Raises ConfigError when nothing says, or when the versions
+    say different things.
     """
     if config.preprocessing is not None:
         return _fitting(config.preprocessing.to_preprocessing(), versions)

@@ -31,9 +31,9 @@ class Promotion:
 
 
 def require_covers(statement: Predicate, promotion: Promotion) -> None:
-    """Nothing, when a verified statement lets this promotion through.
+    """Raise GateRefusal, with its reason, unless a verified statement lets this promotion through.
 
-    Raises GateRefusal with its reason otherwise. A verdict must be PASS, about these very bytes, against who is
+    A verdict must be PASS, about these very bytes, against who is
     champion now; a waiver about this alias and not used before; a baseline about the first champion.
     """
     if isinstance(statement, VerdictStatement):
@@ -53,7 +53,7 @@ def require_covers(statement: Predicate, promotion: Promotion) -> None:
 
 
 def _same_model(stated: ModelIdentity, found: ModelIdentity) -> None:
-    """The same name, version, source and bytes; the weights' digest only where both sides loaded them."""
+    """Raise GateRefusal unless both are of one name, version, source and bytes, and weights where both loaded them."""
     if (stated.name, stated.version) != (found.name, found.version):
         raise GateRefusal(f"the statement is about {stated.label}, not about {found.label}", Reason.WRONG_MODEL)
     if stated.source != found.source:

@@ -182,7 +182,7 @@ def _champion_now(statement: Predicate, case: Case) -> ModelIdentity | None:
 
 
 def _require_current(statement: Predicate, evidence: str, case: Case, policy: GatePolicy, now: datetime) -> None:
-    """Nothing, when the statement was not used up, is the newest about its version, and covers what the policy asks."""
+    """Raise GateRefusal unless the statement is unused, the newest about its version, and what the policy asks for."""
     if evidence in case.used:
         raise GateRefusal(
             f"this {statement.KIND} made a version {case.role} before and counts once: audit again", Reason.ALREADY_USED

@@ -71,7 +71,7 @@ def statement_about(
 
 
 def signed_about(envelope: str | None, model: ModelIdentity, trusted: TrustedKeys) -> Predicate | None:
-    """As ``statement_about``, whatever the clock said that signed it."""
+    """The statement in a tag if it is signed by a trusted key and about this version, valid now or not; else None."""
     try:
         found = open_statement(envelope.encode() if envelope else None, trusted)
     except GateRefusal:
@@ -86,10 +86,10 @@ def _is_about(statement: Predicate, model: ModelIdentity) -> bool:
 
 
 def require_no_loss(old: Predicate | None, new: Predicate | None, *, outvoted: bool) -> None:
-    """Nothing, when ``new`` may take the place of ``old``, what statement_about found in a tag and would find in it.
+    """Raise GateRefusal if valid evidence would give way to something older, or to none.
 
-    ``outvoted`` says that another statement counts more than ``new``. Raises GateRefusal when valid evidence would give
-    way to something older, or to none.
+    ``old`` is what ``statement_about`` found in a tag, ``new`` what it would find there; ``outvoted`` says that another
+    statement counts more than ``new``.
     """
     if old is None or new == old:
         return

@@ -101,7 +101,7 @@ ROUTES = {
 
 
 def require_store(store: type) -> None:
-    """Nothing, when a registry store has just the methods the gate knows; ConfigError names the first difference."""
+    """Raise ConfigError, naming the first difference, unless a registry store has just the methods the gate knows."""
     for name, expected in {**GUARDED, **READ}.items():
         found = _parameters(store, name)
         if found != expected:
@@ -114,7 +114,7 @@ def require_store(store: type) -> None:
 
 
 def require_routes(endpoints: Iterable[str]) -> None:
-    """Nothing, when a server's endpoints include those the gate stands behind; ConfigError names a missing one."""
+    """Raise ConfigError, naming what is missing, unless a server has the endpoints that the gate stands behind."""
     missing = sorted(ROUTES - set(endpoints))
     if missing:
         raise _unknown(f"the server has no endpoint {missing[0]}")

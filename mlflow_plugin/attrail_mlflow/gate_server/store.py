@@ -111,7 +111,7 @@ class GatedStore(SqlAlchemyStore):
         local_model_path: str | None = None,
         model_id: str | None = None,
     ) -> Any:
-        """As MLflow's, without attrail's tags: a new version, or a copy of an old one, has no evidence of its own."""
+        """Make a version as MLflow does, without attrail's tags: a new one, or a copy, has no evidence of its own."""
         kept = [tag for tag in tags or [] if not is_evidence(tag.key)]
         return super().create_model_version(
             name, source, run_id, kept, run_link, description, local_model_path, model_id
@@ -226,7 +226,7 @@ class GatedStore(SqlAlchemyStore):
 
 
 class GatedWorkspaceStore(GatedStore, WorkspaceAwareSqlAlchemyStore):
-    """The same for servers with workspaces."""
+    """A GatedStore for servers with workspaces."""
 
 
 def refusal(decision: Decision) -> MlflowException:

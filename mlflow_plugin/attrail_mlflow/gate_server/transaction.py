@@ -79,7 +79,7 @@ class GateTransaction:
 
 
 def require_in_force(connection: Connection, policy: GatePolicy) -> None:
-    """Nothing, when a policy is the one in force; GateRefusal otherwise: two policies must not decide."""
+    """Raise GateRefusal unless a policy is the one in force: two policies must not decide."""
     in_force = policy_in_force(connection)
     if in_force != policy.digest:
         raise GateRefusal(

@@ -72,7 +72,7 @@ class JournalFile:
         return _content(self.head_path)
 
     def require_torn(self, record: JournalRecord) -> None:
-        """Nothing, unless the record speaks of a torn line whose file is gone or altered: then EvidenceError."""
+        """Raise EvidenceError if the record speaks of a torn line whose file is gone or altered."""
         if record.event != Event.TORN:
             return
         content = _content(self.path.with_name(Path(str(record.body.get("file"))).name))

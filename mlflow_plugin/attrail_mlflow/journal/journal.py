@@ -136,10 +136,10 @@ def read_journal(store: Store, trusted: TrustedKeys | None) -> Iterator[JournalR
 
 
 def require_head(head: bytes | None, backwards: Iterable[JournalRecord]) -> None:
-    """Nothing, when the head is the last record of a journal, given from its last record backwards.
+    """Raise EvidenceError unless the head is the last record of a journal, given from its last record backwards.
 
-    Or one of the last: a crash may lose copies of lines that were kept. Raises EvidenceError otherwise: the journal was
-    cut, or its end replaced.
+    Or one of the last: a crash may lose copies of lines that were kept. Otherwise the journal was cut, or its end
+    replaced.
     """
     copy = _copy(head)
     for record in backwards:
@@ -165,7 +165,7 @@ def _copy(head: bytes | None) -> JournalRecord | None:
 
 
 def require_signed(record: JournalRecord, trusted: TrustedKeys) -> None:
-    """Nothing, when a trusted key that may sign journals signed the record; EvidenceError otherwise."""
+    """Raise EvidenceError unless a trusted key that may sign journals signed the record."""
     if record.signature is None:
         raise EvidenceError(f"journal, record {record.index} is not signed")
     key = trusted.get(record.signature["keyid"])

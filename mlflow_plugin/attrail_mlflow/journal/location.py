@@ -51,7 +51,7 @@ def shown(place: str) -> str:
 
 
 def _require_file(url: URL) -> None:
-    """Nothing, when an SQLite database is a plain file, in memory, or spelt as SQLite's own URI; OSError otherwise."""
+    """Raise OSError unless an SQLite database is a plain file, in memory, or spelt as SQLite's own URI."""
     file = url.database if url.get_backend_name() == "sqlite" else None
     if file and file != ":memory:" and not file.startswith("file:"):
         open_plain(Path(file)).close()

@@ -56,7 +56,10 @@ class RegisteredVersion:
     """A model version as the registry knows it, before its model is loaded.
 
     ``classes``, ``input_shape`` (C,H,W) and ``input_type`` (float32, ...) come from the logged signature, None where it
-    does not say; ``metadata`` is the logged model's own, with what ``log_classifier`` writes under the key ``attrail``.
+    does not say; ``metadata`` is the logged model's own, with what ``log_classifier`` wrote under the key ``attrail``::
+
+        version = Registry("http://127.0.0.1:5000").resolve("digits", "champion")
+        version.label, version.class_names  # "digits/1" and the names in the order of the outputs
     """
 
     name: str
@@ -93,8 +96,11 @@ class RegisteredVersion:
 class Registry:
     """MLflow's registry and tracking store at one address. It becomes MLflow's address for the whole process.
 
-    Raises RegistryError when the address is an SQLite file that does not exist, where MLflow would make an empty one,
-    or a file of another kind.
+    ``tracking_uri`` is MLflow's own when None. Raises RegistryError when the address is an SQLite file that does not
+    exist, where MLflow would make an empty one, or a file of another kind::
+
+        registry = Registry("sqlite:///mlflow.db")
+        classifier = registry.load(registry.resolve("digits", "champion"))  # its files are checked first
     """
 
     def __init__(self, tracking_uri: str | None = None) -> None:
@@ -124,7 +130,7 @@ class Registry:
         return without_password(self.tracking_uri)
 
     def require_answer(self) -> None:
-        """Nothing, when something answers at the address; RegistryError after one attempt of ``CONNECT`` seconds.
+        """Raise RegistryError unless something answers at the address, in one attempt of ``CONNECT`` seconds.
 
         What it answers does not matter here, nor a certificate that MLflow may know how to check.
         """
@@ -142,7 +148,10 @@ class Registry:
         return self._described(self.find(model, reference))
 
     def find(self, model: str, reference: str) -> ModelVersion:
-        """The same as MLflow's registry has it, whatever its model is; ``model`` counts where the URI names none."""
+        """The version that ``resolve`` finds, as MLflow's registry has it, whatever its model is.
+
+        ``model`` counts where the URI names none.
+        """
         uri = URI.fullmatch(reference)
         if reference.startswith("models:") and uri is None:
             raise RegistryError(f"{reference!r} is no model URI: write {URIS}")
@@ -174,9 +183,10 @@ class Registry:
             )
 
     def require_loadable(self, version: RegisteredVersion, *, allow_pickle: bool = False) -> None:
-        """Nothing, when the version's files have names that ``load`` takes; its MLmodel file is all that is fetched.
+        """Raise RegistryError unless the version's files have names that ``load`` takes.
 
-        Raises RegistryError as ``load`` does. What is inside the files is looked at by ``load`` alone.
+        Its MLmodel file is all that is fetched, and the error is the one that ``load`` would raise. What is inside the
+        files is looked at by ``load`` alone.
         """
         what = f"model {version.uri}"
         with self._translated(what):

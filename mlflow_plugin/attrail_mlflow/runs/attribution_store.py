@@ -158,7 +158,7 @@ class AttributionStore:
             raise EvidenceError(f"run {entry.run_id}: {entry.path} cannot be read: {reason(error)}") from error
 
     def _await(self, run_id: str) -> None:
-        """Nothing, once MLflow answers."""
+        """Raise RegistryError unless MLflow answers."""
         try:
             self.registry.client.get_run(run_id)
         except MlflowException as error:

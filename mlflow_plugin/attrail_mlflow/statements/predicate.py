@@ -57,7 +57,7 @@ class ModelIdentity:
         return {f"models:/{self.label}": {"sha256": bare(self.artifact_digest)}}
 
     def former_subject(self) -> dict[str, dict[str, str]]:
-        """The same as statements had it at first, under names of algorithms that only attrail knows."""
+        """The subject as statements had it at first, under names of algorithms that only attrail knows."""
         digests = {"attrailFiles": self.artifact_digest, "attrailWeights": self.weights_digest}
         return {f"models:/{self.label}": {key: bare(value) for key, value in digests.items() if value}}
 

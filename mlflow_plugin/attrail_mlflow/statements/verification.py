@@ -31,7 +31,10 @@ def verify_statement(envelope: bytes | None, trusted: TrustedKeys, now: datetime
 
 
 def open_statement(envelope: bytes | None, trusted: TrustedKeys) -> Predicate:
-    """As ``verify_statement`` whatever the time: what an auditor reads years later."""
+    """The statement in an envelope that a trusted key signed, whatever the time: what an auditor reads years later.
+
+    Raises GateRefusal with its reason.
+    """
     if not envelope:
         raise GateRefusal("there is no signed statement for this version: audit it first", Reason.MISSING)
     try:

@@ -48,7 +48,7 @@ def unpack(path: Path, folder: Path) -> dict[str, Path]:
 
 
 def _require_plain(archive: zipfile.ZipFile, path: Path) -> None:
-    """Nothing, when it is safe to extract: plain names, nothing compressed, no more bytes than the container has."""
+    """Raise EvidenceError unless it is safe to extract: plain names, uncompressed, no more bytes than the container."""
     names = [info.filename for info in archive.infolist()]
     for name in names:
         parts = PurePosixPath(name).parts
@@ -71,7 +71,7 @@ def _extracted(archive: zipfile.ZipFile, info: zipfile.ZipInfo, folder: Path) ->
 
 
 def _require_same_spelling(path: Path, files: Mapping[str, Path]) -> None:
-    """Nothing, when packing the files again gives the same bytes: headers and gaps hold nothing else."""
+    """Raise EvidenceError unless packing the files again gives the same bytes: headers and gaps hold nothing else."""
     with tempfile.TemporaryFile() as again, open_plain(path) as file:
         pack(files, again)
         again.seek(0)

@@ -61,7 +61,7 @@ class Trail:
         return sign(payload_of(statement), [self.signer] if self.signer else [])
 
     def carried(self, statement: Predicate) -> bytes:
-        """The same, for a version to carry as a tag; RecordError, before anything is journaled, when it is too long."""
+        """The envelope for a version's tag; RecordError, before anything is journaled, when it is too long for one."""
         envelope = self.signed(statement)
         if len(envelope) > LONGEST:
             raise RecordError(

@@ -63,7 +63,7 @@ def read_control_map(content: str) -> tuple[Control, ...]:
 
 
 def require_answered(controls: Sequence[Control], names: Collection[str]) -> None:
-    """Nothing, when every artifact the map names is among a bundle's files; EvidenceError names the first missing."""
+    """Raise EvidenceError, naming the first missing, unless every artifact of the map is among a bundle's files."""
     for each in controls:
         if each.artifact is not None and not each.answered_by(names):
             raise EvidenceError(

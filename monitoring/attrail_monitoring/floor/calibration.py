@@ -40,7 +40,11 @@ class Calibration:
     """Distances of K models from the reference at every place, the instruments, and the envelopes.
 
     ``subjects`` holds, for each slice and explainer, a digest of the reference, images, targets and parameters that it
-    was made for. ``envelopes`` are there where the floor has four models or more.
+    was made for. ``envelopes``, what each image's evidence shows in reference and floor, are there where the floor has
+    four models or more::
+
+        calibration = calibrate(champion_maps, retrain_maps)
+        reports = [compare(champion_maps, each, calibration) for each in candidates_maps]
     """
 
     source: Source = "retrains"

@@ -30,7 +30,9 @@ class NoiseFloor:
     "retrains" of the reference's recipe (for a declared fine-tune: fine-tunes of the reference), "history": versions
     that were approved before, "surrogates": cheap stand-ins such as late checkpoints, "repeats": the reference
     explained anew with other seeds, which is all that may change when the function is the same. ``shared`` is what
-    other floors tell of its spread: those of all classes, which have few images each, or of other statistics.
+    other floors tell of its spread: those of all classes, which have few images each, or of other statistics::
+
+        NoiseFloor((0.21, 0.24, 0.19, 0.26, 0.22)).bound(alpha=0.05)  # where one more model stays, but for 5 %
     """
 
     distances: tuple[float, ...] = ()

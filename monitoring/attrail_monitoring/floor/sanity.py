@@ -69,7 +69,7 @@ def _distance(statistic: Statistic, pair: Pair) -> float | None:
 
 
 def _shifted(side: Side) -> Side:
-    """The same maps, each said to be of the next image; those of the source are copied only where one is missing."""
+    """A side's maps, each said to be of the next image; those of the source are copied only where one is missing."""
     source, maps = side.source, np.roll(side.maps, 1, axis=0)
     if not source.undefined:
         return Side(source, maps, side.right, side.regions)

@@ -7,9 +7,13 @@ from attrail_explainers.parameters import require_share, require_whole, settle
 
 @dataclass(frozen=True)
 class Settings:
-    """How to measure: ``grid`` cells a side at most, ``resamples`` of images, ``confidence`` of intervals.
+    """How distances are measured, which no threshold enters.
 
-    ``class_images`` is the number of images from which a class is measured by itself.
+    Maps are compared on a ``grid`` of so many cells a side at most; intervals are of ``confidence`` 0..1, from
+    ``resamples`` of the images drawn with ``seed``; a class is measured by itself from ``class_images`` images on.
+    Raises ConfigError for values that are none::
+
+        Policy(settings=Settings(resamples=10_000))
     """
 
     grid: int = 14

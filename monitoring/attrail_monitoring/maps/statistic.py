@@ -36,7 +36,12 @@ STATISTICS = Plugins("statistic", "attrail_monitoring.statistics", exported="STA
 
 
 def statistic_names() -> list[str]:
-    """Names of all statistics: the files of ``statistics/``."""
+    """The names of all statistics, sorted, as findings and ``Policy.margins`` have them.
+
+    They are the names of the files of ``statistics/``::
+
+        "rank_distance" in statistic_names()
+    """
     return STATISTICS.names()
 
 

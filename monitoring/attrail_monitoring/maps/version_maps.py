@@ -17,8 +17,11 @@ Rows = NDArray[np.bool_]
 class VersionMaps:
     """Maps of one model version, one Attributions per slice and explainer.
 
-    ``right`` (N,) says per slice on which images the version decided rightly; without it strata are not told apart.
-    ``regions`` (N,H,W) marks per slice the pixels where the evidence belongs; they are the images', not the version's.
+    ``right`` (N,) says, under the name of a slice, on which images the version decided rightly; without it the verdict
+    rests on all images. ``regions`` (N,H,W) marks, under the name of a slice, the pixels where the evidence belongs;
+    they are the images', not the version's::
+
+        champion = VersionMaps((maps,), right={maps.slice_name: predictions == labels})
     """
 
     maps: tuple[Attributions, ...]

@@ -11,7 +11,13 @@ from attrail_monitoring.verdict.moved_images import MovedImages
 
 
 class Verdict(StrEnum):
-    """PASS needs evidence of sameness, DRIFT evidence of a move; everything else is INCONCLUSIVE."""
+    """The three answers: PASS needs evidence of sameness, DRIFT evidence of a move, all else is INCONCLUSIVE.
+
+    ::
+
+        if report.verdict is Verdict.DRIFT:
+            print(report.reason)
+    """
 
     PASS = "PASS"  # noqa: S105 - no password
     DRIFT = "DRIFT"
@@ -27,7 +33,9 @@ class Finding:
     the lower end of the interval, adjusted for all hypotheses: a flag needs it to be at most alpha. ``strict`` says
     that the flag holds at the strict level too, ``unfit`` that the explainer cannot measure here, so that the finding
     does not count, ``hides`` that a class would be flagged if the maps that the candidate lost had moved. ``step`` says
-    what would decide an open finding, "" where that is not known.
+    what would decide an open finding, "" where that is not known::
+
+        flagged = [each.measurement.statistic for each in report.findings if each.verdict is Verdict.DRIFT]
     """
 
     measurement: Measurement
@@ -87,7 +95,10 @@ class DriftReport:
 
     ``level`` is the share of the policy's alpha for each of the primary ``hypotheses``: each floor bound's own chance.
     ``agreements`` are what the explainers see together, ``moved`` the single images that moved. ``next_step`` says what
-    to do about a verdict that is open or has no floor under it, "" where there is nothing to add.
+    to do about a verdict that is open or has no floor under it, "" where there is nothing to add::
+
+        report = compare(champion_maps, candidate_maps, floor=retrain_maps)
+        print(report.verdict, report.reason, report.next_step)
     """
 
     verdict: Verdict

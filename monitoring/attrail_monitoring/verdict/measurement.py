@@ -33,7 +33,9 @@ class Measurement:
     possible value, ``n`` images used, ``undefined`` images of the stratum without a map in either version, ``lost``
     those of them that have one in the reference and ``lost_p`` the chance that the candidate lost so many more than it
     gained (McNemar, one-sided), ``floor`` the same distance for each model of the noise floor. ``primary``
-    measurements are the hypotheses of an audit; those of a class are its ``localised`` ones.
+    measurements are the hypotheses of an audit; those of a class are its ``localised`` ones::
+
+        moved = {each.measurement.statistic: each.measurement.value for each in report.findings}
     """
 
     slice: str

@@ -25,7 +25,9 @@ class Policy:
     ``undefined_limit`` is the share of images without a map, and ``fewest_images`` the number of images, beyond and
     below which nothing can be concluded. ``repeat_limit`` is the share of the floor by which an explainer's own draws
     may change a distance. ``targets`` is the class explained: the slice's "label" or the "reference" version's own top
-    class.
+    class. Raises ConfigError for a value that cannot be, UnknownNameError for a margin of an unknown statistic::
+
+        compare(champion_maps, candidate_maps, retrain_maps, Policy(alpha=0.01, fewest_images=64))
     """
 
     alpha: float = 0.05
