@@ -123,7 +123,7 @@ def explain_part(
 
 
 def require_some_map(attributions: Attributions) -> None:
-    """ExplanationError when an explainer gave no map for any image of a slice."""
+    """Raise ExplanationError when an explainer gave no map for any image of a slice."""
     undefined = attributions.undefined
     if len(undefined) == len(attributions.sample_ids):
         raise ExplanationError(

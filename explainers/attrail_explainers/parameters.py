@@ -48,28 +48,28 @@ def require_whole(name: str, value: object, least: int) -> int:
 
 
 def require_number(name: str, value: object, wanted: str, fits: Callable[[float], bool]) -> None:
-    """ConfigError, which says what is ``wanted``, unless a parameter is a finite number that ``fits``."""
+    """Raise ConfigError, which says what is ``wanted``, unless a parameter is a finite number that ``fits``."""
     if not is_number(value) or not fits(value):
         raise ConfigError(f"{name} must {wanted}, not {plain(value)!r}")
 
 
 def require_positive(name: str, value: object) -> None:
-    """ConfigError unless a parameter is a finite number above 0."""
+    """Raise ConfigError unless a parameter is a finite number above 0."""
     require_number(name, value, "be a number above 0", lambda number: number > 0)
 
 
 def require_share(name: str, value: object) -> None:
-    """ConfigError unless a parameter is a number between 0 and 1, which are excluded."""
+    """Raise ConfigError unless a parameter is a number between 0 and 1, which are excluded."""
     require_number(name, value, "lie between 0 and 1", lambda share: 0 < share < 1)
 
 
 def require_choice(name: str, value: object, choices: Sequence[str]) -> None:
-    """ConfigError unless a parameter is one of ``choices``."""
+    """Raise ConfigError unless a parameter is one of ``choices``."""
     if value not in choices:
         raise ConfigError(f"{name} must be {', '.join(choices[:-1])} or {choices[-1]}, not {plain(value)!r}")
 
 
 def require_layer(value: object) -> None:
-    """ConfigError unless a parameter is the name of a submodule, or None for the layer that is found by itself."""
+    """Raise ConfigError unless a parameter is the name of a submodule, or None for the layer that is found."""
     if value is not None and not isinstance(value, str):
         raise ConfigError(f"layer must be the name of a submodule, not {value!r}")

@@ -65,7 +65,7 @@ class Preprocessing:
 
 
 def require_float_images(label: str, kind: str | None) -> None:
-    """UnsupportedModelError when a model takes other numbers (``kind``, such as uint8) than a Slice holds."""
+    """Raise UnsupportedModelError when a model takes other numbers (``kind``, such as uint8) than a Slice holds."""
     if kind is not None and "float" not in kind:
         raise UnsupportedModelError(
             f"model {label} was logged for {kind} images, attrail gives models float32, (pixel / 255 - mean) / std: "

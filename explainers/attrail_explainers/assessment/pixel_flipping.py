@@ -22,7 +22,7 @@ Direction = Literal["remove", "insert"]
 
 
 def require_curve(steps: object, baseline: object) -> None:
-    """ConfigError unless a curve can be drawn with these parameters."""
+    """Raise ConfigError unless a curve can be drawn with these parameters."""
     require_whole("steps", steps, 1)
     require_choice("baseline", baseline, BASELINES)
 

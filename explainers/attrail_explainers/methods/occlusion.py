@@ -64,7 +64,7 @@ class Occlusion:
 
 
 def require_length(name: str, value: float) -> None:
-    """ConfigError unless a length is a share above 0 and below 1, or a whole number of pixels."""
+    """Raise ConfigError unless a length is a share above 0 and below 1, or a whole number of pixels."""
     wanted = "be a share above 0 and below 1 or a whole number of pixels"
     require_number(name, value, wanted, lambda length: 0 < length < 1 or (length >= 1 and length % 1 == 0))
 

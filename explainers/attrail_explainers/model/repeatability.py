@@ -35,7 +35,7 @@ WAY_OUT = "call model.eval() before log_model, let forward follow self.training,
 
 
 def require_no_training(program: ExportedProgram, label: str) -> None:
-    """UnsupportedModelError names the operators of an export that draw random numbers or are in training mode."""
+    """Raise UnsupportedModelError, naming them, if operators of an export draw at random or are in training mode."""
     modules = [each for each in program.graph_module.modules() if isinstance(each, torch.fx.GraphModule)]
     found = sorted({name for module in modules for node in module.graph.nodes for name in _in_training(node)})
     if found:
@@ -66,7 +66,7 @@ def require_repeatable(
 
 
 def require_alike(label: str, answer: torch.Tensor, others: list[torch.Tensor], eps: float) -> None:
-    """UnsupportedModelError when an image's answer (1,classes) is another in other batches."""
+    """Raise UnsupportedModelError when an image's answer (1,classes) is another in other batches."""
     _require_same(label, answer, others, _tolerance(eps), "with other images beside it", LOOKS)
 
 

@@ -123,7 +123,7 @@ def _logits(subject: Subject, images: Iterator[torch.Tensor]) -> torch.Tensor:
 
 
 def require_finite(subject: Subject, values: NDArray[np.float64], sample_id: str) -> None:
-    """ExplanationError when the model's answers for perturbed copies of an image are no numbers."""
+    """Raise ExplanationError when the model's answers for perturbed copies of an image are no numbers."""
     if not np.isfinite(values).all():
         raise ExplanationError(
             f"model {subject.model.label} returns NaN or infinite outputs for perturbed copies of {sample_id!r}"

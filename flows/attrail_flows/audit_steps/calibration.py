@@ -119,7 +119,7 @@ def rehearsed(config: AuditConfig, reference: Explained, floor: Sequence[Explain
 
 
 def require_retrains(models: Sequence[ModelFacts], compared: Explained) -> None:
-    """ConfigError when a floor version has the weights of a compared one, or of another: it would lower the floor.
+    """Raise ConfigError if a floor version has the weights of a compared one, or of another: it would lower the floor.
 
     Models that keep nothing in their state have no weights to compare; they are the same where their programs are.
     """

@@ -100,7 +100,7 @@ def explain_version(
 def require_fitting(
     version_: RegisteredVersion, classes: int, slices: Sequence[Slice], reference: Explained | None
 ) -> None:
-    """SliceError when a label is no class of the model, IncomparableError when the reference has other classes."""
+    """Raise SliceError if a label is no class of the model, IncomparableError if the reference has other classes."""
     for each in slices:
         _require_labels(each, classes, version_.label)
     if reference is not None:

@@ -299,7 +299,7 @@ class _Version:
 
 
 def require_about(result: Attributions | NDArray[np.float32], name: str, shard: Shard, model: ModelDescription) -> None:
-    """RecordError unless a result is this explainer's, of this model, on these samples: a tag proves nothing."""
+    """Raise RecordError unless a result is this explainer's, of this model, on these samples: a tag proves nothing."""
     if isinstance(result, Attributions):
         found = (result.explainer, (result.weights_digest, result.program_digest), result.sample_ids)
         right = found == (name, model.identity, shard.whole.sample_ids[shard.rows])

@@ -96,7 +96,7 @@ def claiming(section: RunSection) -> Iterator[None]:
 
 
 def require_gpus(section: RunSection, runner: TaskRunner[Any]) -> None:
-    """ConfigError when no worker of the cluster has the GPUs that are claimed: the claim would wait for ever."""
+    """Raise ConfigError when no worker of the cluster has the GPUs that are claimed: the claim would wait for ever."""
     if not section.gpus or section.runner not in FOUND:
         return
     most = FOUND[section.runner](runner)

@@ -10,7 +10,7 @@ WAIT = 5.0  # seconds for an answer of Prefect's server
 
 
 def require_folders(*outputs: Path) -> None:
-    """ConfigError for the first of ``outputs``, the temporary folder or Prefect's home that cannot be written to."""
+    """Raise ConfigError for the first of ``outputs``, temporary folder and Prefect's home that cannot be written to."""
     for folder in outputs:
         require_writable(folder, "the folder", "name another one")
     require_temporary()
@@ -18,7 +18,7 @@ def require_folders(*outputs: Path) -> None:
 
 
 def require_output(file: Path) -> None:
-    """ConfigError for a file that is there and cannot be written, or a pipe, which would wait for whoever reads it."""
+    """Raise ConfigError for a file that cannot be written, or a pipe, which would wait for whoever reads it."""
     if file.is_fifo() or file.is_socket():
         raise ConfigError(f"{file} is a pipe or a socket, a file to write was expected: name another one")
     if file.exists() and not os.access(file, os.W_OK):
@@ -26,7 +26,7 @@ def require_output(file: Path) -> None:
 
 
 def require_server() -> None:
-    """ConfigError when nothing answers at the address of Prefect's API, or a web page does, as where one signs in.
+    """Raise ConfigError if nothing answers at the address of Prefect's API, or a web page does, as where one signs in.
 
     Without an address Prefect starts a server of its own, in its home.
     """
@@ -49,7 +49,7 @@ def require_server() -> None:
 
 
 def require_temporary() -> None:
-    """ConfigError when no temporary file can be made."""
+    """Raise ConfigError when no temporary file can be made."""
     try:
         folder = Path(tempfile.gettempdir())
     except FileNotFoundError as error:
@@ -58,7 +58,7 @@ def require_temporary() -> None:
 
 
 def require_writable(folder: Path, what: str, remedy: str) -> None:
-    """ConfigError when no file can be written in a folder, which is made if it is not there."""
+    """Raise ConfigError when no file can be written in a folder, which is made if it is not there."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder) as file:

@@ -88,7 +88,7 @@ def warn_of_few(versions: Versions) -> None:
 
 
 def require_same_classes(first: str, known: int | None, second: str, other: int | None) -> None:
-    """IncomparableError when both numbers of classes are known and differ; ``first`` and ``second`` are labels."""
+    """Raise IncomparableError if both numbers of classes are known and differ; ``first`` and ``second`` are labels."""
     if known is not None and other is not None and known != other:
         raise IncomparableError(
             f"{first} has {known} classes, {second} has {other}: only versions with the same classes can be compared"

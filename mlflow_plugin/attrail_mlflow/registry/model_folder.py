@@ -50,7 +50,7 @@ def checked_folder(folder: Path, what: str, *, allow_pickle: bool = False) -> Mo
 
 
 def require_members(names: set[str], mlmodel: MLmodel, what: str, *, allow_pickle: bool) -> None:
-    """RegistryError unless the names of a model's files, with slashes, are those that are allowed."""
+    """Raise RegistryError unless the names of a model's files, with slashes, are those that are allowed."""
     inside = {name.removeprefix(f"{mlmodel.data}/") for name in names if name.startswith(f"{mlmodel.data}/")}
     if PICKLE in inside and not allow_pickle:
         raise RegistryError(

@@ -55,7 +55,7 @@ class Calibration:
     envelopes: Mapping[MapKey, Envelope] = field(default_factory=dict)
 
     def require_made_for(self, reference: Attributions) -> None:
-        """IncomparableError when its models were compared with other maps: other model, images or parameters."""
+        """Raise IncomparableError when its models were compared with other maps: other model, images or parameters."""
         subject = (reference.slice_name, reference.explainer)
         if self.models and self.subjects.get(subject) != _identity(reference):
             raise IncomparableError(

@@ -55,7 +55,7 @@ def version_maps(maps: VersionInput) -> VersionMaps:
 
 
 def require_comparable(reference: Attributions, other: Attributions) -> None:
-    """IncomparableError unless explainer, parameters, seed, slice, samples, targets and grid are all the same."""
+    """Raise IncomparableError unless explainer, parameters, seed, slice, samples, targets and grid are all the same."""
     if reference.comparability == other.comparability:
         return
     aspects = ("explainer", "slice_digest", "sample_ids")

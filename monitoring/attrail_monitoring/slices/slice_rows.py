@@ -12,7 +12,7 @@ LONGEST = 1000  # characters of a path in a message
 
 
 def require_rows(table: SliceTable, labels: pd.Series, classes: int | None) -> None:
-    """SliceError naming the first row whose image is missing or repeated, or whose label is no class."""
+    """Raise SliceError, naming the first row whose image is missing or repeated, or whose label is no class."""
     bad = first_bad_row(table, rows_of(table, labels), classes)
     if bad is not None:
         raise SliceError(f"slice {table.name!r}: {bad}")

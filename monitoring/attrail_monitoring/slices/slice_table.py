@@ -139,7 +139,7 @@ def left_out(table: SliceTable) -> tuple[str, ...]:
 
 
 def _require_same_names(table: SliceTable, classes: Sequence[str]) -> None:
-    """SliceError when table and model give the same name to different numbers."""
+    """Raise SliceError when table and model give the same name to different numbers."""
     for label, name in enumerate(table.label_names):
         if name in classes and list(classes).index(name) != label:
             raise SliceError(

@@ -92,7 +92,7 @@ def _read_parquet(source: Path) -> FileRows:
 
 
 def _require_readable(schema: pa.Schema) -> None:
-    """ValueError for images that are neither paths nor pictures, and labels that are neither names nor numbers."""
+    """Raise ValueError for images that are neither paths nor pictures, or labels that are neither names nor numbers."""
     for name, wanted in (("image", "paths or pictures"), ("mask", "paths or pictures"), ("label", "names or numbers")):
         kind = schema.field(name).type if name in schema.names else pa.null()
         inner = kind if name == "label" or not pa.types.is_struct(kind) else _field(kind, "bytes")
