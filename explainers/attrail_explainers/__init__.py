@@ -1,6 +1,6 @@
 """attrail_explainers: maps of what an image classifier looks at.
 
-Importing the package loads no torch; using one of its names does. ``README.md`` beside it shows each of them at work.
+Importing the package loads no torch; using one of its names does. ``explainers/README.md`` shows each of them at work.
 """
 
 from typing import TYPE_CHECKING

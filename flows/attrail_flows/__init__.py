@@ -2,7 +2,7 @@
 
 Importing the package turns Prefect's and MLflow's telemetry off for this process and everything it starts, and must
 come before torch is imported for its threads to wait politely. It loads no Prefect. Each flow has the name of its
-module, and is imported from there: ``from attrail_flows.audit import audit``. ``README.md`` beside it shows how.
+module, and is imported from there: ``from attrail_flows.audit import audit``. ``flows/README.md`` shows how.
 """
 
 import os

@@ -2,7 +2,7 @@
 
 Imported before MLflow, the package sets MLflow's telemetry off for this process (see ``quiet``); imported by MLflow, as
 a plugin in somebody else's process, it changes nothing. It loads neither torch nor MLflow; using one of its names does.
-``README.md`` beside it shows each of them at work.
+``mlflow_plugin/README.md`` shows each of them at work.
 """
 
 import sys

@@ -1,7 +1,7 @@
 """attrail_monitoring: compare the maps of two model versions and judge whether the evidence moved.
 
-Importing the package loads none of its modules; using one of its names does. ``README.md`` beside it shows each of them
-at work.
+Importing the package loads none of its modules; using one of its names does. ``monitoring/README.md`` shows each of
+them at work.
 """
 
 from typing import TYPE_CHECKING
