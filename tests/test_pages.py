@@ -12,6 +12,7 @@ import pytest
 
 from attrail_explainers.assessment.check import check_names
 from attrail_explainers.explainer import explainer_names
+from attrail_mlflow.registry.preprocessing import stated_preprocessing
 from attrail_monitoring.maps.statistic import statistic_names
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -70,6 +71,9 @@ def test_examples_run_one_after_the_other(package: str, tmp_path: Path, monkeypa
     if package == "attrail_monitoring":
         (held,) = names["result"].run_results.values()
         assert len(held.results) == 1
+    if package == "attrail_mlflow":
+        stated = [stated_preprocessing(names["registry"].resolve("animals", number)) for number in ("1", "2")]
+        assert [each and each.size for each in stated] == [(64, 64), (224, 224)]
 
 
 def test_costs_are_quoted_from_what_was_measured() -> None:
