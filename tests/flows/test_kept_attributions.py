@@ -13,9 +13,10 @@ import mlflow
 import pytest
 
 from attrail_explainers.errors import RegistryError
+from attrail_explainers.model import working_copy
 from attrail_explainers.runtime.machine import machine_of
 from attrail_flows.configuration import AuditConfig, read_config
-from attrail_flows.engine import shards, worker
+from attrail_flows.engine import shards
 from attrail_flows.engine.explained import Explained, explain_version
 from attrail_flows.engine.model_pool import POOL
 from attrail_flows.engine.session import ExplainSession
@@ -121,7 +122,7 @@ def test_other_weights_another_seed_and_fresh_are_computed(config: AuditConfig) 
 
 def test_another_kind_of_machine_computes_for_itself(config: AuditConfig, monkeypatch: pytest.MonkeyPatch) -> None:
     explained(config, first := InTurn())
-    monkeypatch.setattr(worker, "machine_of", lambda device: "x86_64, without AVX2")
+    monkeypatch.setattr(working_copy, "machine_of", lambda device: "x86_64, without AVX2")
     explained(config, other := InTurn())
     assert len(other.done) == len(first.done)
     explained(config, again := InTurn())
@@ -134,11 +135,11 @@ def test_what_another_machine_computed_for_this_one_is_not_taken_for_its_own(
     class Elsewhere(InTurn):
         def ask(self, question: Question) -> Answer:
             found = super().ask(question)
-            monkeypatch.setattr(worker, "machine_of", lambda device: "x86_64, without AVX2")
+            monkeypatch.setattr(working_copy, "machine_of", lambda device: "x86_64, without AVX2")
             return found
 
     one = explained(config, there := Elsewhere())
-    monkeypatch.setattr(worker, "machine_of", machine_of)
+    monkeypatch.setattr(working_copy, "machine_of", machine_of)
     other = explained(config, here := InTurn())
     assert len(here.done) == len(there.done)
     assert digests(one) == digests(other), "it only says that it is another machine"

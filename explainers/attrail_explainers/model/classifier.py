@@ -52,6 +52,11 @@ class Classifier:
         """
         return digest_of_state(self.module.state_dict(), self.label)
 
+    @property
+    def identity(self) -> tuple[str, str | None]:
+        """What says that two models are one: the digests of weights and program."""
+        return self.weights_digest, self.program_digest
+
     def working_copy(self, images: NDArray[np.float32] | torch.Tensor) -> WorkingCopy:
         """What is run on images (N,C,H,W) of this size; made once."""
         size = tuple(images.shape[1:])

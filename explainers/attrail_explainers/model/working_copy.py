@@ -20,6 +20,7 @@ from attrail_explainers.model.output_scale import OutputScale, noise_like, scale
 from attrail_explainers.model.places import Places, TargetLayer
 from attrail_explainers.model.repeatability import require_alike, require_repeatable
 from attrail_explainers.runtime.allocator import keep_pages
+from attrail_explainers.runtime.machine import machine_of
 
 Result = TypeVar("Result")
 Forward = Callable[[torch.Tensor], torch.Tensor]
@@ -83,6 +84,11 @@ class WorkingCopy:
     def device(self) -> torch.device:
         tensor = next(self.module.parameters(), None)
         return torch.device("cpu") if tensor is None else tensor.device
+
+    @property
+    def machine(self) -> str:
+        """The kind of machine that computes, as ``machine_of`` names it."""
+        return machine_of(self.device)
 
     def call(self, images: torch.Tensor, *, hooked: bool = False, filled: bool = True) -> torch.Tensor:
         """Logits (N,classes), at least float32, of any number of images.

@@ -113,6 +113,19 @@ def warn_of_batch_size(label: str, batch_size: int | None) -> None:
         logger.warning(remarks.batch_size(label, batch_size))
 
 
+def targets_known_before(
+    config: AuditConfig, slices: Sequence[Slice], reference: Explained | None
+) -> Mapping[str, NDArray[np.int64]]:
+    """Which classes are explained (N,), by slice, as far as that is known before the version itself was asked.
+
+    They are the reference's, or the labels where the policy says so. Nothing is known of a reference that is explained
+    for what it predicts.
+    """
+    if reference is not None:
+        return reference.targets
+    return {each.name: each.labels for each in slices} if config.policy.targets == "label" else {}
+
+
 def explainers_for(config: AuditConfig, reference: Explained | None) -> list[Explainer]:
     """The configured explainers, or exactly those the reference was explained with: same layer, same settings."""
     if reference is None:

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 import attrail_explainers
 from attrail_explainers.digest import digest_of, digest_of_arrays
 from attrail_explainers.explainer import Explainer, Need, name_of
+from attrail_explainers.model.description import ModelDescription
 from attrail_explainers.slice import Slice
 
 FORMAT = "attrail.shard/1"
@@ -28,30 +29,6 @@ USUAL = 2  # runs of the model of an explainer that has none of them
 
 # What a map's bytes depend on beside attrail_explainers' own code, which is a part of every key itself.
 PACKAGES = ("torch", "torchvision", "timm", "captum", "shap", "lime", "numpy", "scipy", "scikit-image", "scikit-learn")
-
-
-@dataclass(frozen=True)
-class ModelDescription:
-    """What of a model counts for cutting and for keys.
-
-    ``activations`` is how many numbers one image makes in it, ``outputs`` what it returns, as ``OutputScale`` says it.
-    The digests are the classifier's, ``machine`` is the kind of machine that computes (``machine_of``): bytes that it
-    cannot make again are not its own.
-    """
-
-    weights_digest: str
-    classes: int
-    activations: int
-    device: str
-    dtype: str
-    outputs: str = "logits"
-    program_digest: str | None = None
-    machine: str = ""
-
-    @property
-    def identity(self) -> tuple[str, str | None]:
-        """What says that two models are one: the digests of weights and program."""
-        return self.weights_digest, self.program_digest
 
 
 @dataclass(frozen=True, eq=False)

@@ -17,11 +17,11 @@ from attrail_explainers.errors import RecordError, RegistryError
 from attrail_explainers.explainer import Explainer, name_of
 from attrail_explainers.explanation import explain_part, with_layer_found
 from attrail_explainers.model.classifier import Classifier
-from attrail_explainers.runtime.machine import machine_of
+from attrail_explainers.model.description import ModelDescription, describe
 from attrail_explainers.runtime.torch_threads import one_torch_thread
 from attrail_explainers.slice import Slice
 from attrail_flows.engine.model_pool import POOL, ModelKey
-from attrail_flows.engine.shards import LOGITS, ModelDescription
+from attrail_flows.engine.shards import LOGITS
 from attrail_mlflow.registry.registry import LoadedFiles, Registry
 from attrail_mlflow.runs.attribution_store import AttributionStore, Entry, artifact_path
 
@@ -62,38 +62,24 @@ class Question:
 
 @dataclass(frozen=True)
 class Answer:
-    """A model as its worker sees it, the explainers with the layers they found, and the files it was loaded from.
-
-    ``batch_size`` is the only one that the model takes, None where it takes any.
-    """
+    """A model as its worker sees it, the explainers with the layers they found, and the files it was loaded from."""
 
     model: ModelDescription
     explainers: tuple[Explainer, ...]
     files: LoadedFiles
-    batch_size: int | None = None
 
 
 def answer(question: Question) -> Answer:
     """Load a model and look at it.
 
-    Raises what ``Registry.load`` and ``Classifier.logits`` raise: whether it gives numbers comes before where its
-    evidence lies.
+    Raises what ``Registry.load`` and ``describe`` raise: whether it gives numbers comes before where its evidence lies.
     """
     key, part = question.model, question.part
     registry = _registry(key.tracking_uri, key.flow)
     with POOL.borrowed(key, registry, part.images) as classifier, one_torch_thread():
-        classifier.logits(part.images[:1], part.sample_ids[:1])
+        model = describe(classifier, part.images, part.sample_ids)
         explainers = tuple(with_layer_found(each, classifier, part.images) for each in question.explainers)
-        return Answer(described(classifier, part), explainers, registry.loaded(key.version), classifier.batch_size)
-
-
-def described(classifier: Classifier, slice_: Slice) -> ModelDescription:
-    """What of a model counts for cutting slices and for keys."""
-    copy = classifier.working_copy(slice_.images)
-    activations = sum(int(np.prod(each.shape)) for each in copy.activations)
-    facts = (classifier.weights_digest, copy.classes, max(1, activations), copy.device.type, str(copy.dtype))
-    kind = machine_of(copy.device)
-    return ModelDescription(*facts, outputs=str(copy.scale), program_digest=classifier.program_digest, machine=kind)
+        return Answer(model, explainers, registry.loaded(key.version))
 
 
 def compute(work: Work) -> list[Entry]:
@@ -104,10 +90,9 @@ def compute(work: Work) -> list[Entry]:
     registry = _registry(work.model.tracking_uri, work.model.flow)
     borrowed = POOL.borrowed(work.model, registry, work.part.images)
     with tempfile.TemporaryDirectory(prefix="attrail-") as folder, borrowed as classifier:
-        found = described(classifier, work.part)
-        if found.identity != work.expected.identity:
+        if classifier.identity != work.expected.identity:
             raise RegistryError(f"{work.model.version.uri} changed while it was audited: audit it again")
-        keys = _keys(work, found.machine)
+        keys = _keys(work, classifier.working_copy(work.part.images).machine)
         with one_torch_thread():
             _compute(work, keys, classifier, Path(folder))
         return AttributionStore(registry, work.experiment).put(work.run_id, Path(folder), keys.values())

@@ -6,7 +6,6 @@ from typing import ClassVar
 
 import numpy as np
 import pytest
-import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
@@ -16,11 +15,11 @@ from attrail_explainers.errors import ExplanationError, IncomparableError
 from attrail_explainers.explainer import Explainer, Maps, Need, Trait, make_explainer, name_of
 from attrail_explainers.explanation import explain_part, explain_slice, require_some_map, with_layer_found
 from attrail_explainers.model.classifier import Classifier
+from attrail_explainers.model.description import ModelDescription
 from attrail_explainers.slice import Slice
 from attrail_explainers.subject import Subject
 from attrail_flows.engine.joined_maps import JoinedMaps
-from attrail_flows.engine.shards import LOGITS, ModelDescription, Shard, cut, keys
-from attrail_flows.engine.worker import described
+from attrail_flows.engine.shards import LOGITS, Shard, cut, keys
 from attrail_flows.inputs import large_arrays
 
 EXPLAINERS = [
@@ -205,13 +204,3 @@ def test_a_key_changes_with_everything_that_a_map_depends_on(slice_: Slice, monk
     monkeypatch.setattr("attrail_flows.engine.shards.code_digest", lambda: "sha256:2")
     found.append(key())
     assert len(set(found)) == len(found)
-
-
-def test_a_model_is_described_by_its_weights_and_size(slice_: Slice, classifier: Classifier) -> None:
-    found = described(classifier, slice_)
-    assert (found.weights_digest, found.classes, found.device) == (classifier.weights_digest, 5, "cpu")
-    first_convolution = 8 * 32 * 32
-    assert found.activations > 2 * first_convolution, "its norm and its ReLU make as many numbers again"
-    with torch.no_grad():
-        classifier.module.head.weight.add_(1)
-    assert found.activations == described(Classifier("net", "2", classifier.module), slice_).activations
