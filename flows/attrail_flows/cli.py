@@ -88,10 +88,8 @@ def explain(model_uri: str, config_file: Path, slice_name: str, explainer_name: 
     require_writable(out, "the folder", "name another one")
     preflight_version(config.narrowed(explainer_name, slice_name), model_uri)
     from attrail_flows.one_version.explain import explain_to_folder
-    from attrail_mlflow.signing.keyless_process import call_apart, must_be_apart
 
-    apart = must_be_apart(allow_pickle=config.policy.allow_pickle)
-    for line in call_apart(apart, explain_to_folder, config, model_uri, slice_name, explainer_name, out):
+    for line in explain_to_folder(config, model_uri, slice_name, explainer_name, out):
         click.echo(line)
 
 
@@ -201,10 +199,8 @@ def windows(model_uri: str, config_file: Path, first: str, second: str, explaine
     say(f"windows of {model_uri}: looking at the version and the slices first")
     preflight_version(config.narrowed(explainer_name, first, second), model_uri, labelled=False)
     from attrail_flows.one_version.windows import window_lines
-    from attrail_mlflow.signing.keyless_process import call_apart, must_be_apart
 
-    apart = must_be_apart(allow_pickle=config.policy.allow_pickle)
-    for line in call_apart(apart, window_lines, config, model_uri, (first, second), explainer_name):
+    for line in window_lines(config, model_uri, (first, second), explainer_name):
         click.echo(line)
 
 

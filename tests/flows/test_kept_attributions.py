@@ -13,12 +13,14 @@ import mlflow
 import pytest
 
 from attrail_explainers.errors import RegistryError
+from attrail_explainers.explanation import explain_slice
 from attrail_explainers.model import working_copy
 from attrail_explainers.runtime.machine import machine_of
 from attrail_flows.configuration import AuditConfig, read_config
 from attrail_flows.engine import shards
-from attrail_flows.engine.explained import Explained, explain_version
+from attrail_flows.engine.explained import Explained
 from attrail_flows.engine.model_pool import POOL
+from attrail_flows.engine.serial_engine import explained_alone
 from attrail_flows.engine.session import ExplainSession
 from attrail_flows.engine.task_runners import Load
 from attrail_flows.engine.worker import Answer, Question, Work, answer, compute
@@ -102,11 +104,26 @@ def test_what_was_computed_once_is_not_computed_again_and_is_the_same(config: Au
 def test_shards_make_what_an_uncut_slice_makes(config: AuditConfig) -> None:
     registry = Registry(config.registry.tracking_uri)
     version = registry.resolve("digits", "1")
-    slices = read_slices(config, version)
-    whole = explain_version(registry, version, slices, config)
+    (slice_,) = read_slices(config, version)
+    explainers = [each.to_explainer() for each in config.explainers]
+    whole = explain_slice(registry.load(version), slice_, explainers, slice_.labels, config.policy.seed)
     found = explained(config, InTurn())
-    assert digests(found) == digests(whole)
-    assert (found.targets["validation"] == whole.targets["validation"]).all()
+    assert digests(found) == {each.explainer: each.digest for each in whole}
+    assert (found.targets["validation"] == slice_.labels).all()
+
+
+def test_what_is_explained_alone_is_the_same_and_nothing_of_it_is_kept(config: AuditConfig, workplace) -> None:
+    """As for ``attrail explain`` and ``attrail windows``, with several shards."""
+    registry = Registry(config.registry.tracking_uri)
+    version = registry.resolve("digits", "1")
+    slices = read_slices(config, version)
+    for chosen in (config, config.of_predictions()):
+        found = explained_alone(chosen, registry, version, slices)
+        assert runs_of(workplace, config.registry.experiment) == []
+    kept = explained(config.of_predictions(), InTurn())
+    assert digests(found) == digests(kept)
+    assert (found.targets["validation"] == found.predictions["validation"]).all()
+    assert (found.targets["validation"] != slices[0].labels).any(), "an image is taken for another class"
 
 
 def test_other_weights_another_seed_and_fresh_are_computed(config: AuditConfig) -> None:

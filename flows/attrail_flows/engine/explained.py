@@ -1,8 +1,9 @@
 """What a version was explained with, and what came of it."""
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -11,12 +12,11 @@ from numpy.typing import NDArray
 from attrail_explainers.attributions import Attributions
 from attrail_explainers.errors import SliceError
 from attrail_explainers.explainer import Explainer, make_explainer
-from attrail_explainers.explanation import explain_slice
 from attrail_explainers.slice import Slice
 from attrail_flows.configuration import AuditConfig
 from attrail_flows.inputs import remarks
 from attrail_flows.inputs.versions import require_same_classes
-from attrail_mlflow.registry.registry import RegisteredVersion, Registry
+from attrail_mlflow.registry.registry import RegisteredVersion
 from attrail_monitoring.audit_record import ModelFacts
 from attrail_monitoring.maps.version_maps import VersionMaps
 
@@ -57,46 +57,6 @@ class Explained:
         return VersionMaps(self.maps, self.right, self.regions)
 
 
-def explain_version(
-    registry: Registry,
-    version_: RegisteredVersion,
-    slices: Sequence[Slice],
-    config: AuditConfig,
-    reference: Explained | None = None,
-    progress: Callable[[int], object] = lambda images: None,
-) -> Explained:
-    """Load one version, predict and explain every slice. With ``reference``, its targets and layers are used."""
-    classifier = registry.load(version_, allow_pickle=config.policy.allow_pickle)
-    warn_of_batch_size(version_.label, classifier.batch_size)
-    explainers = explainers_for(config, reference)
-    maps: list[Attributions] = []
-    predictions, targets, right, classes = {}, {}, {}, 0
-    for each in slices:
-        logits = classifier.logits(each.images, each.sample_ids)
-        classes = logits.shape[1]
-        require_fitting(version_, classes, [each], reference)
-        predictions[each.name] = logits.argmax(axis=1).astype(np.int64)
-        right[each.name] = predictions[each.name] == each.labels
-        source = predictions if reference is None else reference.predictions
-        targets[each.name] = each.labels if config.policy.targets == "label" else source[each.name]
-        maps += explain_slice(classifier, each, explainers, targets[each.name], config.policy.seed, progress)
-    regions = {each.name: each.regions for each in slices if each.regions is not None}
-    return Explained(
-        version_,
-        classifier.weights_digest,
-        classes,
-        tuple(maps),
-        predictions,
-        targets,
-        right,
-        regions,
-        pickled=registry.loaded(version_).pickled,
-        outputs=str(classifier.working_copy(slices[0].images).scale),
-        program_digest=classifier.program_digest,
-        batch_size=classifier.batch_size,
-    )
-
-
 def require_fitting(
     version_: RegisteredVersion, classes: int, slices: Sequence[Slice], reference: Explained | None
 ) -> None:
@@ -113,17 +73,19 @@ def warn_of_batch_size(label: str, batch_size: int | None) -> None:
         logger.warning(remarks.batch_size(label, batch_size))
 
 
-def targets_known_before(
-    config: AuditConfig, slices: Sequence[Slice], reference: Explained | None
+def targets_of(
+    config: AuditConfig,
+    slices: Sequence[Slice],
+    reference: Explained | None = None,
+    predictions: Mapping[str, NDArray[np.int64]] = MappingProxyType({}),
 ) -> Mapping[str, NDArray[np.int64]]:
-    """Which classes are explained (N,), by slice, as far as that is known before the version itself was asked.
+    """The classes that a version is explained for, (N,) by slice: the reference's, where there is one.
 
-    They are the reference's, or the labels where the policy says so. Nothing is known of a reference that is explained
-    for what it predicts.
+    Else the labels or what the version itself predicts, as the policy says; of these none before it was asked.
     """
     if reference is not None:
         return reference.targets
-    return {each.name: each.labels for each in slices} if config.policy.targets == "label" else {}
+    return {each.name: each.labels for each in slices} if config.policy.targets == "label" else predictions
 
 
 def explainers_for(config: AuditConfig, reference: Explained | None) -> list[Explainer]:

@@ -12,11 +12,12 @@ from numpy.typing import NDArray
 from attrail_explainers.attributions import Attributions
 from attrail_explainers.errors import EvidenceError, RecordError, RegistryError
 from attrail_explainers.model.description import ModelDescription
+from attrail_flows.engine.folder_store import Store
 from attrail_flows.engine.model_pool import ModelKey
 from attrail_flows.engine.shards import LOGITS, Shard, keys, seconds
 from attrail_flows.engine.task_runners import Load
 from attrail_flows.engine.worker import Answer, Question, Work, read_result
-from attrail_mlflow.runs.attribution_store import AttributionStore, Entry
+from attrail_mlflow.runs.attribution_store import Entry
 
 Known = Mapping[str, Sequence[Entry]]  # complete files by key
 Result = tuple[str, Attributions | NDArray[np.float32]]  # the run that holds it, and it
@@ -44,7 +45,7 @@ class KeptShards:
     predicts. ``parent`` is the MLflow run that new files' run is put below; ``fresh`` takes nothing that is kept.
     """
 
-    store: AttributionStore
+    store: Store
     engine: Computes
     key: ModelKey
     model: ModelDescription
@@ -121,7 +122,7 @@ class KeptShards:
             seed=self.seed,
             keys=self._keys(shard),
             run_id=run_id,
-            experiment=self.store.experiment,
+            place=self.store.place,
         )
 
     def _targets(self, shard: Shard) -> NDArray[np.int64] | None:

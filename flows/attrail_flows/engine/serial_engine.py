@@ -1,18 +1,23 @@
 """Shards without Prefect, one after the other in this thread: for commands that are no flows."""
 
 import contextlib
-from collections.abc import Iterable, Iterator
+import tempfile
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
+from pathlib import Path
 from uuid import uuid4
 
 from attrail_explainers.runtime.torch_threads import one_torch_thread
+from attrail_explainers.slice import Slice
 from attrail_flows.configuration import AuditConfig
+from attrail_flows.engine.explained import Explained
 from attrail_flows.engine.model_pool import POOL
 from attrail_flows.engine.session import ExplainSession
 from attrail_flows.engine.task_runners import Load
 from attrail_flows.engine.worker import Answer, Question, Work, answer, compute
-from attrail_mlflow.registry.registry import Registry
+from attrail_flows.flow_runs.progress import progress_of
+from attrail_mlflow.registry.registry import RegisteredVersion, Registry
 from attrail_mlflow.runs.attribution_store import Entry
 from attrail_mlflow.signing.keyless_process import another_process, must_be_apart
 
@@ -47,15 +52,31 @@ class InAnotherProcess:
 
 
 @contextlib.contextmanager
-def explaining_in_turn(registry: Registry, config: AuditConfig) -> Iterator[ExplainSession]:
-    """What versions are explained with for the time of a block; the same bytes as every flow's."""
+def explaining_in_turn(registry: Registry, config: AuditConfig, folder: Path | None = None) -> Iterator[ExplainSession]:
+    """What versions are explained with for the time of a block; the same bytes as every flow's.
+
+    Results are kept in MLflow, unless there is a ``folder`` for them to pass through.
+    """
     name = str(uuid4())
     if must_be_apart(allow_pickle=config.policy.allow_pickle):
         with another_process() as process:
-            yield ExplainSession(registry, config, InAnotherProcess(process), name)
+            yield ExplainSession(registry, config, InAnotherProcess(process), name, folder=folder)
         return
     try:
         with one_torch_thread():
-            yield ExplainSession(registry, config, InTurn(), name)
+            yield ExplainSession(registry, config, InTurn(), name, folder=folder)
     finally:
         POOL.forget(name)
+
+
+def explained_alone(
+    config: AuditConfig, registry: Registry, version: RegisteredVersion, slices: Sequence[Slice]
+) -> Explained:
+    """One version's evidence on every slice, of which nothing is kept in MLflow."""
+    maps = sum(len(each) for each in slices) * len(config.explainers)
+    with (
+        progress_of(f"explain {version.label}", maps) as advance,
+        tempfile.TemporaryDirectory(prefix="attrail-") as folder,
+        explaining_in_turn(registry, config, Path(folder)) as session,
+    ):
+        return session.explain(version, slices, None, advance)

@@ -21,9 +21,10 @@ from attrail_flows.engine.explained import (
     Explained,
     explainers_for,
     require_fitting,
-    targets_known_before,
+    targets_of,
     warn_of_batch_size,
 )
+from attrail_flows.engine.folder_store import store_at
 from attrail_flows.engine.joined_maps import JoinedMaps
 from attrail_flows.engine.kept_shards import Computes, KeptShards
 from attrail_flows.engine.model_pool import POOL, ModelKey
@@ -33,7 +34,6 @@ from attrail_flows.engine.task_engine import Engine
 from attrail_flows.engine.worker import Answer, Question
 from attrail_flows.inputs.large_arrays import large_array
 from attrail_mlflow.registry.registry import RegisteredVersion, Registry
-from attrail_mlflow.runs.attribution_store import AttributionStore
 from attrail_mlflow.signing.keyless_process import must_be_apart
 from attrail_mlflow.signing.keys import key_hidden
 from attrail_monitoring.maps.version_maps import MapKey, VersionMaps
@@ -59,7 +59,8 @@ class Draw:
 class ExplainSession:
     """What all versions of one flow run are explained with.
 
-    ``flow`` names the flow's run, ``parent`` the MLflow run of the audit, if there is one yet.
+    ``flow`` names the flow's run, ``parent`` the MLflow run of the audit, if there is one yet. Where a ``folder`` is
+    given, results pass through that and nothing is kept in MLflow.
     """
 
     registry: Registry
@@ -67,6 +68,7 @@ class ExplainSession:
     engine: Computes
     flow: str
     parent: str | None = None
+    folder: Path | None = None
 
     def explain(
         self, version: RegisteredVersion, slices: Sequence[Slice], reference: Explained | None, progress: Progress
@@ -76,7 +78,7 @@ class ExplainSession:
         found = self._asked(key, slices[0], tuple(explainers_for(self.config, reference)))
         require_fitting(version, found.model.classes, slices, reference)
         warn_of_batch_size(version.label, found.model.batch_size)
-        targets = targets_known_before(self.config, slices, reference)
+        targets = targets_of(self.config, slices, reference)
         version_ = self._version(key, found, targets, self.config.policy.seed)
         return version_.explained(slices, found.explainers, progress)
 
@@ -106,8 +108,10 @@ class ExplainSession:
         return found
 
     def _version(self, key: ModelKey, found: Answer, targets: Targets, seed: int) -> "_Version":
-        store, fresh = AttributionStore(self.registry, self.config.registry.experiment), self.config.run.fresh
-        shards = KeptShards(store, self.engine, key, found.model, seed, targets, self.parent, fresh)
+        store = store_at(self.registry, self.folder or self.config.registry.experiment)
+        shards = KeptShards(
+            store, self.engine, key, found.model, seed, targets, parent=self.parent, fresh=self.config.run.fresh
+        )
         return _Version(shards, pickled=found.files.pickled)
 
     def _key(self, version: RegisteredVersion, head: int | None = None) -> ModelKey:

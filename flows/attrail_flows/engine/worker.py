@@ -20,10 +20,11 @@ from attrail_explainers.model.classifier import Classifier
 from attrail_explainers.model.description import ModelDescription, describe
 from attrail_explainers.runtime.torch_threads import one_torch_thread
 from attrail_explainers.slice import Slice
+from attrail_flows.engine.folder_store import store_at
 from attrail_flows.engine.model_pool import POOL, ModelKey
 from attrail_flows.engine.shards import LOGITS
 from attrail_mlflow.registry.registry import LoadedFiles, Registry
-from attrail_mlflow.runs.attribution_store import AttributionStore, Entry, artifact_path
+from attrail_mlflow.runs.attribution_store import Entry, artifact_path
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,7 +32,8 @@ class Work:
     """One shard's work, for any process on any machine: nothing in it but values.
 
     ``targets`` (N,) of the part's images, None for what the model predicts; ``keys`` as ``shards.keys`` gives them;
-    ``run_id`` is the MLflow run that gets the results. ``expected`` is what whoever hands it out takes the model for.
+    ``run_id`` is the MLflow run that gets the results, in the store at ``place``. ``expected`` is what whoever hands it
+    out takes the model for.
     """
 
     model: ModelKey
@@ -42,7 +44,7 @@ class Work:
     seed: int
     keys: Mapping[str, str]
     run_id: str
-    experiment: str
+    place: str | Path
 
     @property
     def label(self) -> str:
@@ -95,7 +97,7 @@ def compute(work: Work) -> list[Entry]:
         keys = _keys(work, classifier.working_copy(work.part.images).machine)
         with one_torch_thread():
             _compute(work, keys, classifier, Path(folder))
-        return AttributionStore(registry, work.experiment).put(work.run_id, Path(folder), keys.values())
+        return store_at(registry, work.place).put(work.run_id, Path(folder), keys.values())
 
 
 def _keys(work: Work, machine: str) -> Mapping[str, str]:

@@ -5,13 +5,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from attrail_explainers.assessment.assessment import Assessment, assess_slice, chosen_checks
-from attrail_explainers.model.classifier import Classifier
-from attrail_explainers.slice import Slice
 from attrail_flows.configuration import AuditConfig
-from attrail_flows.engine.explained import warn_of_batch_size
+from attrail_flows.engine.explained import targets_of, warn_of_batch_size
 from attrail_flows.flow_runs.progress import progress_of
 from attrail_flows.inputs.slices import read_slices
 from attrail_mlflow.registry.registry import Registry
@@ -40,7 +37,8 @@ def check_to_folder(
     (slice_,) = read_slices(chosen, version)
     classifier = registry.load(version, allow_pickle=config.policy.allow_pickle)
     warn_of_batch_size(version.label, classifier.batch_size)
-    targets = _targets(config, classifier, slice_)
+    predictions = classifier.logits(slice_.images, slice_.sample_ids).argmax(axis=1).astype(np.int64)
+    targets = targets_of(config, [slice_], predictions={slice_name: predictions})[slice_name]
     with progress_of(f"check {explainer_name} of {version.label}", len(slice_) * (1 + len(checks))) as advance:
         found = assess_slice(classifier, slice_, explainer, checks, targets, config.policy.seed, advance)
     folder.mkdir(parents=True, exist_ok=True)
@@ -51,12 +49,6 @@ def check_to_folder(
         title = f"{explainer_name}, {version.label}, {slice_name} ({len(slice_)} images)"
         (folder / "curves.png").write_bytes(draw_curves(panels, title))
     return found
-
-
-def _targets(config: AuditConfig, classifier: Classifier, slice_: Slice) -> NDArray[np.int64]:
-    """The classes that are explained: the labels, or what the version itself predicts, as the policy says."""
-    logits = classifier.logits(slice_.images, slice_.sample_ids)
-    return slice_.labels if config.policy.targets == "label" else logits.argmax(axis=1).astype(np.int64)
 
 
 def _panels(found: Assessment) -> list[CurvePanel]:

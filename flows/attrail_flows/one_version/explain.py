@@ -6,8 +6,7 @@ import numpy as np
 
 from attrail_explainers.attributions import save_attributions
 from attrail_flows.configuration import AuditConfig
-from attrail_flows.engine.explained import explain_version
-from attrail_flows.flow_runs.progress import progress_of
+from attrail_flows.engine.serial_engine import explained_alone
 from attrail_flows.inputs.slices import read_slices
 from attrail_mlflow.registry.registry import Registry
 from attrail_mlflow.runs.evidence_files import slug
@@ -22,9 +21,7 @@ def explain_to_folder(
     registry = Registry(config.registry.tracking_uri)
     version = registry.resolve(config.registry.model, model_uri)
     slices = read_slices(chosen, version)
-    with progress_of(f"explain {version.label}", len(slices[0])) as advance:
-        explained = explain_version(registry, version, slices, chosen, progress=advance)
-    (maps,) = explained.maps
+    (maps,) = explained_alone(chosen, registry, version, slices).maps
     save_attributions(maps, folder / "maps.safetensors")
     signed = bool((maps.values < 0).any())
     for row, picture in enumerate(slices[0].pictures()):

@@ -1,8 +1,7 @@
 """``attrail windows``: one version on two windows of production images."""
 
 from attrail_flows.configuration import AuditConfig
-from attrail_flows.engine.explained import explain_version
-from attrail_flows.flow_runs.progress import progress_of
+from attrail_flows.engine.serial_engine import explained_alone
 from attrail_flows.inputs.slices import read_windows
 from attrail_mlflow.registry.registry import Registry
 from attrail_monitoring.windows import QUESTION, TwoSample, compare_windows
@@ -14,9 +13,8 @@ def window_lines(config: AuditConfig, model_uri: str, windows: tuple[str, str], 
     registry = Registry(config.registry.tracking_uri)
     version = registry.resolve(config.registry.model, model_uri)
     slices = read_windows(chosen, version)
-    with progress_of(f"explain {version.label}", sum(len(each) for each in slices)) as advance:
-        explained = explain_version(registry, version, slices, chosen, progress=advance)
-    first, second = explained.maps
+    maps = explained_alone(chosen, registry, version, slices).version_maps
+    first, second = (maps.of((window, explainer_name)) for window in windows)
     found = compare_windows(first, second, config.policy.to_policy().settings)
     return [*(_line(each, config.policy.alpha) for each in found), QUESTION]
 

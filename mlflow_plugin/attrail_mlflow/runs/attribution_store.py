@@ -60,6 +60,11 @@ class AttributionStore:
     registry: Registry
     experiment: str
 
+    @property
+    def place(self) -> str:
+        """What a process on another machine finds it by, in the same registry."""
+        return self.experiment
+
     def index(self, weights_digest: str) -> dict[str, list[Entry]]:
         """All complete files of a model's weights by their keys; of several under one key the oldest first.
 
