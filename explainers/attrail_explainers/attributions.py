@@ -143,7 +143,7 @@ def save_attributions(attributions: Attributions, path: Path) -> None:
 
 
 def load_attributions(path: Path) -> Attributions:
-    """The maps in a file that ``save_attributions`` wrote, equal to what was written to the last bit.
+    """Return the maps in a file that ``save_attributions`` wrote, equal to what was written to the last bit.
 
     Raises RecordError when the file is not one of attributions, or was changed since::
 

@@ -45,7 +45,7 @@ def explain_difference(
     seed: int = 0,
     perturbation: Perturbation = PERTURBATION,
 ) -> Difference:
-    """The Shapley values of what the second of two versions sees more, or less, of than the first.
+    """Return the Shapley values of what the second of two versions sees more, or less, of than the first.
 
     Both are asked about the same coalitions, so that what they have in common cancels before anything is estimated:
     the closer the versions, the fewer evaluations it takes. They stop when the standard deviation of the values is at

@@ -66,7 +66,7 @@ EXPLAINERS = Plugins("explainer", "attrail_explainers.methods", exported="METHOD
 
 
 def explainer_names() -> list[str]:
-    """The names of all explainers, sorted, as ``explain`` and ``[[explainer]]`` take them.
+    """Return the names of all explainers, sorted, as ``explain`` and ``[[explainer]]`` take them.
 
     They are the names of the files of ``methods/``::
 
@@ -82,7 +82,7 @@ def explainer_class(name: str) -> type[Explainer]:
 
 
 def make_explainer(name: str, parameters: Mapping[str, Any] | None = None) -> Explainer:
-    """The explainer ``name`` with ``parameters``, a frozen dataclass whose fields are all of its parameters.
+    """Make the explainer ``name`` with ``parameters``, a frozen dataclass whose fields are all of its parameters.
 
     Raises UnknownNameError for a name that there is none of, ConfigError for a parameter that the explainer does not
     have or that cannot have this value::

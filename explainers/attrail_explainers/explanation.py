@@ -34,7 +34,7 @@ def explain(
     sample_ids: Sequence[str] | None = None,
     **parameters: Any,
 ) -> Attributions:
-    """The maps of one explainer for a torch module, one for each image, without MLflow or Prefect.
+    """Explain images with one explainer, and return one map for each, without MLflow or Prefect.
 
     ::
 

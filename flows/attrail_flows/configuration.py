@@ -207,7 +207,7 @@ class AuditConfig(Section):
 
 
 def read_config(path: Path, reference: str | None = None, candidate: str | None = None) -> AuditConfig:
-    """The configuration in a TOML file, with ``reference`` and ``candidate`` put over the file's, where given.
+    """Return the configuration in a TOML file, with ``reference`` and ``candidate`` put over the file's, where given.
 
     Relative paths, an SQLite file's among them, are relative to the configuration file. Raises ConfigError naming
     the file and the first key that is wrong::

@@ -48,7 +48,7 @@ class TwoSample:
 def compare_windows(
     first: Attributions, second: Attributions, settings: Settings | None = None, permutations: int = 999
 ) -> tuple[TwoSample, TwoSample]:
-    """The MMD and the energy distance of one model's maps of two windows of images, each with its p-value.
+    """Return the MMD and the energy distance of one model's maps of two windows of images, each with its p-value.
 
     The images may be different ones: this asks whether the maps are distributed alike, and ``question`` of the result
     says how much weaker that is than a paired comparison. Each map (H,W) is brought onto the settings' grid and divided

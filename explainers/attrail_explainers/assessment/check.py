@@ -55,7 +55,7 @@ CHECKS = Plugins("check", "attrail_explainers.checks", exported="CHECK")
 
 
 def check_names() -> list[str]:
-    """The names of all checks, sorted, as ``assess`` and ``attrail check`` take them.
+    """Return the names of all checks, sorted, as ``assess`` and ``attrail check`` take them.
 
     They are the names of the files of ``checks/``::
 
@@ -71,7 +71,7 @@ def check_class(name: str) -> type[Check]:
 
 
 def make_check(name: str, parameters: Mapping[str, Any] | None = None) -> Check:
-    """The check ``name`` with ``parameters``, a frozen dataclass whose fields are all of its parameters.
+    """Make the check ``name`` with ``parameters``, a frozen dataclass whose fields are all of its parameters.
 
     Raises UnknownNameError for a name that there is none of, ConfigError for a parameter that the check does not have
     or that cannot have this value::

@@ -36,7 +36,7 @@ STATISTICS = Plugins("statistic", "attrail_monitoring.statistics", exported="STA
 
 
 def statistic_names() -> list[str]:
-    """The names of all statistics, sorted, as findings and ``Policy.margins`` have them.
+    """Return the names of all statistics, sorted, as findings and ``Policy.margins`` have them.
 
     They are the names of the files of ``statistics/``::
 
