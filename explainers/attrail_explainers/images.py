@@ -10,7 +10,9 @@ from PIL import Image
 from timm.data import create_transform, resolve_data_config
 
 from attrail_explainers.errors import SliceError, UnknownNameError
-from attrail_explainers.files.picture_file import OtherChannelsError, Picture, read_picture
+from attrail_explainers.files.channels import OtherChannelsError
+from attrail_explainers.files.picture_file import read_picture
+from attrail_explainers.files.picture_source import Picture
 from attrail_explainers.slice import Preprocessing
 
 WHITE = 0.5  # of the largest number of a type: what is lighter is marked by a mask

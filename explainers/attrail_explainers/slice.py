@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from attrail_explainers.digest import digest_of, digest_of_arrays
 from attrail_explainers.errors import ConfigError, SliceError, UnsupportedModelError
-from attrail_explainers.files.picture_file import Orientation
+from attrail_explainers.files.orientation import Orientation
 from attrail_explainers.parameters import is_number, is_whole, plain
 
 ORIENTATIONS: tuple[Orientation, ...] = get_args(Orientation)

@@ -7,7 +7,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 
 from attrail_explainers.errors import ConfigError, UnknownNameError
 from attrail_explainers.explainer import Explainer, make_explainer
-from attrail_explainers.files.picture_file import Orientation
+from attrail_explainers.files.orientation import Orientation
 from attrail_explainers.files.plain_file import read_toml
 from attrail_explainers.slice import Preprocessing
 from attrail_monitoring.maps.settings import Settings

@@ -15,7 +15,8 @@ from PIL import Image, ImageOps
 from torchvision.transforms import InterpolationMode, v2
 
 from attrail_explainers.errors import ConfigError, SliceError, UnknownNameError
-from attrail_explainers.files.picture_file import EmbeddedPicture, size_of, suffixes
+from attrail_explainers.files.picture_file import size_of
+from attrail_explainers.files.picture_source import EmbeddedPicture, suffixes
 from attrail_explainers.images import decode, decode_masks, timm_preprocessing
 from attrail_explainers.slice import Preprocessing
 

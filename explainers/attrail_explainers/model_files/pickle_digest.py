@@ -12,24 +12,23 @@ VERSIONED = {"builtins", "timm", "torch", "torchvision"}  # their versions count
 
 
 def pickle_digest(file: Path, module: torch.nn.Module) -> str:
-    """Digest of the pickle's file and of all Python files of its classes' packages: a pickle does not hold their code.
+    """Return a digest of the pickle's file and of all Python files of its classes' packages: a pickle does not hold their code.
 
     Classes that were pickled by value lie in the file itself. Other packages which these import are not looked at.
     """
     owners = {kind.__module__.partition(".")[0] for part in module.modules() for kind in type(part).__mro__}
-    code = {name: _sources(name) for name in sorted(owners - VERSIONED)}
+    code = {
+        package: {name: digest_of_file(path) for name, path in sorted(_files(package))}
+        for package in sorted(owners - VERSIONED)
+    }
     return digest_of({"format": "attrail.pickle/1", "file": digest_of_file(file), "code": code})
 
 
-def _sources(package: str) -> dict[str, str]:
-    return {name: digest_of_file(path) for name, path in sorted(_files(package))}
-
-
 def _files(package: str) -> Iterator[tuple[str, Path]]:
-    found = sys.modules.get(package)
-    folders = [Path(each) for each in getattr(found, "__path__", ())]
+    module = sys.modules.get(package)
+    folders = [Path(folder) for folder in getattr(module, "__path__", ())]
     for folder in folders:
         yield from ((str(path.relative_to(folder)), path) for path in folder.rglob("*.py"))
-    file = getattr(found, "__file__", None)
+    file = getattr(module, "__file__", None)
     if not folders and file:
         yield Path(file).name, Path(file)

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from attrail_explainers.files.picture_file import Picture
+from attrail_explainers.files.picture_source import Picture
 
 IN_MEMORY = 64 * 2**20  # bytes; larger arrays lie in a file without a name, which ends with the process
 DECODED = 256  # images decoded at once

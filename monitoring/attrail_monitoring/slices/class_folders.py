@@ -6,7 +6,7 @@ from pathlib import Path
 import pandas as pd
 
 from attrail_explainers.errors import SliceError
-from attrail_explainers.files.picture_file import suffixes
+from attrail_explainers.files.picture_source import suffixes
 
 # What systems leave in folders by themselves, beside all names that begin with a dot; in small letters.
 LITTER = {"__macosx", "@eadir", "$recycle.bin", "desktop.ini", "lost+found", "system volume information", "thumbs.db"}

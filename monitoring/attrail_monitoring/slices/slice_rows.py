@@ -5,7 +5,7 @@ import os
 import pandas as pd
 
 from attrail_explainers.errors import SliceError
-from attrail_explainers.files.picture_file import EmbeddedPicture, Picture
+from attrail_explainers.files.picture_source import EmbeddedPicture, Picture
 from attrail_monitoring.slices.slice_table import SliceTable, shown
 
 LONGEST = 1000  # characters of a path in a message

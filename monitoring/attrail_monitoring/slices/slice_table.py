@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from attrail_explainers.errors import SliceError
-from attrail_explainers.files.picture_file import EmbeddedPicture, Picture
+from attrail_explainers.files.picture_source import EmbeddedPicture, Picture
 from attrail_monitoring.slices.class_folders import named, read_class_folders
 from attrail_monitoring.slices.table_file import PICTURES, WRITTEN, FileRows, read_table_file, unpack
 

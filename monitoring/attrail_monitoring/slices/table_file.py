@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from attrail_explainers.errors import SliceError
-from attrail_explainers.files.picture_file import EmbeddedPicture
+from attrail_explainers.files.picture_source import EmbeddedPicture
 from attrail_explainers.files.plain_file import require_plain
 
 PICTURES = ("image", "mask")

@@ -3,7 +3,7 @@
 import pytest
 
 from attrail_explainers.errors import SliceError
-from attrail_explainers.files.picture_file import suffixes
+from attrail_explainers.files.picture_source import suffixes
 from attrail_monitoring.slices.slice_table import cautions, label_indices, read_slice_table
 
 
