@@ -159,7 +159,8 @@ def _explained(
 
     def chunk(start: int) -> list[Maps]:
         rows = slice(start, min(start + model.batch, len(slice_)))
-        subject = replace(_subject(model, slice_, targets, rows, seed), examples=examples)
+        images, classes = (torch.from_numpy(np.array(each[rows])).to(model.device) for each in (slice_.images, targets))
+        subject = Subject(model, images, classes, slice_.sample_ids[rows], seed, examples=examples)
         pairs = zip(explainers, layers, strict=True)
         return [_attribute(explainer, subject.with_layer(layer), progress) for explainer, layer in pairs]
 
@@ -200,12 +201,6 @@ def _layer_for(explainer: Explainer, forced: str | None, model: WorkingCopy, ima
     if asked not in (None, found):
         logger.info("layer %r is %r in model %s", asked, found, model.label)
     return asked or found
-
-
-def _subject(model: WorkingCopy, slice_: Slice, targets: NDArray[np.int64], rows: slice, seed: int) -> Subject:
-    images = torch.from_numpy(np.array(slice_.images[rows])).to(model.device)
-    classes = torch.from_numpy(np.array(targets[rows])).to(model.device)
-    return Subject(model, images, classes, slice_.sample_ids[rows], seed)
 
 
 def _attributions(

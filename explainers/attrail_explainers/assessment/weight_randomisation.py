@@ -12,7 +12,8 @@ from attrail_explainers.errors import UnsupportedModelError
 from attrail_explainers.layers.target_layer import heads
 from attrail_explainers.model.classifier import Classifier
 from attrail_explainers.model.drawn_anew import draw_anew, own_weights
-from attrail_explainers.model.working_copy import WorkingCopy, arrange, deep_copy
+from attrail_explainers.model.private_copy import arrange, deep_copy
+from attrail_explainers.model.working_copy import WorkingCopy
 from attrail_explainers.rank_agreement import mean_of_defined, spearman
 
 Weights = Mapping[str, torch.nn.Parameter]

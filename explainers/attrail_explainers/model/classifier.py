@@ -9,7 +9,8 @@ import torch
 from numpy.typing import NDArray
 
 from attrail_explainers.errors import ConfigError, ExplanationError
-from attrail_explainers.model.working_copy import WorkingCopy, arrange, private_copy
+from attrail_explainers.model.private_copy import arrange, private_copy
+from attrail_explainers.model.working_copy import WorkingCopy
 from attrail_explainers.model_files.state_digest import digest_of_state
 
 

@@ -93,9 +93,10 @@ class LastFunction(TorchFunctionMode):
         name = NAMES.get(name, name)
         source = args[0] if args else kwargs.get("input")
         taken = source
-        if overwrites and isinstance(source, torch.Tensor) and (name in FUNCTIONS or self._has(source)):
+        kept = any(row is source for row in self._rows)
+        if overwrites and isinstance(source, torch.Tensor) and (name in FUNCTIONS or kept):
             taken = source.clone()
-            self._rows = [taken if each is source else each for each in self._rows]
+            self._rows = [taken if row is source else row for row in self._rows]
         output = func(*args, **kwargs)
         if isinstance(output, torch.Tensor):
             if (multiplied := self._multiplied(name, output, args)) is not None:
@@ -105,9 +106,6 @@ class LastFunction(TorchFunctionMode):
             if self._keeps_rows and output.is_floating_point() and _one_row_each(output):
                 self._rows.append(output)
         return output
-
-    def _has(self, tensor: torch.Tensor) -> bool:
-        return any(each is tensor for each in self._rows)
 
     def _multiplied(self, name: str, output: torch.Tensor, args: tuple[Any, ...]) -> End | None:
         """How probabilities times a number above 0 were made; None for what is something else."""

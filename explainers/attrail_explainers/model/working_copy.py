@@ -1,7 +1,6 @@
-"""A private copy of a model, arranged for speed: the module that a user gives is never run and never touched."""
+"""The copy of a model that is run: in batches of one shape, on images of one size, its outputs taken for logits."""
 
 import contextlib
-import copy
 import logging
 import re
 import threading
@@ -11,7 +10,6 @@ from functools import partial
 from typing import Any, TypeVar
 
 import torch
-from torch.nn.parameter import is_lazy
 
 from attrail_explainers.errors import ExplanationError, UnsupportedModelError
 from attrail_explainers.model.drawn_anew import PARAMETRIZATIONS
@@ -44,7 +42,7 @@ class Activation:
 
 
 class WorkingCopy:
-    """A model copy, as ``private_copy`` arranges it, that is run on images of one size.
+    """A model copy, as ``private_copy.private_copy`` arranges it, that is run on images of one size.
 
     ``module`` lets hooks fire; plain calls take the faster ``forward`` where there is one. ``activations`` are the
     outputs of all submodules in the order in which they finish, but for those that only pass their input on;
@@ -209,13 +207,14 @@ class WorkingCopy:
             return self._activations(some)
 
     def _activations(self, images: torch.Tensor) -> tuple[tuple[Activation, ...], torch.Tensor, End | None]:
-        found: list[Activation] = []
+        activations: list[Activation] = []
 
         def keep(name: str) -> Hook:
             def hook(module: torch.nn.Module, arguments: Any, output: Any) -> None:
                 passed_through = any(output is argument for argument in arguments)  # identities; exports drop them
-                if not passed_through and isinstance(output, torch.Tensor) and _of_images(output, self.batch):
-                    found.append(Activation(CALL.sub("", name), tuple(output.shape[1:])))
+                of_images = isinstance(output, torch.Tensor) and output.ndim > 1 and len(output) == self.batch
+                if of_images and not passed_through:
+                    activations.append(Activation(CALL.sub("", name), tuple(output.shape[1:])))
 
             return hook
 
@@ -223,7 +222,7 @@ class WorkingCopy:
         tape = LastFunction(everything=True)
         with torch.inference_mode(), self.hooks({name: keep(name) for name in names}), tape:
             outputs = self.call(images, hooked=True)
-        return tuple(found), outputs, tape.last(outputs, torch.finfo(self.dtype).eps)
+        return tuple(activations), outputs, tape.last(outputs, torch.finfo(self.dtype).eps)
 
     def _affordable(self, images: torch.Tensor) -> int:
         kind = self.device.type if self.device.type in BUDGET else "cpu"
@@ -238,70 +237,10 @@ def out_of_memory(error: BaseException) -> bool:
     return isinstance(error, torch.OutOfMemoryError | MemoryError) or "not enough memory" in str(error)
 
 
-def private_copy(label: str, module: torch.nn.Module) -> torch.nn.Module:
-    """A deep copy, arranged; UnsupportedModelError when the module cannot be copied or is a scripted one.
-
-    Of a module that ``torch.compile`` gave it is the module inside: compiled anew for every copy it would be slower.
-    """
-    module = getattr(module, "_orig_mod", module)
-    if not isinstance(module, torch.nn.Module):
-        raise UnsupportedModelError(
-            f"model {label}: expected a torch.nn.Module, got {type(module).__name__}; give the module itself"
-        )
-    for name, tensor in [*module.named_parameters(), *module.named_buffers()]:
-        if is_lazy(tensor) or tensor.is_meta:
-            raise UnsupportedModelError(
-                f"model {label}: {name} has no values yet (a lazy layer, or device meta): load its weights, or run it "
-                "on one batch first"
-            )
-    if any(isinstance(part, torch.jit.ScriptModule) for part in module.modules()):
-        raise UnsupportedModelError(
-            f"model {label} is or holds a scripted module (torch.jit), whose operations cannot be followed: give the "
-            "module that was scripted, or log that in MLflow's default pt2 format"
-        )
-    try:
-        copied = deep_copy(module)
-    except (RuntimeError, TypeError) as error:
-        raise UnsupportedModelError(
-            f"model {label} cannot be copied, log it in MLflow's default pt2 format: {error}"
-        ) from error
-    arrange(copied)
-    return copied
-
-
-def deep_copy(module: torch.nn.Module) -> torch.nn.Module:
-    """A copy of a module and of everything in it; RuntimeError or TypeError when something cannot be copied."""
-    # Weights that old-style weight norm and pruning compute before each call; torch copies no tensor with a history.
-    computed = [
-        each for part in module.modules() for each in vars(part).values()
-        if isinstance(each, torch.Tensor) and not each.is_leaf
-    ]  # fmt: skip
-    memo: dict[int, Any] = {id(each): each.detach().clone() for each in computed}
-    # Placeholders of an unflattened program hold fake tensors, which cannot be copied and need not be.
-    memo |= {id(node): node for node in getattr(module, "input_placeholders", ())}
-    return copy.deepcopy(module, memo)
-
-
-def arrange(module: torch.nn.Module) -> None:
-    """Evaluation mode, no weight gradients, no in-place activations, channels-last weights."""
-    for part in module.modules():
-        part.training = False
-        if getattr(part, "inplace", False) is True:
-            setattr(part, "inplace", False)  # noqa: B010 - mypy takes every attribute of a module for a tensor
-    for weight in [*module.parameters(), *module.buffers()]:
-        weight.requires_grad_(False)
-        if weight.ndim == 4:
-            weight.data = weight.data.contiguous(memory_format=torch.channels_last)
-
-
 def _dtype(module: torch.nn.Module) -> torch.dtype:
     """The one floating dtype of all weights; float32 when there are several or none."""
     found = {each.dtype for each in module.parameters() if each.is_floating_point()}
     return found.pop() if len(found) == 1 else torch.float32
-
-
-def _of_images(output: torch.Tensor, batch: int) -> bool:
-    return output.ndim > 1 and len(output) == batch
 
 
 def _count(shape: tuple[int, ...]) -> int:

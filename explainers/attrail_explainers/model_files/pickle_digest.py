@@ -12,7 +12,7 @@ VERSIONED = {"builtins", "timm", "torch", "torchvision"}  # their versions count
 
 
 def pickle_digest(file: Path, module: torch.nn.Module) -> str:
-    """Return a digest of the pickle's file and of all Python files of its classes' packages: a pickle does not hold their code.
+    """Return a digest of a pickle's file and all Python files of its classes' packages, whose code it does not hold.
 
     Classes that were pickled by value lie in the file itself. Other packages which these import are not looked at.
     """

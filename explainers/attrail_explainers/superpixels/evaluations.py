@@ -109,7 +109,8 @@ def evaluate_together(
     drawn = draw_coalitions(count, perturbation.evaluations - 2, generator)
     rows = np.concatenate([[[True] * count, [False] * count], drawn.present])
     outputs = np.empty((len(models), 0))
-    for stop in _stops(len(rows), perturbation.tolerance):
+    looks = () if perturbation.tolerance is None else range(FIRST, len(rows), BLOCK)
+    for stop in (*looks, len(rows)):
         block = rows[outputs.shape[1] : stop]
         found = [_outputs(model, image, segments, block, target, sample_id, perturbation) for model in models]
         outputs = np.concatenate([outputs, found], axis=1)
@@ -118,11 +119,6 @@ def evaluate_together(
     used = outputs.shape[1] - 2
     coalitions = Coalitions(drawn.present[:used], drawn.weight[:used], drawn.complete)
     return [Evaluations(segments, coalitions, each[2:], float(each[0]), float(each[1])) for each in outputs]
-
-
-def _stops(count: int, tolerance: float | None) -> list[int]:
-    """After how many evaluations to look; a budget without tolerance is spent in one go."""
-    return [count] if tolerance is None else [*range(FIRST, count, BLOCK), count]
 
 
 def _certain(rows: NDArray[np.bool_], outputs: NDArray[np.float64], tolerance: float | None) -> bool:
