@@ -13,7 +13,12 @@ from numpy.typing import NDArray
 def digest_of(value: Mapping[str, Any]) -> str:
     """Digest of a JSON-able mapping: sorted keys, no spaces, NaN refused, ``sha256:`` in front."""
     text = json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
-    return "sha256:" + hashlib.sha256(text.encode()).hexdigest()
+    return digest_of_bytes(text.encode())
+
+
+def digest_of_bytes(content: bytes) -> str:
+    """SHA-256 of bytes, ``sha256:`` in front."""
+    return "sha256:" + hashlib.sha256(content).hexdigest()
 
 
 def digest_of_arrays(arrays: Iterable[tuple[str, NDArray[Any]]]) -> str:

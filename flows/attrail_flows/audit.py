@@ -20,7 +20,7 @@ from attrail_flows.inputs.remarks import wide_limits
 from attrail_flows.inputs.slices import Tables
 from attrail_flows.inputs.versions import ComparedVersions
 from attrail_mlflow.registry.registry import Registry
-from attrail_mlflow.runs.audit_run import finishing
+from attrail_mlflow.runs.ending import finishing
 from attrail_mlflow.runs.evidence_files import Evidence
 from attrail_monitoring.verdict.sequence import with_alarm
 
@@ -48,7 +48,7 @@ def audit(config: AuditConfig) -> dict[str, Any]:
     registry, versions = load(config)
     tables, slices = validate(config, versions)
     run, posted = open_audit(registry, config, versions, policy)
-    with finishing(run):
+    with finishing(registry, run.run_id):
         with explaining(registry, config, flow_run(), run.run_id) as how:
             evidence = gather(how, versions, slices, tables)
         posted_record = replace(evidence.record, posted_policy=posted)

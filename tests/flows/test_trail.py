@@ -21,10 +21,12 @@ from attrail_mlflow.journal.hash_chain import Event
 from attrail_mlflow.journal.journal import read_journal
 from attrail_mlflow.registry.folder_digest import digest_folder
 from attrail_mlflow.registry.registry import Registry
-from attrail_mlflow.runs.audit_run import finishing, open_run
+from attrail_mlflow.runs.audit_run import open_run
+from attrail_mlflow.runs.ending import finishing
 from attrail_mlflow.signing.trusted_keys import read_trusted_keys
 from attrail_mlflow.statements.verification import verify_statement
-from attrail_mlflow.trail.attestation import Trail
+from attrail_mlflow.trail.attestation import Attestation, Trail
+from attrail_mlflow.trail.bundle import attested_in
 from attrail_mlflow.trail.control_map import control_map_text, read_control_map, require_answered
 
 Run = Callable[..., tuple[int, str, str]]
@@ -123,16 +125,17 @@ def test_no_statement_is_in_mlflow_before_the_journal_has_it(signed: Signed, tmp
     folder, journal = tmp_path / "run", tmp_path / "journal.jsonl"
     shutil.copytree(signed.artifacts, folder)
     envelope, manifest = (folder / "statement.json").read_bytes(), json.loads((folder / "manifest.json").read_text())
+    attested = Attestation(manifest, attested_in(folder), envelope)
     trail = Trail.from_environment(signed.environment | {"ATTRAIL_JOURNAL": str(journal)})
     trail.note(Event.POLICY, {})
     before = journal.read_bytes()
     run = open_run(Registry(signed.tracking_uri), "a damaged journal", "audit")
 
     def send() -> None:
-        run.send_noted(folder, manifest, envelope, lambda: trail.note_audit(envelope))
+        run.send_noted(folder, manifest, envelope, lambda: trail.note_audit(attested))
 
     kept = Path(run.location("statement.json"))
-    with finishing(run):
+    with finishing(run.registry, run.run_id):
         journal.write_bytes(b"")
         with pytest.raises(RecordError, match="the journal is not written on, it was damaged"):
             send()

@@ -18,7 +18,7 @@ from attrail_mlflow.signing.keys import signer_pem, verifier_of
 from attrail_mlflow.signing.kind import Kind
 from attrail_mlflow.signing.trusted_keys import TrustedKey, TrustedKeys
 from attrail_mlflow.statements.predicate import ModelIdentity
-from attrail_mlflow.trail.attestation import Trail
+from attrail_mlflow.trail.attestation import Attestation, Trail
 from attrail_mlflow.trail.bundle import write_bundle
 from attrail_monitoring.verdict.policy import Policy
 
@@ -83,8 +83,8 @@ def document(verdict: str = "PASS", policy: Policy | None = None, **changes: Any
     return facts | changes
 
 
-def write_run(folder: Path, trail: Trail, record: Mapping[str, Any] | None = None) -> bytes:
-    """Write an audit's files with manifest and statement; the statement's envelope."""
+def write_run(folder: Path, trail: Trail, record: Mapping[str, Any] | None = None) -> Attestation:
+    """Write an audit's files with manifest and statement, and return what they say."""
     record = record or document()
     policy = {key: value for key, value in record["policy"].items() if key != "allow_pickle"}
     documents = {"audit.json": record, "policy.json": policy}
@@ -92,8 +92,7 @@ def write_run(folder: Path, trail: Trail, record: Mapping[str, Any] | None = Non
     for name, content in (FILES | texts).items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_bytes(content)
-    _, envelope = trail.attest(folder, record, model("7"), model("1"), ("champion",))
-    return envelope
+    return trail.attest(folder, record, model("7"), model("1"), ("champion",))
 
 
 @dataclass(frozen=True)

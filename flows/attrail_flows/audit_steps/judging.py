@@ -8,7 +8,7 @@ import pandas as pd
 from attrail_flows.configuration import AuditConfig
 from attrail_flows.engine.explained import Explained
 from attrail_mlflow.registry.registry import Registry
-from attrail_mlflow.runs.sequence_run import find_sequence
+from attrail_mlflow.runs.lookup import find_sequence
 from attrail_monitoring.comparison import displace
 from attrail_monitoring.expectations.inputs import Validation, validate_attributions
 from attrail_monitoring.expectations.rule_tables import rules_of, validate_measurements, with_rules

@@ -22,7 +22,7 @@ from attrail_flows.inputs.preflight import preflight_audit, preflight_floor
 from attrail_flows.inputs.slices import Tables, load_slices, preprocessing_of, read_tables
 from attrail_flows.inputs.versions import ComparedVersions, Versions, warn_of_few
 from attrail_mlflow.registry.registry import RegisteredVersion, Registry
-from attrail_mlflow.runs.audit_run import AuditRun, open_run, translated
+from attrail_mlflow.runs.audit_run import AuditRun, open_run
 from attrail_mlflow.runs.evidence_files import Evidence
 from attrail_mlflow.runs.posted_policy import post_policy
 from attrail_monitoring import comparison
@@ -145,8 +145,7 @@ def record(run: AuditRun, versions: ComparedVersions, evidence: Evidence) -> Aud
         facts |= {"flow_run_id": flow_run(), "tracking_uri": run.registry.shown}
         kept = replace(evidence.record, run=facts)
         replace(evidence, record=kept).write(Path(folder))
-        with translated(run):
-            run.keep(kept, Path(folder), versions.reference, versions.candidate)
+        run.keep(kept, Path(folder), versions.reference, versions.candidate)
     return kept
 
 

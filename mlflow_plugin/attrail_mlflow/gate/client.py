@@ -4,7 +4,9 @@ What is asked here is early feedback: the client may lack what the server knows,
 which statements were used. The server's answer counts.
 """
 
+import contextlib
 import tempfile
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -17,10 +19,10 @@ from attrail_explainers.errors import ConfigError, EvidenceError, GateRefusal
 from attrail_mlflow.gate.decision import Case, Decision, decide, misspelt
 from attrail_mlflow.gate.policy import GatePolicy
 from attrail_mlflow.gate.versions import UNREADABLE, identity
-from attrail_mlflow.registry.errors import registry_error
+from attrail_mlflow.registry.errors import ABSENT, found_or_none, registry_error
 from attrail_mlflow.registry.fetching import fetch_model
 from attrail_mlflow.registry.folder_digest import digest_folder
-from attrail_mlflow.registry.registry import PERMANENT, URI, URIS, Registry
+from attrail_mlflow.registry.registry import URI, URIS, Registry
 from attrail_mlflow.registry.tags import STATEMENT_TAG, WAIVER_TAG
 from attrail_mlflow.statements.baseline import Baseline
 from attrail_mlflow.statements.predicate import ModelIdentity
@@ -65,7 +67,8 @@ class Candidate:
         model = identity(self.version)
         if alias != role:
             return misspelt(model, alias, role)
-        holder = self._holder(role)
+        with self.registry.asking(f"who is {role} cannot be looked up"):
+            holder = found_or_none(self.registry.client.get_model_version_by_alias, self.version.name, role)
         statement = self.version.tags.get(STATEMENT_TAG, "").encode()
         case = Case(
             version=model,
@@ -84,28 +87,13 @@ class Candidate:
 
         Raises GateRefusal with the server's sentence and reasons, RegistryError when it cannot be asked.
         """
-        try:
+        with self.registry.asking(f"{self.label} could not be promoted"), _refusals():
             self.registry.client.set_registered_model_alias(self.version.name, alias, self.version.version)
-        except MlflowException as error:
-            facts: dict[str, Any] = getattr(error, "json", {}).get("attrail", {})
-            if error.error_code == REFUSED and facts:
-                raise GateRefusal(error.message.removeprefix(f"{REFUSED}: "), ", ".join(facts["reasons"])) from error
-            raise self.registry.failure(f"{self.label} could not be promoted", error) from error
 
     def carry(self, tag: str, envelope: bytes) -> None:
         """Let the version carry a signed statement; RegistryError when the server refuses."""
-        try:
+        with self.registry.asking(f"the tag {tag} of {self.label} could not be set"):
             self.registry.client.set_model_version_tag(self.version.name, self.version.version, tag, envelope.decode())
-        except MlflowException as error:
-            raise self.registry.failure(f"the tag {tag} of {self.label} could not be set", error) from error
-
-    def _holder(self, alias: str) -> ModelVersion | None:
-        try:
-            return self.registry.client.get_model_version_by_alias(self.version.name, alias)
-        except MlflowException as error:
-            if error.error_code not in PERMANENT:
-                raise self.registry.failure(f"who is {alias} cannot be looked up", error) from error
-            return None
 
     def _as_served(self, holder: ModelVersion) -> ModelIdentity:
         """Who holds the alias with the files it has now, or with unreadable ones, which nothing was compared with."""
@@ -117,14 +105,26 @@ class Candidate:
     def _files_digest(self, version: ModelVersion) -> str:
         """The digest of a version's files; EvidenceError when MLflow has none of them, RegistryError when it fails."""
         uri = f"models:/{version.name}/{version.version}"
-        with tempfile.TemporaryDirectory(prefix="attrail-") as scratch:
+        what = f"the files of {uri} cannot be fetched"
+        with tempfile.TemporaryDirectory(prefix="attrail-") as scratch, self.registry.asking(what):
             try:
                 return digest_folder(fetch_model(uri, Path(scratch)))
             except MlflowException as error:
-                failed = self.registry.failure(f"the files of {uri} cannot be fetched", error)
-                raise (EvidenceError(str(failed)) if error.error_code in PERMANENT else failed) from error
-            except OSError as error:
-                raise registry_error(f"the files of {uri} cannot be fetched", error) from error
+                if error.error_code in ABSENT:
+                    raise EvidenceError(str(registry_error(what, error, self.registry.shown))) from error
+                raise
+
+
+@contextlib.contextmanager
+def _refusals() -> Iterator[None]:
+    """Raise what the gate on the server refuses as a GateRefusal; MLflow's other errors stay as they are."""
+    try:
+        yield
+    except MlflowException as error:
+        facts: dict[str, Any] = getattr(error, "json", {}).get("attrail", {})
+        if error.error_code == REFUSED and facts:
+            raise GateRefusal(error.message.removeprefix(f"{REFUSED}: "), ", ".join(facts["reasons"])) from error
+        raise
 
 
 def _compared_with(envelope: bytes, policy: GatePolicy) -> ModelIdentity | None:

@@ -5,12 +5,12 @@ verdict or baseline, never an older one than was seen before, never one that ano
 twice; a waiver if that does not do.
 """
 
-import hashlib
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
+from attrail_explainers.digest import digest_of_bytes
 from attrail_explainers.errors import EvidenceError, GateRefusal
 from attrail_mlflow.gate.coverage import Promotion, require_covers
 from attrail_mlflow.gate.evidence_tags import Objection
@@ -121,7 +121,7 @@ def statement_digest(envelope: bytes) -> str:
 
     Raises EvidenceError when the envelope is malformed.
     """
-    return "sha256:" + hashlib.sha256(read_envelope(envelope).payload).hexdigest()
+    return digest_of_bytes(read_envelope(envelope).payload)
 
 
 def carried_evidence(statement: bytes | None) -> str | None:

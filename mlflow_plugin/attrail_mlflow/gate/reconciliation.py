@@ -8,23 +8,20 @@ from collections.abc import Iterator
 
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
-from mlflow.protos.databricks_pb2 import RESOURCE_DOES_NOT_EXIST, ErrorCode
 
 from attrail_explainers.errors import EvidenceError, GateRefusal, RegistryError
 from attrail_mlflow.gate.client import Candidate
 from attrail_mlflow.gate.decision import Decision
 from attrail_mlflow.gate.policy import GatePolicy
 from attrail_mlflow.gate.versions import identity, is_prompt
-from attrail_mlflow.registry.errors import registry_error
+from attrail_mlflow.registry.errors import ABSENT, asking
 from attrail_mlflow.registry.registry import Registry
-from attrail_mlflow.registry.searching import versions_named
+from attrail_mlflow.registry.searching import registered_models, versions_named
 from attrail_mlflow.registry.tags import STATEMENT_TAG, WAIVER_TAG
 from attrail_mlflow.signing.refusal import Reason
 from attrail_mlflow.statements.predicate import ModelIdentity, Predicate
 from attrail_mlflow.statements.verdict import VerdictStatement
 from attrail_mlflow.statements.verification import open_statement
-
-GONE = ErrorCode.Name(RESOURCE_DOES_NOT_EXIST)
 
 
 def held_roles(registry: Registry, policy: GatePolicy) -> Iterator[Decision]:
@@ -33,34 +30,22 @@ def held_roles(registry: Registry, policy: GatePolicy) -> Iterator[Decision]:
     Neither expiry nor the reference counts any more: both were judged at the promotion. Raises RegistryError when
     MLflow cannot be reached.
     """
-    try:
-        for model in _models(registry):
-            yield from _looked_at(registry, model, policy)
-    except MlflowException as error:
-        raise registry_error(f"the registry at {registry.shown} cannot be read", error) from error
+    with asking(f"the registry at {registry.shown} cannot be read"):
+        for model in registered_models(registry.client):
+            yield from _looked_at(registry, model.name, policy)
 
 
 def _looked_at(registry: Registry, name: str, policy: GatePolicy) -> Iterator[Decision]:
     try:
         held = list(_held(registry, name, policy))
     except MlflowException as error:
-        if error.error_code != GONE:
+        if error.error_code not in ABSENT:
             raise
         told = f"{name} is listed, but MLflow does not show it: {error}"  # as a prompt that is none, or half of one
         yield Decision(ModelIdentity(name, "", "", ""), "", told, (Reason.MALFORMED,))
         return
     for version, role in held:
         yield _judged(registry, version, role, policy)
-
-
-def _models(registry: Registry) -> Iterator[str]:
-    token = None
-    while True:
-        page = registry.client.search_registered_models(page_token=token)
-        yield from (each.name for each in page)
-        token = page.token
-        if not token:
-            return
 
 
 def _held(registry: Registry, name: str, policy: GatePolicy) -> Iterator[tuple[ModelVersion, str]]:

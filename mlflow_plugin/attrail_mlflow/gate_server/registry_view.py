@@ -4,7 +4,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from mlflow.entities.model_registry import ModelVersion
-from mlflow.exceptions import MlflowException
 from mlflow.store.model_registry.abstract_store import AbstractStore
 from mlflow.store.model_registry.dbmodels.models import SqlModelVersion, SqlRegisteredModelAlias
 from sqlalchemy import Connection, select, update
@@ -12,10 +11,9 @@ from sqlalchemy import Connection, select, update
 from attrail_explainers.errors import EvidenceError
 from attrail_mlflow.gate.policy import STAGE, GatePolicy
 from attrail_mlflow.gate.versions import UNREADABLE, identity
+from attrail_mlflow.registry.errors import found_or_none
 from attrail_mlflow.registry.model_files import Ahead, ModelFiles
 from attrail_mlflow.statements.predicate import ModelIdentity
-
-ABSENT = {"RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"}
 
 
 @dataclass(frozen=True)
@@ -46,12 +44,8 @@ class RegistryView:
         return max(found, key=lambda each: int(each.version), default=None)
 
     def by_alias(self, name: str, alias: str) -> ModelVersion | None:
-        try:
-            found: ModelVersion = self.store.get_model_version_by_alias(name, alias)
-        except MlflowException as error:
-            if error.error_code not in ABSENT:
-                raise
-            return None
+        """The version that an alias names, None when there is none."""
+        found: ModelVersion | None = found_or_none(self.store.get_model_version_by_alias, name, alias)
         return found
 
     def held(self, name: str) -> list[tuple[ModelVersion, str]]:

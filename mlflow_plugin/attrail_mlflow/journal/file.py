@@ -10,7 +10,6 @@
 """
 
 import contextlib
-import hashlib
 import itertools
 import os
 import tempfile
@@ -21,7 +20,7 @@ from typing import Any, BinaryIO
 
 from filelock import FileLock
 
-from attrail_explainers.digest import digest_of_file
+from attrail_explainers.digest import digest_of_bytes, digest_of_file
 from attrail_explainers.errors import ConfigError, EvidenceError, RecordError
 from attrail_explainers.files.plain_file import MOST, open_plain, read_plain, require_plain
 from attrail_mlflow.journal.hash_chain import Event, JournalRecord
@@ -179,7 +178,7 @@ def _facts_of_file(path: Path, name: str) -> dict[str, Any]:
 
 
 def _facts(torn: bytes, name: str) -> dict[str, Any]:
-    return {"file": name, "bytes": len(torn), "sha256": "sha256:" + hashlib.sha256(torn).hexdigest()}
+    return {"file": name, "bytes": len(torn), "sha256": digest_of_bytes(torn)}
 
 
 def _content(path: Path) -> bytes | None:

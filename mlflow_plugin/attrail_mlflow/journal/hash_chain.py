@@ -5,7 +5,6 @@ can rewrite all that follow. Signed records tie the chain to a key; ``journal`` 
 """
 
 import dataclasses
-import hashlib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -13,6 +12,7 @@ from enum import StrEnum
 from functools import cached_property
 from typing import Any
 
+from attrail_explainers.digest import digest_of_bytes
 from attrail_explainers.errors import EvidenceError, RecordError
 from attrail_mlflow.signing.canonical_json import decode_object, encode
 from attrail_mlflow.signing.fields import (
@@ -75,7 +75,7 @@ class JournalRecord:
     @cached_property
     def hash(self) -> str:
         """SHA-256 of the record's canonical text without this hash."""
-        return "sha256:" + hashlib.sha256(encode(self._document())).hexdigest()
+        return digest_of_bytes(encode(self._document()))
 
     @property
     def content(self) -> bytes:

@@ -5,9 +5,11 @@ MLflow's client has tried again by itself already, a few seconds long, where a c
 has no address may have one again: containers lose theirs while they start anew.
 """
 
+import contextlib
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from http import HTTPStatus
+from typing import TypeVar
 from urllib.parse import urlsplit
 
 import mlflow
@@ -19,7 +21,9 @@ from mlflow.protos.databricks_pb2 import (
     BAD_REQUEST,
     DEADLINE_EXCEEDED,
     INTERNAL_ERROR,
+    INVALID_PARAMETER_VALUE,
     REQUEST_LIMIT_EXCEEDED,
+    RESOURCE_DOES_NOT_EXIST,
     RESOURCE_EXHAUSTED,
     TEMPORARILY_UNAVAILABLE,
     ErrorCode,
@@ -36,6 +40,7 @@ MAY_PASS = {
         BAD_REQUEST,  # what MLflow makes of a database's connection that broke; a wrong value is another code
     )
 }
+ABSENT = {ErrorCode.Name(code) for code in (RESOURCE_DOES_NOT_EXIST, INVALID_PARAMETER_VALUE)}  # the latter: an alias
 HTTP_MAY_PASS = {408, 425, 429}
 WHO_ARE_YOU = {HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN}
 PASSWORD = f"{MLFLOW_TRACKING_USERNAME} and {MLFLOW_TRACKING_PASSWORD}"
@@ -44,9 +49,37 @@ BODY = "Response body: '"  # MLflow's words before the text of an answer that is
 SIGN_IN = "answers with a web page, as a sign-in page or a proxy does: sign in anew, or correct its address"
 
 
-def registry_error(what: str, error: MlflowException | OSError) -> RegistryError:
-    """What failed, and why, as an error that is transient where trying again may help."""
-    return RegistryError(f"{what}: {reason(error)}", transient=may_pass(error))
+Answer = TypeVar("Answer")
+
+
+@contextlib.contextmanager
+def asking(what: str, server: str = "") -> Iterator[None]:
+    """Ask MLflow in the block; what it or the network raises there becomes the RegistryError of ``registry_error``."""
+    try:
+        yield
+    except (MlflowException, OSError) as error:  # an answer like 503 or 507 to files comes as an OSError
+        raise registry_error(what, error, server) from error
+
+
+def found_or_none(ask: Callable[..., Answer], *arguments: object) -> Answer | None:
+    """What ``ask`` returns, None where MLflow says that there is no such thing; raises its other errors."""
+    try:
+        return ask(*arguments)
+    except MlflowException as error:
+        if error.error_code not in ABSENT:
+            raise
+        return None
+
+
+def registry_error(what: str, error: MlflowException | OSError, server: str = "") -> RegistryError:
+    """A RegistryError that says what failed, and why, and is transient where trying again may help.
+
+    ``server`` is the address to name where it is MLflow that says why.
+    """
+    said = reason(error)
+    named = server and isinstance(error, MlflowException)
+    told = f"{what} (MLflow at {server} says: {said})" if named else f"{what}: {said}"
+    return RegistryError(told, transient=may_pass(error))
 
 
 def may_pass(error: MlflowException | OSError) -> bool:

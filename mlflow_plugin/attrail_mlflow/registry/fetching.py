@@ -1,11 +1,14 @@
-"""Fetch a model's files, and look at names before bytes: a link or a pipe in a local store would be followed."""
+"""Fetch files; of a model's, look at names before bytes: a link or a pipe in a local store would be followed."""
 
+import contextlib
 import re
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
 
 from mlflow import MlflowClient
+from mlflow.artifacts import download_artifacts
 from mlflow.store.artifact.artifact_repo import ArtifactRepository
 from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 from mlflow.store.artifact.local_artifact_repo import LocalArtifactRepository
@@ -15,6 +18,16 @@ from attrail_mlflow.registry.folder_digest import names_below
 from attrail_mlflow.registry.mlmodel_file import FILE, LARGEST
 
 VERSION = re.compile(r"models:/(?P<name>[^/]+)/(?P<version>[0-9]+)")
+
+
+@contextlib.contextmanager
+def fetched(uri: str) -> Iterator[Path]:
+    """The file at an artifact URI, in a folder that is gone after the block.
+
+    Raises MlflowException and OSError when it cannot be fetched.
+    """
+    with tempfile.TemporaryDirectory(prefix="attrail-") as folder:
+        yield Path(download_artifacts(artifact_uri=uri, dst_path=folder))
 
 
 def fetch_model(uri: str, folder: Path) -> Path:

@@ -1,14 +1,11 @@
-"""The catalogue: which models a registry has, their newest versions, and who holds which alias."""
+"""Which models a registry has, their newest versions, and who holds which alias."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from mlflow.entities.model_registry import RegisteredModel
-from mlflow.exceptions import MlflowException
-
-from attrail_mlflow.registry.errors import registry_error
+from attrail_mlflow.registry.errors import asking
 from attrail_mlflow.registry.registry import Registry
-from attrail_mlflow.registry.searching import versions_named
+from attrail_mlflow.registry.searching import registered_models, versions_named
 from attrail_mlflow.registry.tags import REFERENCE_TAG, RUN_ID_TAG
 
 
@@ -32,21 +29,9 @@ def models(registry: Registry, matching: str = "") -> Iterator[ListedModel]:
 
     Raises RegistryError when MLflow refuses the filter or cannot be reached.
     """
-    try:
-        for each in sorted(_registered(registry, matching), key=lambda model: str(model.name)):
+    with asking(f"the models at {registry.shown} cannot be listed"):
+        for each in sorted(registered_models(registry.client, matching), key=lambda model: str(model.name)):
             newest = next(versions_named(registry.client, str(each.name), page=1), None)
             if newest is not None:
                 aliases = {alias: str(version) for alias, version in each.aliases.items()}
                 yield ListedModel(str(each.name), str(newest.version), newest.tags, aliases)
-    except MlflowException as error:
-        raise registry_error(f"the models at {registry.shown} cannot be listed", error) from error
-
-
-def _registered(registry: Registry, matching: str) -> Iterator[RegisteredModel]:
-    token = None
-    while True:
-        page = registry.client.search_registered_models(filter_string=matching or None, page_token=token)
-        yield from page
-        token = page.token
-        if not token:
-            return

@@ -15,12 +15,10 @@ from urllib.parse import urlsplit, urlunsplit
 import mlflow
 import requests
 from mlflow.entities.model_registry import ModelVersion
-from mlflow.exceptions import MlflowException
-from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE, RESOURCE_DOES_NOT_EXIST, ErrorCode
 
 from attrail_explainers.errors import EvidenceError, RecordError, RegistryError
 from attrail_explainers.files.plain_file import open_plain
-from attrail_mlflow.registry.errors import may_pass, reason, registry_error
+from attrail_mlflow.registry.errors import asking, found_or_none
 from attrail_mlflow.registry.fetching import fetch_mlmodel, fetch_model, listed
 from attrail_mlflow.registry.folder_digest import digest_folder
 from attrail_mlflow.registry.mlmodel_file import MLmodel, read_mlmodel
@@ -32,7 +30,6 @@ if TYPE_CHECKING:
     from attrail_explainers.model.classifier import Classifier
 
 NUMBER = "[0-9]+"
-PERMANENT = {ErrorCode.Name(RESOURCE_DOES_NOT_EXIST), ErrorCode.Name(INVALID_PARAMETER_VALUE)}
 URI = re.compile(
     r"models:/(?:(?P<model_id>m-[0-9A-Za-z-]+)|(?P<name>[^/]+)(?:/(?P<version>[0-9]+)|@(?P<alias>[^/@]+)))"
 )
@@ -129,6 +126,10 @@ class Registry:
         """The address without a user name and password, for messages and records."""
         return without_password(self.tracking_uri)
 
+    def asking(self, what: str) -> contextlib.AbstractContextManager[None]:
+        """Ask MLflow in the block; what it raises becomes a RegistryError that says ``what`` failed, and where."""
+        return asking(what, self.shown)
+
     def require_answer(self) -> None:
         """Raise RegistryError unless something answers at the address, in one attempt of ``CONNECT`` seconds.
 
@@ -136,12 +137,9 @@ class Registry:
         """
         if not self.tracking_uri.startswith(("http://", "https://")):
             return
-        try:
+        answered = (requests.exceptions.SSLError, requests.exceptions.ReadTimeout)
+        with asking(f"MLflow at {self.shown} cannot be asked"), contextlib.suppress(*answered):
             requests.head(self.tracking_uri, timeout=CONNECT)
-        except (requests.exceptions.SSLError, requests.exceptions.ReadTimeout):
-            return
-        except requests.exceptions.RequestException as error:
-            raise registry_error(f"MLflow at {self.shown} cannot be asked", error) from error
 
     def resolve(self, model: str, reference: str) -> RegisteredVersion:
         """The version that an alias, a version number or a ``models:/`` URI names; RegistryError if there is none."""
@@ -160,21 +158,18 @@ class Registry:
         name = uri["name"] if uri else model
         number = uri["version"] if uri else reference if re.fullmatch(NUMBER, reference) else None
         alias = uri["alias"] if uri else reference
-        try:
-            if not number:
-                return self.client.get_model_version_by_alias(name, alias)
-            found = self.client.get_model_version(name, number)
-        except MlflowException as error:
-            if error.error_code not in PERMANENT:
-                raise self.failure(f"version {reference!r} of model {name!r} cannot be looked up", error) from error
-            raise RegistryError(f"model {name!r} has no version {reference!r}{self._known(name, alias)}") from error
-        if not uri:
+        look_up = self.client.get_model_version if number else self.client.get_model_version_by_alias
+        with self.asking(f"version {reference!r} of model {name!r} cannot be looked up"):
+            found = found_or_none(look_up, name, number or alias)
+            if found is None:
+                raise RegistryError(f"model {name!r} has no version {reference!r}{self._known(name, alias)}")
+        if number and not uri:
             self._warn_of_alias(name, number)
         return found
 
     def _warn_of_alias(self, name: str, number: str) -> None:
         """Say it when a number that was taken for a version is another one's alias as well."""
-        with self._translated(f"the aliases of {name} cannot be looked up"):
+        with self.asking(f"the aliases of {name} cannot be looked up"):
             other = self.client.get_registered_model(name).aliases.get(number)
         if other is not None and int(other) != int(number):
             _warn_once(
@@ -189,7 +184,7 @@ class Registry:
         files is looked at by ``load`` alone.
         """
         what = f"model {version.uri}"
-        with self._translated(what):
+        with self._reading(what):
             require_members(listed(version.uri), self.mlmodel(version.uri), what, allow_pickle=allow_pickle)
 
     def load(self, version: RegisteredVersion, *, allow_pickle: bool = False) -> "Classifier":
@@ -200,7 +195,7 @@ class Registry:
         """
         with tempfile.TemporaryDirectory(prefix="attrail-") as folder:
             what = f"model {version.uri}"
-            with self._translated(what):
+            with self._reading(what):
                 local = fetch_model(version.uri, Path(folder))
                 digest = digest_folder(local)
             checked = checked_folder(local, what, allow_pickle=allow_pickle)
@@ -210,7 +205,7 @@ class Registry:
     def mlmodel(self, uri: str) -> MLmodel:
         """What the MLmodel file of a ``models:/`` URI says; RegistryError when it cannot be fetched or read."""
         with tempfile.TemporaryDirectory(prefix="attrail-") as folder:
-            with self._translated(f"model {uri} cannot be fetched"):
+            with self._reading(f"model {uri} cannot be fetched"):
                 fetch_mlmodel(uri, Path(folder))
             return read_mlmodel(Path(folder), f"model {uri}")
 
@@ -236,7 +231,7 @@ class Registry:
 
     def aliases(self, version: RegisteredVersion) -> tuple[str, ...]:
         """The aliases that name a version now."""
-        with self._translated(f"the aliases of {version.uri} cannot be looked up"):
+        with self.asking(f"the aliases of {version.uri} cannot be looked up"):
             return tuple(sorted(self.client.get_model_version(version.name, version.version).aliases))
 
     def _described(self, found: ModelVersion) -> RegisteredVersion:
@@ -256,7 +251,7 @@ class Registry:
 
     def _registered(self, model_id: str) -> ModelVersion:
         """The one version whose files are those of a logged model; MLflow 3 prints the ids of these everywhere."""
-        with self._translated(f"the versions of models:/{model_id} cannot be looked up"):
+        with self.asking(f"the versions of models:/{model_id} cannot be looked up"):
             found = list(self.client.search_model_versions(f"source_path = 'models:/{model_id}'"))
         if len(found) == 1:
             return found[0]
@@ -270,29 +265,21 @@ class Registry:
 
     def _known(self, name: str, asked: str) -> str:
         """What there is instead, for an error message."""
-        try:
-            model = self.client.get_registered_model(name)
-            versions = sorted(int(each.version) for each in versions_named(self.client, name))
-        except MlflowException:
+        model = found_or_none(self.client.get_registered_model, name)
+        if model is None:
             return f"; the registry at {self.shown} has no such model"
+        versions = sorted(int(each.version) for each in versions_named(self.client, name))
         meant = f"; write models:/{name}@{asked} for the alias" if asked in model.aliases else ""
         return f"; it has the versions {versions} and the aliases {sorted(model.aliases)}{meant}"
 
     @contextlib.contextmanager
-    def _translated(self, what: str) -> Iterator[None]:
-        """MLflow's errors as a RegistryError in one sentence; trying again may help unless the thing does not exist."""
+    def _reading(self, what: str) -> Iterator[None]:
+        """Fetch files in the block: what ``asking`` raises, and a RegistryError for files that are no evidence."""
         try:
-            yield
-        except MlflowException as error:
-            raise self.failure(what, error) from error
+            with self.asking(what):
+                yield
         except EvidenceError as error:
             raise RegistryError(f"{what}: {error}") from error
-        except OSError as error:
-            raise registry_error(what, error) from error
-
-    def failure(self, what: str, error: MlflowException) -> RegistryError:
-        """What went wrong, in one sentence that says which server said what; transient when it may pass."""
-        return RegistryError(f"{what} (MLflow at {self.shown} says: {reason(error)})", transient=may_pass(error))
 
 
 @cache

@@ -6,32 +6,30 @@ counts once its run carries a tag with its key and sha256, which is set after th
 short is never seen. What is read is held against that sha256; nothing in it is ever executed (safetensors).
 """
 
-import contextlib
-import logging
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
-from mlflow.entities import RunStatus, RunTag
-from mlflow.exceptions import MlflowException
+from mlflow.entities import RunTag
 from mlflow.store.artifact.artifact_repo import ArtifactRepository
 from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
-from attrail_explainers.errors import EvidenceError
-from attrail_mlflow.registry.errors import reason, registry_error
+from attrail_explainers.errors import EvidenceError, RegistryError
+from attrail_mlflow.registry.errors import asking
 from attrail_mlflow.registry.experiments import experiment_id, find_experiment
 from attrail_mlflow.registry.folder_digest import file_digest
 from attrail_mlflow.registry.registry import Registry
 from attrail_mlflow.registry.retries import patiently
+from attrail_mlflow.registry.searching import runs_with
 from attrail_mlflow.registry.tags import ATTRIBUTIONS_TAG
+from attrail_mlflow.runs.ending import finishing
 
 KEPT = "attrail.kept."  # with a key, the tag that says that a file is complete; its value is the file's sha256
 PARENT = "mlflow.parentRunId"
 FOLDER = "attributions"
 PAGE = 200  # runs looked at in one request
-
-logger = logging.getLogger("attrail.store")
 
 
 @dataclass(frozen=True)
@@ -70,36 +68,23 @@ class AttributionStore:
 
         Raises RegistryError when MLflow cannot be asked.
         """
-        client, entries, token = self.registry.client, dict[str, list[Entry]](), None
-        try:
+        client, entries = self.registry.client, dict[str, list[Entry]]()
+        with asking("kept attributions cannot be looked up in MLflow"):
             experiment = find_experiment(client, self.experiment)
-            while experiment is not None:
-                runs = client.search_runs(
-                    [experiment.experiment_id],
-                    f"tags.`{ATTRIBUTIONS_TAG}` = '{weights_digest}'",
-                    order_by=["attributes.start_time ASC"],
-                    max_results=PAGE,
-                    page_token=token,
-                )
-                for run in runs:
-                    for entry in _entries(run.info.run_id, run.data.tags):
-                        entries.setdefault(entry.key, []).append(entry)
-                token = runs.token
-                if not token:
-                    break
-        except MlflowException as error:
-            raise registry_error("kept attributions cannot be looked up in MLflow", error) from error
+            if experiment is None:
+                return {}
+            for run in runs_with(client, experiment.experiment_id, {ATTRIBUTIONS_TAG: weights_digest}, "ASC", PAGE):
+                for entry in _entries(run.info.run_id, run.data.tags):
+                    entries.setdefault(entry.key, []).append(entry)
         return entries
 
     def open(self, title: str, weights_digest: str, parent: str | None = None) -> str:
         """Begin a run for files of these weights, below the run ``parent`` if given; its id."""
         client = self.registry.client
         tags = {ATTRIBUTIONS_TAG: weights_digest} | ({PARENT: parent} if parent else {})
-        try:
+        with asking("no run for attributions can be started in MLflow"):
             experiment = experiment_id(client, self.experiment)
             return str(client.create_run(experiment, run_name=title, tags=tags).info.run_id)
-        except MlflowException as error:
-            raise registry_error("no run for attributions can be started in MLflow", error) from error
 
     def put(self, run_id: str, folder: Path, keys: Iterable[str]) -> list[Entry]:
         """Keep the files that lie below ``folder`` at their ``artifact_path``: upload them, then say they are complete.
@@ -118,9 +103,12 @@ class AttributionStore:
         """
         try:
             path = self._downloaded(entry, folder)
-        except (MlflowException, OSError):
+        except RegistryError:
             patiently(lambda: self._await(entry.run_id))
-            path = self._fetched(entry, folder)
+            try:
+                path = self._downloaded(entry, folder)
+            except RegistryError as error:
+                raise EvidenceError(str(error)) from error
         found = file_digest(path)
         if found != entry.sha256:
             path.unlink()
@@ -130,50 +118,26 @@ class AttributionStore:
             )
         return path
 
-    @contextlib.contextmanager
-    def finishing(self, run_id: str) -> Iterator[None]:
-        """Mark a run FINISHED when the block ends, FAILED when it raises; killed, it stays RUNNING.
-
-        What is complete in it counts in any case.
-        """
-        try:
-            yield
-        except BaseException:
-            self._close(run_id, RunStatus.FAILED)
-            raise
-        self._close(run_id, RunStatus.FINISHED)
+    def finishing(self, run_id: str) -> AbstractContextManager[None]:
+        """Mark a run of this store as ``ending.finishing`` does when the block ends."""
+        return finishing(self.registry, run_id)
 
     def _upload(self, run_id: str, folder: Path, entries: Iterable[Entry]) -> None:
         client = self.registry.client
-        try:
+        with asking(f"run {run_id}: MLflow did not keep attributions"):
             for each in entries:
                 client.log_artifact(run_id, str(folder / each.path), FOLDER)
             client.log_batch(run_id, tags=[RunTag(KEPT + _plain(each.key), each.sha256) for each in entries])
-        except (MlflowException, OSError) as error:
-            raise registry_error(f"run {run_id}: MLflow did not keep attributions", error) from error
 
     def _downloaded(self, entry: Entry, folder: Path) -> Path:
-        folder.mkdir(parents=True, exist_ok=True)
-        return Path(_artifacts(self.registry, entry.run_id).download_artifacts(entry.path, str(folder)))
-
-    def _fetched(self, entry: Entry, folder: Path) -> Path:
-        try:
-            return self._downloaded(entry, folder)
-        except (MlflowException, OSError) as error:
-            raise EvidenceError(f"run {entry.run_id}: {entry.path} cannot be read: {reason(error)}") from error
+        with asking(f"run {entry.run_id}: {entry.path} cannot be read"):
+            folder.mkdir(parents=True, exist_ok=True)
+            return Path(_artifacts(self.registry, entry.run_id).download_artifacts(entry.path, str(folder)))
 
     def _await(self, run_id: str) -> None:
         """Raise RegistryError unless MLflow answers."""
-        try:
+        with asking("kept attributions cannot be read from MLflow"):
             self.registry.client.get_run(run_id)
-        except MlflowException as error:
-            raise registry_error("kept attributions cannot be read from MLflow", error) from error
-
-    def _close(self, run_id: str, status: int) -> None:
-        try:
-            self.registry.client.set_terminated(run_id, RunStatus.to_string(status))
-        except (MlflowException, OSError) as error:
-            logger.warning("run %s could not be marked as ended: %s", run_id, error)
 
 
 @lru_cache(maxsize=64)

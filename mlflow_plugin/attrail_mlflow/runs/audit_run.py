@@ -2,25 +2,15 @@
 
 import contextlib
 import json
-import logging
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import unquote, urlparse
 
-from mlflow.entities import (
-    Dataset,
-    DatasetInput,
-    LoggedModelInput,
-    Metric,
-    Param,
-    RunStatus,
-    RunTag,
-)
-from mlflow.exceptions import MlflowException
+from mlflow.entities import Dataset, DatasetInput, LoggedModelInput, Metric, Param, RunTag
 
-from attrail_explainers.errors import RecordError, RegistryError
-from attrail_mlflow.registry.errors import registry_error
+from attrail_explainers.errors import RecordError
+from attrail_mlflow.registry.errors import asking
 from attrail_mlflow.registry.experiments import experiment_id
 from attrail_mlflow.registry.registry import RegisteredVersion, Registry
 from attrail_mlflow.registry.retries import patiently
@@ -33,14 +23,13 @@ from attrail_mlflow.registry.tags import (
     STATEMENT_TAG,
     VERDICT_TAG,
 )
+from attrail_mlflow.runs.ending import finishing
 from attrail_mlflow.trail.attestation import Trail
 from attrail_mlflow.trail.manifest import MANIFEST, STATEMENT_FILE
 from attrail_monitoring.audit_record import AuditRecord
 from attrail_monitoring.maps.strata import HEADLINES
 
 ROOT = "attrail"
-
-logger = logging.getLogger("attrail.audit_run")
 
 
 @dataclass(frozen=True)
@@ -69,18 +58,23 @@ class AuditRun:
         in the store afterwards, RegistryError when MLflow stays away.
         """
         client, trail = self.registry.client, Trail.from_environment()
-        client.log_batch(self.run_id, metrics=_metrics(record), params=_parameters(record), tags=_tags(record))
         models = [LoggedModelInput(each.model_id) for each in (reference, candidate) if each.model_id]
-        client.log_inputs(self.run_id, datasets=_datasets(record), models=models)
-        manifest, envelope = trail.attest(
+        with self.keeping():
+            client.log_batch(self.run_id, metrics=_metrics(record), params=_parameters(record), tags=_tags(record))
+            client.log_inputs(self.run_id, datasets=_datasets(record), models=models)
+        attested = trail.attest(
             folder,
             record.document(),
             self.registry.identity(candidate, record.candidate.weights_digest),
             self.registry.identity(reference, record.reference.weights_digest),
             self.registry.aliases(reference),
         )
-        self.send_noted(folder, manifest, envelope, lambda: trail.note_audit(envelope))
-        patiently(lambda: self._publish(record, candidate, envelope))
+        self.send_noted(folder, attested.manifest, attested.envelope, lambda: trail.note_audit(attested))
+        patiently(lambda: self._publish(record, candidate, attested.envelope))
+
+    def keeping(self) -> contextlib.AbstractContextManager[None]:
+        """Write to the run or its version in the block; RegistryError when MLflow refuses or cannot be reached."""
+        return asking(f"run {self.run_id}: MLflow did not keep the audit")
 
     def send_noted(self, folder: Path, manifest: Mapping[str, str], envelope: bytes, note: Callable[[], None]) -> None:
         """Log a folder's files, ``note`` them in the journal, and only then log their statement.
@@ -106,28 +100,20 @@ class AuditRun:
     def _publish(self, record: AuditRecord, candidate: RegisteredVersion, envelope: bytes) -> None:
         """Let the version carry the statement and call the run complete; done twice it is as once."""
         client, tags = self.registry.client, {STATEMENT_TAG: envelope.decode()} | _version_tags(record, self.run_id)
-        with translated(self):
+        with self.keeping():
             for key, value in tags.items():  # the statement first: where it is refused, nothing else may change
                 client.set_model_version_tag(candidate.name, candidate.version, key, value)
             client.set_tag(self.run_id, COMPLETE_TAG, "true")
 
     def _send_statement(self, path: Path) -> None:
-        with self._taking("the statement"):
+        with asking(f"run {self.run_id}: MLflow did not take the statement"):
             self.registry.client.log_artifact(self.run_id, str(path), ROOT)
 
     def _sent(self, folder: Path) -> set[str]:
         """Log a folder's files and say which are there then."""
-        with self._taking("the files"):
+        with asking(f"run {self.run_id}: MLflow did not take the files"):
             self.registry.client.log_artifacts(self.run_id, str(folder), ROOT)
             return {path.removeprefix(f"{ROOT}/") for path in self._artifacts(ROOT)}
-
-    @contextlib.contextmanager
-    def _taking(self, what: str) -> Iterator[None]:
-        """What keeps MLflow from taking something, as a RegistryError."""
-        try:
-            yield
-        except (MlflowException, OSError) as error:  # an answer like 503 or 507 comes as an OSError
-            raise registry_error(f"run {self.run_id}: MLflow did not take {what}", error) from error
 
     def _artifacts(self, path: str) -> Iterator[str]:
         for each in self.registry.client.list_artifacts(self.run_id, path):
@@ -139,59 +125,18 @@ class AuditRun:
 
 @contextlib.contextmanager
 def audit_run(registry: Registry, experiment: str, name: str) -> Iterator[AuditRun]:
-    """A run for one audit: FINISHED when the block ends, FAILED when it raises; killed, it stays RUNNING.
-
-    Raises RegistryError when MLflow refuses or cannot be reached.
-    """
+    """A run for one audit that ends with the block as ``finishing`` says; RegistryError when it cannot be begun."""
     run = open_run(registry, experiment, name)
-    with finishing(run), translated(run):
+    with finishing(registry, run.run_id):
         yield run
 
 
 def open_run(registry: Registry, experiment: str, name: str) -> AuditRun:
     """Begin a run; RegistryError when MLflow refuses or cannot be reached."""
     client = registry.client
-    try:
+    with asking("the audit's run cannot be started in MLflow"):
         info = client.create_run(experiment_id(client, experiment), run_name=name, tags={COMPLETE_TAG: "false"}).info
-    except MlflowException as error:
-        raise registry_error("the audit's run cannot be started in MLflow", error) from error
     return AuditRun(registry, info.run_id, info.artifact_uri)
-
-
-@contextlib.contextmanager
-def finishing(run: AuditRun) -> Iterator[None]:
-    """Mark a run FINISHED when the block ends, FAILED when it raises."""
-    try:
-        yield
-    except BaseException:
-        _fail(run)
-        raise
-    try:
-        patiently(lambda: _finish(run))
-    except RegistryError as error:  # what is in it is complete all the same
-        logger.warning("run %s could not be marked finished: %s", run.run_id, error)
-
-
-@contextlib.contextmanager
-def translated(run: AuditRun) -> Iterator[None]:
-    """MLflow's errors inside the block as a RegistryError: trying again may help unless MLflow refused."""
-    try:
-        yield
-    except MlflowException as error:
-        raise registry_error(f"run {run.run_id}: MLflow did not keep the audit", error) from error
-
-
-def _finish(run: AuditRun) -> None:
-    with translated(run):
-        run.registry.client.set_terminated(run.run_id, RunStatus.to_string(RunStatus.FINISHED))
-
-
-def _fail(run: AuditRun) -> None:
-    """Mark a run failed; when even that is impossible it stays RUNNING, which nobody takes for finished."""
-    try:
-        run.registry.client.set_terminated(run.run_id, RunStatus.to_string(RunStatus.FAILED))
-    except (MlflowException, OSError) as error:
-        logger.warning("run %s could not be marked failed: %s", run.run_id, error)
 
 
 def _metrics(record: AuditRecord) -> list[Metric]:

@@ -60,7 +60,7 @@ def keep_baseline(
     """Keep a baseline's files in a run, signed if this process has a key; the version carries the statement as a tag.
 
     Raises RecordError when a file did not arrive, the version was not loaded here or its statement is too long for a
-    tag, ConfigError when the key or the journal is of no use.
+    tag, ConfigError when the key or the journal is of no use, RegistryError when MLflow refuses or stays away.
     """
     client, trail = run.registry.client, Trail.from_environment()
     model = run.registry.identity(version, weights_digest)
@@ -88,8 +88,9 @@ def keep_baseline(
         "passed": passed(evidence.checks),
     }
     run.send_noted(folder, manifest, envelope, lambda: trail.note(Event.BASELINE, body))
-    client.set_model_version_tag(version.name, version.version, STATEMENT_TAG, envelope.decode())
-    client.set_tag(run.run_id, COMPLETE_TAG, "true")
+    with run.keeping():
+        client.set_model_version_tag(version.name, version.version, STATEMENT_TAG, envelope.decode())
+        client.set_tag(run.run_id, COMPLETE_TAG, "true")
     return statement
 
 

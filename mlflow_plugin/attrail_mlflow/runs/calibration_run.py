@@ -1,27 +1,24 @@
 """A calibration's run in MLflow: kept once, found again by its key."""
 
-import hashlib
 import json
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from mlflow.artifacts import download_artifacts
-from mlflow.exceptions import MlflowException
 from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
+from attrail_explainers.digest import digest_of_bytes
 from attrail_explainers.errors import RecordError, RegistryError
-from attrail_mlflow.registry.errors import may_pass, reason, registry_error
-from attrail_mlflow.registry.experiments import find_experiment
+from attrail_mlflow.registry.errors import asking
+from attrail_mlflow.registry.fetching import fetched
 from attrail_mlflow.registry.registry import Registry
 from attrail_mlflow.registry.retries import patiently
-from attrail_mlflow.registry.searching import newest_run
 from attrail_mlflow.registry.tags import CALIBRATION_DIGEST_TAG, CALIBRATION_TAG, COMPLETE_TAG
-from attrail_mlflow.runs.audit_run import ROOT, AuditRun, audit_run, translated
+from attrail_mlflow.runs.audit_run import ROOT, AuditRun, audit_run
+from attrail_mlflow.runs.lookup import newest_complete
 from attrail_mlflow.trail.manifest import MANIFEST, write_manifest
 
 FILE, ARRAYS = "calibration.json", "envelopes.safetensors"
@@ -34,19 +31,13 @@ def find_calibration(registry: Registry, experiment: str, key: str) -> tuple[str
     The contents hold the arrays' digests, which ``Calibration.from_document`` holds against the arrays. RecordError
     when its file is not the one that was kept: a floor that somebody raised would let anything pass.
     """
-    client = registry.client
-    try:
-        found = find_experiment(client, experiment)
-        if found is None:
-            return None
-        run = newest_run(client, found.experiment_id, {CALIBRATION_TAG: key, COMPLETE_TAG: "true"})
-    except MlflowException as error:
-        raise registry_error("calibrations cannot be looked up in MLflow", error) from error
+    with asking("calibrations cannot be looked up in MLflow"):
+        run = newest_complete(registry, experiment, CALIBRATION_TAG, key)
     if run is None:
         return None
     run_id = run.info.run_id
     content = _content(run_id, FILE)
-    if _digest(content) != run.data.tags.get(CALIBRATION_DIGEST_TAG):
+    if digest_of_bytes(content) != run.data.tags.get(CALIBRATION_DIGEST_TAG):
         raise RecordError(f"run {run_id}: {FILE} is not the one that was kept there; delete the run to calibrate anew")
     return run_id, json.loads(content), _arrays(_content(run_id, ARRAYS), run_id)
 
@@ -61,12 +52,10 @@ def _arrays(content: bytes, run_id: str) -> Arrays:
 
 def _content(run_id: str, name: str) -> bytes:
     try:
-        with tempfile.TemporaryDirectory(prefix="attrail-") as folder:
-            uri = f"runs:/{run_id}/{ROOT}/{name}"
-            return Path(download_artifacts(artifact_uri=uri, dst_path=folder)).read_bytes()
-    except (MlflowException, OSError) as error:
-        why = f"{reason(error)}; delete the run to calibrate anew"
-        raise RegistryError(f"run {run_id}: {name} cannot be read: {why}", transient=may_pass(error)) from error
+        with asking(f"run {run_id}: {name} cannot be read"), fetched(f"runs:/{run_id}/{ROOT}/{name}") as file:
+            return file.read_bytes()
+    except RegistryError as error:
+        raise RegistryError(f"{error}; delete the run to calibrate anew", transient=error.transient) from error
 
 
 def keep_calibration(
@@ -79,16 +68,12 @@ def keep_calibration(
     names = set(write_manifest(folder)) | {MANIFEST}
     with audit_run(registry, experiment, title) as run:
         run.send(folder, names)
-        patiently(lambda: _publish(run, _digest(content), document["key"]))
+        patiently(lambda: _publish(run, digest_of_bytes(content), document["key"]))
     return run.run_id
 
 
 def _publish(run: AuditRun, digest: str, key: str) -> None:
     """Let the calibration be found; done twice it is as once."""
-    with translated(run):
+    with run.keeping():
         for name, value in ((CALIBRATION_DIGEST_TAG, digest), (CALIBRATION_TAG, key), (COMPLETE_TAG, "true")):
             run.registry.client.set_tag(run.run_id, name, value)
-
-
-def _digest(content: bytes) -> str:
-    return f"sha256:{hashlib.sha256(content).hexdigest()}"

@@ -1,15 +1,15 @@
 """The maps of a noise floor's models, as the calibration's run keeps them."""
 
 import logging
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from mlflow.artifacts import download_artifacts, list_artifacts
+from mlflow.artifacts import list_artifacts
 from mlflow.exceptions import MlflowException
 
 from attrail_explainers.attributions import Attributions, load_attributions
 from attrail_explainers.errors import RecordError
+from attrail_mlflow.registry.fetching import fetched
 from attrail_mlflow.runs.audit_run import ROOT
 from attrail_monitoring.maps.version_maps import MapKey
 
@@ -31,9 +31,8 @@ def floor_maps(run_id: str, subject: MapKey) -> Iterator[Attributions]:
         return
     for path in sorted(each.path for each in found if Path(each.path).name.startswith(FLOOR)):
         try:
-            with tempfile.TemporaryDirectory(prefix="attrail-") as folder:
-                local = download_artifacts(artifact_uri=f"runs:/{run_id}/{path}", dst_path=folder)
-                maps = load_attributions(Path(local))
+            with fetched(f"runs:/{run_id}/{path}") as file:
+                maps = load_attributions(file)
         except (MlflowException, OSError, RecordError) as error:
             logger.warning("run %s: the floor's maps %s cannot be used: %s", run_id, path, error)
             continue

@@ -3,11 +3,11 @@
 from collections.abc import Mapping
 from typing import Any
 
-from mlflow.exceptions import MlflowException
+from mlflow.artifacts import load_dict
 
-from attrail_mlflow.registry.errors import registry_error
-from attrail_mlflow.registry.searching import newest_run
-from attrail_mlflow.registry.tags import COMPLETE_TAG, MODEL_TAG, POLICY_DIGEST_TAG
+from attrail_mlflow.registry.errors import asking
+from attrail_mlflow.registry.searching import newest_complete_run
+from attrail_mlflow.registry.tags import MODEL_TAG, POLICY_DIGEST_TAG
 from attrail_mlflow.runs.audit_run import ROOT, AuditRun
 from attrail_mlflow.trail.attestation import Trail
 from attrail_monitoring.audit_record import PolicyFacts
@@ -22,32 +22,29 @@ def post_policy(run: AuditRun, model: str, policy: Mapping[str, Any], digest: st
     """
     client = run.registry.client
     Trail.from_environment().note_policy(run.run_id, policy, digest)
-    try:
+    with asking("the policy cannot be kept in MLflow before the audit"):
         client.log_dict(run.run_id, dict(policy), f"{ROOT}/{FILE}")
-        before = _last_audit(run, model)
         for key, value in ((MODEL_TAG, model), (POLICY_DIGEST_TAG, digest)):
             client.set_tag(run.run_id, key, value)
-        started = client.get_run(run.run_id).info.start_time
-    except (MlflowException, OSError) as error:
-        raise registry_error("the policy cannot be kept in MLflow before the audit", error) from error
-    if before is None:
-        return PolicyFacts(digest, started)
-    changed = () if before.data.tags.get(POLICY_DIGEST_TAG) == digest else _changed(run, before.info.run_id, policy)
-    return PolicyFacts(digest, started, before.info.run_id, before.data.tags.get(POLICY_DIGEST_TAG), changed)
+        this = client.get_run(run.run_id).info
+        last = newest_complete_run(client, this.experiment_id, MODEL_TAG, model)
+        if last is None:
+            return PolicyFacts(digest, this.start_time)
+        before = last.data.tags.get(POLICY_DIGEST_TAG)
+        changed = () if before == digest else _changed(_policy_of(last.info.run_id), policy)
+    return PolicyFacts(digest, this.start_time, last.info.run_id, before, changed)
 
 
-def _last_audit(run: AuditRun, model: str) -> Any:
-    client = run.registry.client
-    experiment = client.get_run(run.run_id).info.experiment_id
-    return newest_run(client, experiment, {MODEL_TAG: model, COMPLETE_TAG: "true"})
+def _policy_of(run_id: str) -> dict[str, Any]:
+    with asking(f"the policy of the audit before this one, in run {run_id}, cannot be read"):
+        found: dict[str, Any] = load_dict(f"runs:/{run_id}/{ROOT}/{FILE}")
+        return found
 
 
-def _changed(run: AuditRun, other: str, policy: Mapping[str, Any]) -> tuple[str, ...]:
-    """Keys whose values differ from the policy of another run, settings by their own names."""
-    from mlflow.artifacts import load_dict  # noqa: PLC0415 - it loads pandas
-
-    before, now = (_flat(each) for each in (load_dict(f"runs:/{other}/{ROOT}/{FILE}"), policy))
-    return tuple(sorted(key for key in before.keys() | now.keys() if before.get(key) != now.get(key)))
+def _changed(before: Mapping[str, Any], now: Mapping[str, Any]) -> tuple[str, ...]:
+    """Keys whose values differ between two policies, settings by their own names."""
+    old, new = _flat(before), _flat(now)
+    return tuple(sorted(key for key in old.keys() | new.keys() if old.get(key) != new.get(key)))
 
 
 def _flat(values: Mapping[str, Any], inside: str = "") -> dict[str, Any]:

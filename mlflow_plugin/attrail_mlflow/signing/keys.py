@@ -5,7 +5,6 @@ leaves its file: it is in no artifact, tag or record.
 """
 
 import contextlib
-import hashlib
 import os
 import threading
 from collections.abc import Iterator, Mapping
@@ -24,6 +23,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 from securesystemslib.signer import CryptoSigner, SSlibKey
 
+from attrail_explainers.digest import digest_of_bytes
 from attrail_explainers.errors import ConfigError
 from attrail_explainers.files.plain_file import read_plain
 
@@ -128,7 +128,7 @@ def passphrase_from_environment(environment: Mapping[str, str] = os.environ) -> 
 def key_id(public: Ed25519PublicKey) -> str:
     """The key's id: SHA-256 of the DER SubjectPublicKeyInfo."""
     spki = public.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
-    return "sha256:" + hashlib.sha256(spki).hexdigest()
+    return digest_of_bytes(spki)
 
 
 def public_pem(public: Ed25519PublicKey) -> bytes:

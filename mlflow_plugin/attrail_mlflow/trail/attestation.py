@@ -11,7 +11,6 @@
     ATTRAIL_ACTOR                    who this is, in the journal; default user@machine
 """
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -20,22 +19,32 @@ from typing import Any
 
 from securesystemslib.signer import CryptoSigner
 
-from attrail_explainers.errors import ConfigError, EvidenceError, RecordError
+from attrail_explainers.digest import digest_of_bytes
+from attrail_explainers.errors import ConfigError, RecordError
 from attrail_mlflow.gate.evidence_tags import LONGEST
 from attrail_mlflow.journal.hash_chain import Event
 from attrail_mlflow.journal.journal import Journal, this_actor
 from attrail_mlflow.journal.location import store_at
-from attrail_mlflow.signing.envelope import read_envelope, sign
+from attrail_mlflow.signing.envelope import sign
 from attrail_mlflow.signing.keys import environment_with_key, signer_from_environment, signer_pem
 from attrail_mlflow.signing.kind import Kind
 from attrail_mlflow.signing.trusted_keys import TrustedKeys, read_trusted_keys
 from attrail_mlflow.statements.predicate import ModelIdentity, Predicate
-from attrail_mlflow.statements.statement import payload_of, statement_from
+from attrail_mlflow.statements.statement import payload_of
 from attrail_mlflow.statements.verdict import Binding, VerdictStatement, statement_of
 from attrail_mlflow.trail.manifest import STATEMENT_FILE, manifest_digest, write_manifest
 
 SIGNER = "signer.pem"
 DAYS = "30"
+
+
+@dataclass(frozen=True)
+class Attestation:
+    """What an audit's files were signed with: their manifest, the statement, and the envelope that holds it."""
+
+    manifest: Mapping[str, str]
+    statement: VerdictStatement
+    envelope: bytes
 
 
 @dataclass(frozen=True)
@@ -82,8 +91,8 @@ class Trail:
         model: ModelIdentity,
         reference: ModelIdentity,
         reference_aliases: tuple[str, ...],
-    ) -> tuple[Mapping[str, str], bytes]:
-        """Write signer.pem, manifest.json and statement.json beside an audit's files: the manifest and the envelope.
+    ) -> Attestation:
+        """Write signer.pem, manifest.json and statement.json beside an audit's files, and return what they say.
 
         ``document`` is what audit.json holds. Raises RecordError when it is about other weights than ``model`` or
         ``reference``, or when its statement is too long for a tag.
@@ -93,9 +102,10 @@ class Trail:
         manifest = write_manifest(folder)
         now = datetime.now(UTC)
         binding = Binding(model, reference, reference_aliases, manifest_digest(folder), now, now + self.valid_for)
-        envelope = self.carried(statement_of(document, binding))
+        statement = statement_of(document, binding)
+        envelope = self.carried(statement)
         (folder / STATEMENT_FILE).write_bytes(envelope)
-        return manifest, envelope
+        return Attestation(manifest, statement, envelope)
 
     def note(self, event: Event, body: Mapping[str, Any]) -> None:
         """Append to the journal, if there is one."""
@@ -106,23 +116,20 @@ class Trail:
         """Say in the journal which policy is about to judge: called before an audit computes anything."""
         self.note(Event.POLICY, {"run_id": run_id, "policy_digest": policy_digest, "policy": policy})
 
-    def note_audit(self, envelope: bytes) -> None:
+    def note_audit(self, attested: Attestation) -> None:
         """Say in the journal what an audit found."""
-        self.note(Event.AUDIT, audit_body(envelope))
+        self.note(Event.AUDIT, audit_body(attested.statement, attested.envelope))
 
 
-def audit_body(envelope: bytes) -> dict[str, Any]:
-    """What the journal says of the audit in an envelope: enough to find its run, and the digest that binds the rest."""
-    statement = statement_from(read_envelope(envelope).payload)
-    if not isinstance(statement, VerdictStatement):
-        raise EvidenceError(f"a {statement.KIND} statement is no audit's")
+def audit_body(statement: VerdictStatement, envelope: bytes) -> dict[str, Any]:
+    """What the journal says of an audit: enough to find its run, and the envelope's digest, which binds the rest."""
     return {
         "run_id": statement.run_id,
         "model": {"name": statement.model.name, "version": statement.model.version},
         "reference": {"name": statement.reference.name, "version": statement.reference.version},
         "verdict": statement.verdict,
         "policy_digest": statement.policy_digest,
-        "statement_digest": "sha256:" + hashlib.sha256(envelope).hexdigest(),
+        "statement_digest": digest_of_bytes(envelope),
     }
 
 

@@ -208,7 +208,11 @@ def _noted(records: list[JournalRecord], statement: Attested, envelope: bytes) -
         when = f"{record.time:%Y-%m-%d %H:%M:%S}"
         yield f"record {record.index}: {record.event} of this run, by {record.actor} at {when} UTC"
     audits = [each for each in mine if each.event == Event.AUDIT]
-    if audits and dict(audits[-1].body) != audit_body(envelope):
+    if not audits:
+        return
+    if not isinstance(statement, VerdictStatement):
+        raise EvidenceError(f"a {statement.KIND} statement is no audit's")
+    if dict(audits[-1].body) != audit_body(statement, envelope):
         raise EvidenceError(
             f"journal, record {audits[-1].index} says something else of this audit than {STATEMENT_FILE}"
         )

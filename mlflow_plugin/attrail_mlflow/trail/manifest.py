@@ -1,10 +1,10 @@
 """The manifest of an audit's files: the SHA-256 of each under its name, in ``manifest.json``."""
 
-import hashlib
 import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
+from attrail_explainers.digest import digest_of_bytes
 from attrail_explainers.errors import EvidenceError
 from attrail_explainers.files.plain_file import read_plain
 from attrail_mlflow.registry.folder_digest import file_digest
@@ -23,7 +23,7 @@ def write_manifest(folder: Path) -> Mapping[str, str]:
 
 def manifest_digest(folder: Path) -> str:
     """SHA-256 of manifest.json, and so of every file of the audit; EvidenceError when there is none."""
-    return "sha256:" + hashlib.sha256(_text(folder)).hexdigest()
+    return digest_of_bytes(_text(folder))
 
 
 def require_manifest(folder: Path) -> Mapping[str, str]:

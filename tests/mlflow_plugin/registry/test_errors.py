@@ -11,16 +11,16 @@ import mlflow
 import pytest
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
+from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE
 
 from attrail_explainers.errors import RegistryError
-from attrail_mlflow.registry.errors import may_pass, reason, registry_error
+from attrail_mlflow.registry.errors import asking, found_or_none, may_pass, reason, registry_error
 from attrail_mlflow.registry.models import models
 from attrail_mlflow.registry.registry import Registry
 from attrail_mlflow.runs.attribution_store import AttributionStore
 from attrail_mlflow.runs.audit_run import open_run
 from attrail_mlflow.runs.calibration_run import find_calibration
-from attrail_mlflow.runs.lookup import fetch_run
-from attrail_mlflow.runs.sequence_run import find_sequence
+from attrail_mlflow.runs.lookup import fetch_run, find_sequence
 
 PAGE = b"<!doctype html><html><body><form>Sign in</form></body></html>"
 JSON, HTML = "application/json", "text/html"
@@ -160,6 +160,35 @@ def test_files_and_disks(error: OSError | MlflowException, passes: bool) -> None
     found = registry_error("the audit's run cannot be kept", error)
     assert found.transient == passes
     assert str(error) in str(found), "whole, however long it is"
+
+
+def test_who_asks_gets_one_sentence_that_names_the_server_where_it_speaks() -> None:
+    refused = MlflowException("no such model", error_code=INVALID_PARAMETER_VALUE)
+    for error, said in (
+        (refused, "it failed (MLflow at here says: no such model)"),
+        (OSError(28, "full"), "it failed: "),
+    ):
+        with pytest.raises(RegistryError) as raised, asking("it failed", "here"):
+            raise error
+        assert str(raised.value).startswith(said)
+        assert raised.value.transient == (error is not refused)
+        assert raised.value.__cause__ is error
+    with pytest.raises(KeyError), asking("it failed"):
+        raise KeyError("what is no answer of MLflow's")
+
+
+def test_what_mlflow_does_not_have_is_none(tmp_path: Path) -> None:
+    client = MlflowClient(f"sqlite:///{tmp_path / 'mlflow.db'}")
+    client.create_registered_model("digits")
+    assert found_or_none(client.get_registered_model, "digits").name == "digits"
+    assert found_or_none(client.get_registered_model, "letters") is None
+    assert found_or_none(client.get_model_version, "digits", "1") is None
+    assert found_or_none(client.get_model_version_by_alias, "digits", "champion") is None
+    with socket.socket() as taken:  # who does not answer has said nothing
+        taken.bind(("127.0.0.1", 0))
+        away = MlflowClient(f"http://127.0.0.1:{taken.getsockname()[1]}")
+        with pytest.raises(MlflowException):
+            found_or_none(away.get_registered_model, "digits")
 
 
 def test_a_deleted_experiment_is_named_with_the_ways_out(tmp_path: Path) -> None:

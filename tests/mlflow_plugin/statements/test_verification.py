@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from small_audit import NOW, RUN_ID, digest, document, model, signer_of, trusted_of
 
 from attrail_explainers.errors import GateRefusal
+from attrail_mlflow.gate import coverage
 from attrail_mlflow.gate.coverage import Promotion, require_covers
 from attrail_mlflow.signing import envelope
 from attrail_mlflow.signing.envelope import sign
@@ -126,7 +127,7 @@ def test_everything_else_is_refused_with_its_reason(expected: Reason, act: Calla
 
 
 def test_every_reason_is_reached() -> None:
-    sources = "".join(inspect.getsource(module) for module in (verification, envelope))
+    sources = "".join(inspect.getsource(module) for module in (verification, coverage, envelope))
     assert {expected for expected, _ in REFUSED} == {Reason[name] for name in re.findall(r"Reason\.([A-Z_]+)", sources)}
 
 
