@@ -164,11 +164,6 @@ class AuditRecord:
         """Everything that the verdict can rest on, one row each."""
         return judged_rows(self.report, self.policy, self.classes)
 
-    def _row(self, finding: Finding) -> dict[str, Any]:
-        names = {"stratum_name": named(finding.measurement.stratum, self.classes)}
-        models = {"floor_models": list(finding.measurement.floor.models)}
-        return finding.row() | names | models | asdict(self.effect(finding))
-
     def document(self) -> dict[str, Any]:
         """The record as JSON-able values: the verdict first, one row per measurement."""
         facts = asdict(self)
@@ -181,7 +176,13 @@ class AuditRecord:
             "run_id": self.run.get("run_id"),
             **facts,
             "judged": [each.row() for each in self.judged],
-            "measurements": [self._row(finding) for finding in self.report.findings],
+            "measurements": [
+                each.row()
+                | {"stratum_name": named(each.measurement.stratum, self.classes)}
+                | {"floor_models": list(each.measurement.floor.models)}
+                | asdict(self.effect(each))
+                for each in self.report.findings
+            ],
             "agreements": [each.row() for each in self.report.agreements],
             "moved_images": [each.row() for each in self.report.moved],
             "policy_digest": report["policy_digest"],

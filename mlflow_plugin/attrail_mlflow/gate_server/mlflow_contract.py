@@ -106,8 +106,8 @@ def require_store(store: type) -> None:
         found = _parameters(store, name)
         if found != expected:
             raise _unknown(f"{store.__name__}.{name}{expected} was expected, found {found}")
-    for name in _changing(dir(store)):
-        if name not in GUARDED and name not in HARMLESS:
+    for name in dir(store):
+        if name.split("_")[0] in CHANGING and name not in GUARDED and name not in HARMLESS:
             raise _unknown(f"{store.__name__}.{name}() may change what is promoted, and the gate does not know it")
     if set(ALL_STAGES) != {"None", *STAGES}:
         raise _unknown(f"the stages {STAGES} were expected, found {ALL_STAGES}")
@@ -126,10 +126,6 @@ def _parameters(store: type, name: str) -> tuple[str, ...] | None:
     if not callable(method) or method is getattr(AbstractStore, name, None):
         return None
     return tuple(inspect.signature(method).parameters)[1:]
-
-
-def _changing(names: Iterable[str]) -> Iterable[str]:
-    return (name for name in names if name.split("_")[0] in CHANGING)
 
 
 def _unknown(what: str) -> ConfigError:

@@ -74,12 +74,15 @@ def read_mlmodel(folder: Path, what: str) -> MLmodel:
     data = _data(flavors["pytorch"], what)
     _require_own_loader(flavors.get("python_function"), data, what)
     signature = found.get("signature")
+    inputs, outputs = (_tensor_shape(signature, side) for side in ("inputs", "outputs"))
     metadata = found.get("metadata")
     return MLmodel(
         data=data,
         extra_files=frozenset(_extra_files(flavors["pytorch"], what)),
-        classes=_last_dimension(_tensor_shape(signature, "outputs")),
-        input_shape=_image_shape(_tensor_shape(signature, "inputs")),
+        classes=max(2, outputs[-1])
+        if outputs and len(outputs) == 2 and outputs[-1] > 0
+        else None,  # one stands for two
+        input_shape=inputs[1:] if inputs and len(inputs) == 4 else None,
         input_type=_tensor_type(signature, "inputs"),
         metadata=metadata if isinstance(metadata, dict) else {},
     )
@@ -193,12 +196,3 @@ def _tensor_spec(signature: Any, side: str) -> Mapping[str, Any]:
     except (ValueError, TypeError, KeyError, RecursionError):
         return {}
     return found if isinstance(found, dict) else {}
-
-
-def _last_dimension(shape: tuple[int, ...] | None) -> int | None:
-    """The number of classes; one output stands for two."""
-    return max(2, shape[-1]) if shape and len(shape) == 2 and shape[-1] > 0 else None
-
-
-def _image_shape(shape: tuple[int, ...] | None) -> tuple[int, ...] | None:
-    return shape[1:] if shape and len(shape) == 4 else None

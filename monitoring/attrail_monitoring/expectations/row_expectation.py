@@ -112,7 +112,13 @@ class MeasurementExpectation(BatchExpectation, ABC):
     ) -> dict[str, Any]:
         table = metrics[Measurements.metric_name]
         rows = self.rows(table)
-        judged = [(row, self.judge(row)) for row in _records(rows)]
+        records = [{str(name): value for name, value in row.items()} for row in rows.to_dict("records")]
+        judged = [(row, self.judge(row)) for row in records]
+        measured = [
+            {name: str(row[name]) for name in SUBJECT if name in row}
+            | {"observed": each.observed, "success": each.success}
+            for row, each in judged
+        ]
         missing = list(self._missing(table, rows))
         failures = missing + [each.sentence for _, each in judged if not each.success]
         observed = failures or [each.sentence for _, each in sorted(judged, key=_closeness)]
@@ -120,7 +126,7 @@ class MeasurementExpectation(BatchExpectation, ABC):
             "success": not failures,
             "result": {
                 "observed_value": listed(observed),
-                "details": {"measurements": [_detail(row, each) for row, each in judged], "missing": missing},
+                "details": {"measurements": measured, "missing": missing},
             },
         }
 
@@ -209,17 +215,8 @@ def _judged(rows: pd.DataFrame) -> pd.DataFrame:
     return rows[primary | ~keys.isin(set(keys[primary]))]
 
 
-def _records(rows: pd.DataFrame) -> list[Row]:
-    return [{str(name): value for name, value in row.items()} for row in rows.to_dict("records")]
-
-
 def _unmeasured(about: Row) -> str:
     return f"{subject(about)} was not measured" if about["statistic"] else f"nothing was measured by {place(about)}"
-
-
-def _detail(row: Row, judged: Judged) -> dict[str, Any]:
-    about = {name: str(row[name]) for name in SUBJECT if name in row}
-    return about | {"observed": judged.observed, "success": judged.success}
 
 
 def _closeness(judged: tuple[Row, Judged]) -> float:

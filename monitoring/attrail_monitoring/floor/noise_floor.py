@@ -6,7 +6,7 @@ from typing import Literal
 import numpy as np
 from scipy import stats
 
-from attrail_monitoring.inference.prediction_bound import FEWEST
+from attrail_monitoring.inference.prediction_bound import FEWEST, prediction_bound
 from attrail_monitoring.inference.shared_spread import PooledSpread, SharedSpread
 
 Source = Literal["retrains", "history", "surrogates", "repeats"]
@@ -69,7 +69,8 @@ class NoiseFloor:
         if self.tier == "0":
             return None
         mean, spread, freedom = self._log_moments()
-        return max(float(np.exp(min(mean + stats.t.isf(alpha, freedom) * spread, LARGEST_LOG))), *self.distances)
+        log_bound = prediction_bound(mean, spread, freedom, alpha)
+        return max(float(np.exp(min(log_bound, LARGEST_LOG))), *self.distances)
 
     def p_value(self, value: float) -> float | None:
         """Probability that one more model lands at ``value`` or beyond.
@@ -95,7 +96,7 @@ class NoiseFloor:
         for more in range(1, MOST_MORE + 1):
             count = len(logs) + more
             spread = max(float(logs.std(ddof=1)) * (1 + 1 / count) ** 0.5, SMALLEST)
-            if logs.mean() + stats.t.isf(alpha, count - 1) * spread < np.log(max(target, SMALLEST)):
+            if prediction_bound(float(logs.mean()), spread, count - 1, alpha) < np.log(max(target, SMALLEST)):
                 return more
         return None
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from attrail_monitoring.maps.pair import Pair, Side
-from attrail_monitoring.maps.statistic import Statistic, make_statistic, statistic_names
+from attrail_monitoring.maps.statistic import make_statistic, statistic_names
 
 REPORTED = ("surrogate_r2", "completeness_residual", "emulator_r2", "noise")
 
@@ -58,14 +58,15 @@ def _repeat(reference: Side, retrain: Side | None, again: tuple[Side, Side] | No
 
 
 def _distances(pair: Pair) -> dict[str, float]:
-    found = {name: _distance(make_statistic(name), pair) for name in statistic_names()}
-    return {name: value for name, value in found.items() if value is not None}
-
-
-def _distance(statistic: Statistic, pair: Pair) -> float | None:
-    if not pair.defined.any() or pair.reference.seen_by(statistic) is None:
-        return None
-    return float(statistic.value(pair.terms(statistic)[pair.defined].mean(axis=0)))
+    """The distance of a pair by every statistic that can measure it."""
+    if not pair.defined.any():
+        return {}
+    statistics = {name: make_statistic(name) for name in statistic_names()}
+    return {
+        name: float(statistic.value(pair.terms(statistic)[pair.defined].mean(axis=0)))
+        for name, statistic in statistics.items()
+        if pair.reference.seen_by(statistic) is not None
+    }
 
 
 def _shifted(side: Side) -> Side:

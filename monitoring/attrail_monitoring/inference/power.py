@@ -1,6 +1,7 @@
 """How many images and how many retrains a wanted effect needs, and what can be seen with those at hand."""
 
 from collections.abc import Callable
+from functools import lru_cache
 
 from scipy import stats
 from scipy.optimize import brentq
@@ -9,6 +10,7 @@ from attrail_explainers.errors import ConfigError
 from attrail_monitoring.inference.prediction_bound import FEWEST
 
 MOST = 10**7
+KNOWN = 1024  # answers that are remembered: a non-central t is slow, and an audit asks for few different ones
 
 
 def images_power(images: int, effect: float, alpha: float, sd: float = 1.0) -> float:
@@ -33,15 +35,10 @@ def images_needed(effect: float, alpha: float, power: float, sd: float = 1.0) ->
     return found
 
 
+@lru_cache(maxsize=KNOWN)
 def detectable_effect(images: int, alpha: float, power: float, sd: float = 1.0) -> float:
     """The effect, in the units of ``sd``, that ``images`` images show with chance ``power``."""
-    _require(alpha=alpha, power=power)
-    if power <= alpha:
-        raise ConfigError(f"power {power} must exceed alpha {alpha}: no effect at all gives that much")
-    largest = 1.0
-    while images_power(images, largest, alpha) < power:
-        largest *= 2
-    return float(brentq(lambda effect: images_power(images, effect, alpha) - power, 0, largest, xtol=1e-12)) * sd
+    return _detectable("effect", lambda effect: images_power(images, effect, alpha), alpha, power) * sd
 
 
 def retrains_power(retrains: int, shift: float, alpha: float) -> float:
@@ -72,15 +69,21 @@ def retrains_needed(shift: float, alpha: float, power: float) -> int:
     return found
 
 
+@lru_cache(maxsize=KNOWN)
 def detectable_shift(retrains: int, alpha: float, power: float) -> float:
     """The shift, in retrain SDs of log distances, that a floor of so many retrains shows with chance ``power``."""
+    return _detectable("shift", lambda shift: retrains_power(retrains, shift, alpha), alpha, power)
+
+
+def _detectable(what: str, power_of: Callable[[float], float], alpha: float, power: float) -> float:
+    """The size of a move that is seen with chance ``power``, by doubling and then Brent's method."""
     _require(alpha=alpha, power=power)
     if power <= alpha:
-        raise ConfigError(f"power {power} must exceed alpha {alpha}: no shift at all gives that much")
+        raise ConfigError(f"power {power} must exceed alpha {alpha}: no {what} at all gives that much")
     largest = 1.0
-    while retrains_power(retrains, largest, alpha) < power:
+    while power_of(largest) < power:
         largest *= 2
-    return float(brentq(lambda shift: retrains_power(retrains, shift, alpha) - power, 0, largest, xtol=1e-12))
+    return float(brentq(lambda size: power_of(size) - power, 0, largest, xtol=1e-12))
 
 
 def _t_power(freedom: int, noncentrality: float, alpha: float) -> float:

@@ -46,20 +46,16 @@ def checks_of(record: AuditRecord) -> list[ExplainerChecks]:
     for finding in record.report.findings:
         if finding.measurement.primary:
             found.setdefault((finding.measurement.slice, finding.measurement.explainer), []).append(finding)
-    return [_explainer_checks(place, findings, record.instrument(*place)) for place, findings in found.items()]
+    checks = []
+    for place, findings in found.items():
+        sanity = record.instrument(*place) or ExplainerSanity()
+        diagnostics = {DIAGNOSTICS.get(name, name): value for name, value in sanity.diagnostics.items()}
+        checks.append(ExplainerChecks(*place, tuple(_check(finding, sanity) for finding in findings), diagnostics))
+    return checks
 
 
-def _explainer_checks(
-    place: tuple[str, str], findings: list[Finding], instrument: ExplainerSanity | None
-) -> ExplainerChecks:
-    reported = {} if instrument is None else instrument.diagnostics
-    diagnostics = {DIAGNOSTICS.get(name, name): value for name, value in reported.items()}
-    return ExplainerChecks(*place, tuple(_check(finding, instrument) for finding in findings), diagnostics)
-
-
-def _check(finding: Finding, instrument: ExplainerSanity | None) -> SanityRow:
+def _check(finding: Finding, known: ExplainerSanity) -> SanityRow:
     measured, floor = finding.measurement, finding.measurement.floor
-    known = instrument or ExplainerSanity()
     repeat = known.repeat.get(measured.statistic)
     checked = floor.mean is not None and (repeat is not None or measured.statistic in known.random_head)
     return SanityRow(

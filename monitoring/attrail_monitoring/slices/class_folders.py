@@ -46,7 +46,8 @@ def read_class_folders(name: str, source: Path, *, labelled: bool) -> FolderRows
         images = [image for image in images if _class_of(image)]
     if not images:
         where = " in class folders" if labelled else ""
-        raise SliceError(f"slice {name!r}: {source} holds no images{where}{_besides(found.left_out)}")
+        besides = f", only {named(found.left_out)}" if found.left_out else ""
+        raise SliceError(f"slice {name!r}: {source} holds no images{where}{besides}")
     _require_no_splits(name, source, classes, images)
     _require_images(name, source, classes, images, found.others)
     present = {_class_of(image) for image in images}
@@ -115,7 +116,3 @@ def _require_images(name: str, source: Path, classes: tuple[str, ...], images: l
                 f"slice {name!r}: folder {each} of {source} holds no image that can be read, only {named(files)}: "
                 "convert its files, or take the folder away"
             )
-
-
-def _besides(left_out: list[str]) -> str:
-    return f", only {named(left_out)}" if left_out else ""

@@ -2,7 +2,6 @@
 
 import math
 from dataclasses import dataclass
-from functools import lru_cache
 
 import numpy as np
 from scipy import stats
@@ -68,7 +67,7 @@ def _by_images(measured: Measurement, limit: float | None, confidence: float) ->
     alpha = (1 - confidence) / 2
     reach = (measured.upper - measured.lower) / 2
     sd = reach / float(stats.norm.isf(alpha)) * math.sqrt(measured.n)
-    return limit + _effect(measured.n, alpha) * sd
+    return limit + detectable_effect(measured.n, alpha, POWER) * sd
 
 
 def _by_models(floor: NoiseFloor, limit: float | None, level: float) -> float | None:
@@ -76,15 +75,5 @@ def _by_models(floor: NoiseFloor, limit: float | None, level: float) -> float | 
     if limit is None or floor.tier == "0":
         return None
     logs = np.log(np.maximum(floor.distances, SMALLEST))
-    distance = math.exp(min(float(logs.mean() + _shift(len(logs), level) * logs.std(ddof=1)), LARGEST_LOG))
-    return max(distance, limit)
-
-
-@lru_cache(maxsize=1024)  # a non-central t is slow, and an audit asks for few different ones
-def _effect(images: int, alpha: float) -> float:
-    return detectable_effect(images, alpha, POWER)
-
-
-@lru_cache(maxsize=1024)
-def _shift(models: int, level: float) -> float:
-    return detectable_shift(models, level, POWER)
+    seen = float(logs.mean() + detectable_shift(len(logs), level, POWER) * logs.std(ddof=1))
+    return max(math.exp(min(seen, LARGEST_LOG)), limit)

@@ -46,7 +46,8 @@ def judged_rows(report: DriftReport, policy: Mapping[str, Any], names: Sequence[
     """
     drifting = decisive(report.findings)
     shown = [each for each in report.findings if each.measurement.primary]
-    classes = [each for each in report.findings if each.measurement.localised and _noticed(each)]
+    noticed = [each for each in report.findings if each.verdict is Verdict.DRIFT or each.hides]
+    classes = [each for each in noticed if each.measurement.localised]
     classes.sort(key=lambda each: _distance(each.measurement), reverse=True)  # the furthest first: screens show a few
     return (
         *(_of_finding(each, report.verdict, each in drifting, names) for each in shown),
@@ -54,10 +55,6 @@ def judged_rows(report: DriftReport, policy: Mapping[str, Any], names: Sequence[
         *(_of_finding(each, report.verdict, each in drifting, names) for each in classes),
         *(_of_images(each, report.verdict) for each in report.moved),
     )
-
-
-def _noticed(finding: Finding) -> bool:
-    return finding.verdict is Verdict.DRIFT or finding.hides
 
 
 def _distance(measured: Measurement) -> float:

@@ -50,7 +50,8 @@ def judge_measurements(
 
 def judge_together(policy: Policy, findings: Sequence[Finding]) -> tuple[Agreement, ...]:
     """What the explainers that can measure see together."""
-    joined = [each.measurement for each in findings if _joins(policy, each)]
+    fit = [each.measurement for each in findings if _fit(each)]
+    joined = [each for each in fit if _missing(policy, each, each) is None]
     found, at_worst = (_agreements(policy, each) for each in (joined, [_with_lost_moved(each) for each in joined]))
     pairs = zip(found, at_worst, strict=True)
     return tuple(replace(each, hides=worst.flagged and not each.flagged) for each, worst in pairs)
@@ -199,11 +200,6 @@ def _agreements(policy: Policy, measurements: Sequence[Measurement]) -> tuple[Ag
     groups = groups_of(measurements)
     margins = [policy.margins.get(group[0].statistic, 0.0) for group in groups]
     return agreements_of(groups, policy.alpha * policy.together_share, margins)
-
-
-def _joins(policy: Policy, finding: Finding) -> bool:
-    measured = finding.measurement
-    return measured.primary and not finding.unfit and _missing(policy, measured, measured) is None
 
 
 def _fit(finding: Finding) -> bool:
