@@ -48,6 +48,7 @@ class Candidate:
 
     @property
     def label(self) -> str:
+        """Name and version, ``digits/7``."""
         return f"{self.version.name}/{self.version.version}"
 
     def identity(self) -> ModelIdentity:

@@ -69,10 +69,12 @@ class Decision:
 
     @property
     def allowed(self) -> bool:
+        """Whether the version may take the role."""
         return not self.reasons
 
     @property
     def waiver_id(self) -> str | None:
+        """The id of the waiver that let the version through, None when none did."""
         return self.statement.waiver_id if isinstance(self.statement, Waiver) else None
 
     def document(self) -> dict[str, Any]:

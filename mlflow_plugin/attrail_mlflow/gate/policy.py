@@ -83,6 +83,7 @@ class GatePolicy:
 
     @cached_property
     def digest(self) -> str:
+        """The digest of ``document``: which policy decided."""
         return digest_of(self.document())
 
     @property

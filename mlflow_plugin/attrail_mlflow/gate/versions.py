@@ -19,5 +19,5 @@ def same_version(one: ModelIdentity, other: ModelIdentity) -> bool:
 
 
 def is_prompt(version: ModelVersion) -> bool:
-    """By what cannot be changed afterwards: a prompt has no files, and MLflow's placeholder for a source."""
+    """Whether a version is a prompt: it has no files, and MLflow's placeholder for a source, which stays."""
     return version.source in PROMPT_SOURCES

@@ -29,6 +29,7 @@ class OpenTable:
 
     @contextlib.contextmanager
     def transaction(self) -> Iterator[TableEnd]:
+        """The end of the table, within the transaction that is open; RecordError when it cannot be written."""
         try:
             yield TableEnd(self.connection)
         except OperationalError:
@@ -37,9 +38,11 @@ class OpenTable:
             raise RecordError(f"the journal's table cannot be written: {getattr(error, 'orig', error)}") from error
 
     def lines(self) -> Iterator[bytes]:
+        """Every line, as the transaction sees them."""
         yield from reversed(list(TableEnd(self.connection).backwards()))
 
     def head(self) -> bytes | None:
+        """The head, None when there is none."""
         return TableEnd(self.connection).head()
 
     def last_policy(self) -> str | None:

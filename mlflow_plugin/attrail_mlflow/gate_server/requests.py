@@ -42,7 +42,10 @@ class RequestJudge:
     policy: GatePolicy
 
     def promotion(self, name: str, number: Any, role: str, asked: str, desk: GateTransaction) -> Decision | None:
-        """May a version take a role? ``asked`` is how the request wrote it. Prompts may take any."""
+        """The decision on whether a version may take a role, None for a prompt, which may take any.
+
+        ``asked`` is how the request wrote the role.
+        """
         version = self.view.version(name, number)
         left = self.policy.role_of_stage(version.current_stage or "")
         if left and role.startswith(STAGE) and left != role:
@@ -107,23 +110,30 @@ class RequestJudge:
         return slow
 
     def alias_removal(self, name: str, alias: str, role: str, desk: GateTransaction) -> Decision | None:
+        """The decision on deleting a protected alias, None when no version has it."""
         version = self.view.by_alias(name, alias)
         return self.removal([(version, role)] if version else [], "alias deleted", desk)
 
     def stage_removal(self, name: str, number: Any, stage: str, desk: GateTransaction) -> Decision | None:
+        """The decision on moving a version to a stage that is not protected, None when it leaves no protected one."""
         version = self.view.version(name, number)
         role = self.policy.role_of_stage(version.current_stage or "")
         return self._departure(version, [role] if role else [], f"moved to stage {stage}", desk)
 
     def version_removal(self, name: str, number: Any, desk: GateTransaction) -> Decision | None:
+        """The decision on deleting a version, None when it holds no protected role."""
         version = self.view.version(name, number)
         return self._departure(version, self.view.roles(version), "version deleted", desk)
 
     def model_removal(self, name: str, desk: GateTransaction) -> Decision | None:
+        """The decision on deleting a model with all versions, None when they hold no protected role."""
         return self.removal(self.view.held(name), "model deleted", desk)
 
     def removal(self, held: list[tuple[ModelVersion, str]], how: str, desk: GateTransaction) -> Decision | None:
-        """Nothing is promoted when a role is given up; it is noted who did it."""
+        """The decision that notes who gave up the roles in ``held``, and ``how``; None when there are none.
+
+        Nothing is promoted by it, so it is never a refusal.
+        """
         models = [(version, role) for version, role in held if not is_prompt(version)]
         for version, role in models:
             self.adopt(version, role, desk)
@@ -159,7 +169,10 @@ class RequestJudge:
         return Decision(identity(version), role, sentence, (Reason.HOLDS_ROLE,))
 
     def tagging(self, name: str, number: Any, key: str, value: str | None, desk: GateTransaction) -> Decision | None:
-        """May a tag of attrail's be set, or deleted if ``value`` is None? Valid evidence gives way to newer only."""
+        """The refusal to set a tag of attrail's, or to delete it if ``value`` is None; None where it may be done.
+
+        Valid evidence gives way to newer only.
+        """
         version = self.view.version(name, number)
         model = identity(version)
         try:

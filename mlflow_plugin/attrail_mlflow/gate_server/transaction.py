@@ -40,10 +40,12 @@ class GateTransaction:
 
     @cached_property
     def ledger(self) -> PromotionTable:
+        """The promotions of the workspace."""
         return PromotionTable(self.connection, self.workspace)
 
     @cached_property
     def table(self) -> OpenTable:
+        """The journal's table, within this transaction."""
         return OpenTable(self.connection)
 
     def note(self, decision: Decision) -> None:

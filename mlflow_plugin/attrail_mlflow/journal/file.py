@@ -39,6 +39,7 @@ class JournalFile:
 
     @property
     def head_path(self) -> Path:
+        """The file that holds the head, beside the journal."""
         return self.path.with_name(self.path.name + ".head")
 
     @contextlib.contextmanager
@@ -68,6 +69,7 @@ class JournalFile:
             raise EvidenceError(f"journal {self.path} cannot be read: {error}") from error
 
     def head(self) -> bytes | None:
+        """The head, None when there is none; OSError when it cannot be read."""
         return _content(self.head_path)
 
     def require_torn(self, record: JournalRecord) -> None:
@@ -118,6 +120,7 @@ class FileEnd:
     head_path: Path
 
     def backwards(self) -> Iterator[bytes]:
+        """The whole lines, the last one first, read from the end: a journal may be longer than memory."""
         end = self._newline_before(self._size()) + 1
         while end > 0:
             start = self._newline_before(end - 1) + 1
@@ -125,9 +128,11 @@ class FileEnd:
             end = start
 
     def head(self) -> bytes | None:
+        """The head, None when there is none."""
         return _content(self.head_path)
 
     def set_aside(self) -> Mapping[str, Any] | None:
+        """Move a half-written last line into a file of its own: its name, length and digest; None if all are whole."""
         size = self._size()
         whole = self._newline_before(size) + 1
         if whole == size:
@@ -140,6 +145,7 @@ class FileEnd:
         return facts
 
     def append(self, line: bytes) -> None:
+        """Keep a line and its copy, the head; both are on the disk once this returns."""
         self.file.seek(0, os.SEEK_END)
         self.file.write(line + b"\n")
         self.file.flush()

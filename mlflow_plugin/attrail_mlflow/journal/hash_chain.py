@@ -91,6 +91,7 @@ class JournalRecord:
 
     @property
     def place(self) -> ChainPosition:
+        """Where the record stands."""
         return ChainPosition(self.index, self.previous)
 
     @property

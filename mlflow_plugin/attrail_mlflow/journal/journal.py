@@ -136,9 +136,9 @@ def read_journal(store: Store, trusted: TrustedKeys | None) -> Iterator[JournalR
 
 
 def require_head(head: bytes | None, backwards: Iterable[JournalRecord]) -> None:
-    """Raise EvidenceError unless the head is the last record of a journal, given from its last record backwards.
+    """Raise EvidenceError unless the head is among the last records of a journal, given from its last one backwards.
 
-    Or one of the last: a crash may lose copies of lines that were kept. Otherwise the journal was cut, or its end
+    It need not be the very last: a crash may lose copies of lines that were kept. Else the journal was cut, or its end
     replaced.
     """
     copy = _copy(head)

@@ -72,6 +72,7 @@ class JournalTable:
             raise RecordError(f"the journal's table cannot be written: {_short(error)}") from error
 
     def lines(self) -> Iterator[bytes]:
+        """Every line; EvidenceError when the table cannot be read."""
         try:
             with self.engine.connect() as connection:
                 for (line,) in connection.execute(select(LINES.c.line).order_by(LINES.c.record)):
@@ -80,6 +81,7 @@ class JournalTable:
             raise EvidenceError(f"the journal's table cannot be read: {_short(error)}") from error
 
     def head(self) -> bytes | None:
+        """The head, None when there is none; EvidenceError when it cannot be read."""
         try:
             with self.engine.connect() as connection:
                 return TableEnd(connection).head()
@@ -94,6 +96,7 @@ class TableEnd:
     connection: Connection
 
     def backwards(self) -> Iterator[bytes]:
+        """The lines, the last one first, each asked for by itself."""
         record = self.connection.execute(select(func.max(LINES.c.record))).scalar()
         while record is not None:
             line = self._text(select(LINES.c.line).where(LINES.c.record == record))
@@ -103,13 +106,15 @@ class TableEnd:
             record -= 1
 
     def head(self) -> bytes | None:
+        """The head, None when there is none."""
         return self._text(select(HEAD.c.line).where(_ONLY))
 
     def set_aside(self) -> Mapping[str, Any] | None:
-        """Nothing: a transaction leaves no half line."""
+        """None: a transaction leaves no half line to move."""
         return None
 
     def append(self, line: bytes) -> None:
+        """Keep a line and its copy, the head, when the transaction ends."""
         text = line.decode()
         self.connection.execute(insert(LINES).values(record=record_of(line).index, line=text))
         self.connection.execute(update(HEAD).where(_ONLY).values(line=text))

@@ -45,7 +45,7 @@ def create_app(app: Flask = flask_app) -> Any:
 
 
 def health() -> tuple[Response, int]:
-    """That the gate is on, under which policy, and where its journal ends.
+    """The answer that says whether the gate is on, under which policy, and where its journal ends.
 
     A process whose policy is not the one in force refuses every promotion; it says so, with status 503. Who notes the
     journal's last hash elsewhere can later show that the journal was not written anew.

@@ -62,6 +62,7 @@ class LoggedModel(RegisteredVersion):
 
     @property
     def uri(self) -> str:
+        """The logged model's address in MLflow, ``models:/m-...``."""
         return f"models:/{self.version}"
 
 

@@ -35,6 +35,7 @@ class AttrailEvaluator(ModelEvaluator):
 
     @classmethod
     def can_evaluate(cls, *, model_type: str, evaluator_config: Mapping[str, Any], **kwargs: Any) -> bool:
+        """Whether this evaluator is meant: by the model type, whatever the configuration."""
         return model_type == MODEL_TYPE
 
     def evaluate(

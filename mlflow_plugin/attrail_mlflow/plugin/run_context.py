@@ -15,9 +15,11 @@ class RunContext:
     """MLflow's run context: silent outside of Prefect's flows."""
 
     def in_context(self) -> bool:
+        """Whether this process works for a flow run of Prefect's."""
         return PREFECT_VARIABLE in os.environ
 
     def tags(self) -> dict[str, str]:
+        """The flow run's id and attrail's version as tags, none outside of a flow run."""
         return {FLOW_RUN_ID_TAG: os.environ[PREFECT_VARIABLE], VERSION_TAG: _version()} if self.in_context() else {}
 
 

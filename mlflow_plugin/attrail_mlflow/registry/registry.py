@@ -71,10 +71,12 @@ class RegisteredVersion:
 
     @property
     def label(self) -> str:
+        """Name and version, ``digits/7``."""
         return f"{self.name}/{self.version}"
 
     @property
     def uri(self) -> str:
+        """The version's address in MLflow, ``models:/digits/7``."""
         return f"models:/{self.name}/{self.version}"
 
     @property
@@ -146,9 +148,10 @@ class Registry:
         return self._described(self.find(model, reference))
 
     def find(self, model: str, reference: str) -> ModelVersion:
-        """The version that ``resolve`` finds, as MLflow's registry has it, whatever its model is.
+        """The version, as MLflow's registry has it, that an alias, a number or a ``models:/`` URI names.
 
-        ``model`` counts where the URI names none.
+        ``model`` counts where the URI names none. Raises RegistryError when there is no such version, saying which
+        there are, or when MLflow cannot be asked.
         """
         uri = URI.fullmatch(reference)
         if reference.startswith("models:") and uri is None:

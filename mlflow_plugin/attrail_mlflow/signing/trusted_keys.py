@@ -37,6 +37,7 @@ class TrustedKey:
 
     @property
     def id(self) -> str:
+        """The key's id, ``keys.key_id``."""
         return str(self.verifier.keyid)
 
 
@@ -48,6 +49,7 @@ class TrustedKeys:
 
     @classmethod
     def of(cls, keys: Iterable[TrustedKey]) -> "TrustedKeys":
+        """The keys, found by their ids."""
         return cls({each.id: each for each in keys})
 
     @classmethod
@@ -72,10 +74,11 @@ class TrustedKeys:
         return iter(self.keys.values())
 
     def get(self, id_: str) -> TrustedKey | None:
+        """The key of an id, None when it is not trusted."""
         return self.keys.get(id_)
 
     def require(self, id_: str, kind: Kind) -> None:
-        """Nothing, when a key is trusted to sign this kind; ConfigError, saying what to do, otherwise."""
+        """Raise ConfigError, saying what to do, unless a key is trusted to sign this kind."""
         key = self.get(id_)
         if key is None or kind not in key.may:
             found = "does not trust it" if key is None else f"trusts it for {', '.join(sorted(key.may))} alone"

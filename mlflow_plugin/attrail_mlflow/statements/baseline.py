@@ -58,4 +58,5 @@ class Baseline(Predicate):
     manifest_digest: str
 
     def subjects(self) -> Mapping[str, Mapping[str, str]]:
+        """The version, and the manifest of the evidence, with their digests by algorithm."""
         return self.model.subject() | {MANIFEST_NAME: {"sha256": bare(self.manifest_digest)}}

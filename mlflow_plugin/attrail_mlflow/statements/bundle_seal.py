@@ -20,4 +20,5 @@ class Seal(Predicate):
     files: Mapping[str, str]
 
     def subjects(self) -> Mapping[str, Mapping[str, str]]:
+        """The sealed files, with their digests by algorithm."""
         return {name: {"sha256": bare(found)} for name, found in self.files.items()}

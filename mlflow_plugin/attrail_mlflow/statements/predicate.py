@@ -22,6 +22,7 @@ class Predicate:
     issued: datetime
 
     def subjects(self) -> Mapping[str, Mapping[str, str]]:
+        """What the statement is about: digests by algorithm, by name."""
         raise NotImplementedError
 
     def document(self) -> dict[str, Any]:
@@ -46,6 +47,7 @@ class ModelIdentity:
 
     @property
     def label(self) -> str:
+        """Name and version, ``digits/7``."""
         return f"{self.name}/{self.version}"
 
     def subject(self) -> dict[str, dict[str, str]]:

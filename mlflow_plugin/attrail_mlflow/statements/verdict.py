@@ -66,6 +66,7 @@ class VerdictStatement(Predicate):
     manifest_digest: str
 
     def subjects(self) -> Mapping[str, Mapping[str, str]]:
+        """The candidate, and the manifest of the evidence, with their digests by algorithm."""
         return self.model.subject() | {MANIFEST_NAME: {"sha256": bare(self.manifest_digest)}}
 
 

@@ -31,9 +31,10 @@ def verify_statement(envelope: bytes | None, trusted: TrustedKeys, now: datetime
 
 
 def open_statement(envelope: bytes | None, trusted: TrustedKeys) -> Predicate:
-    """The statement in an envelope that a trusted key signed, whatever the time: what an auditor reads years later.
+    """The statement in an envelope, signed by trusted keys that may sign its kind, valid or not any more.
 
-    Raises GateRefusal with its reason.
+    It is what an auditor reads years later. Raises GateRefusal with its reason: missing, malformed, unsigned,
+    untrusted-key or bad-signature.
     """
     if not envelope:
         raise GateRefusal("there is no signed statement for this version: audit it first", Reason.MISSING)

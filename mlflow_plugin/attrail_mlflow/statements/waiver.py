@@ -37,4 +37,5 @@ class Waiver(Predicate):
     waiver_id: str = field(default_factory=lambda: str(uuid.uuid4()))
 
     def subjects(self) -> Mapping[str, Mapping[str, str]]:
+        """The version that may be promoted, with its digests by algorithm."""
         return self.model.subject()

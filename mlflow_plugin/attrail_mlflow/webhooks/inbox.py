@@ -27,6 +27,7 @@ class Inbox:
     path: Path
 
     def create(self) -> None:
+        """Make the tables in the file if they are not there."""
         with self._connection() as connection:
             connection.executescript(TABLES)
 

@@ -58,6 +58,7 @@ class Validation:
 
     @property
     def success(self) -> bool:
+        """Whether every expectation of the suite was met."""
         return not self.failures
 
 

@@ -37,7 +37,10 @@ class Envelope:
 
     @classmethod
     def of(cls, reference: Attributions, floor: Sequence[Attributions], settings: Settings) -> "Envelope":
-        """ConfigError with fewer than two retrains, IncomparableError when maps are not like with like."""
+        """The envelope of a reference's maps and its retrains', one explainer's on one slice.
+
+        Raises ConfigError with fewer than two retrains, IncomparableError when maps are not like with like.
+        """
         if len(floor) < FEWEST_RETRAINS:
             raise ConfigError(f"which images moved is read off at least 2 retrains, got {len(floor)}")
         for other in floor:
@@ -60,10 +63,12 @@ class Envelope:
 
     @property
     def arrays(self) -> dict[str, Array]:
+        """The arrays by name, as they are kept."""
         return {"low": self.low, "high": self.high, "usual": self.usual}
 
     @property
     def digest(self) -> str:
+        """The digest of the arrays."""
         return digest_of_arrays(sorted(self.arrays.items()))
 
     @classmethod

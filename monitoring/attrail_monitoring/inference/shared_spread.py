@@ -33,6 +33,7 @@ class PooledSpread:
     others: tuple[float, ...]
 
     def with_own(self, variance: float, freedom: int) -> tuple[float, float]:
+        """The mean of a floor's variance and the others, and the floor's own degrees of freedom."""
         return float(np.mean([variance, *self.others])), float(freedom)
 
 

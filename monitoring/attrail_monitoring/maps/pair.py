@@ -34,6 +34,10 @@ class Side:
 
     @classmethod
     def of(cls, version: VersionMaps, subject: MapKey, grid: int) -> "Side":
+        """A version's maps of one explainer on one slice, averaged over at most ``grid`` x ``grid`` cells.
+
+        Raises IncomparableError when there are none.
+        """
         source = version.of(subject)
         maps = to_grid(source.values, grid)
         region = version.regions.get(source.slice_name)

@@ -30,6 +30,7 @@ class VersionMaps:
 
     @property
     def by_subject(self) -> dict[MapKey, Attributions]:
+        """The maps by slice and explainer."""
         return {(each.slice_name, each.explainer): each for each in self.maps}
 
     def of(self, subject: MapKey) -> Attributions:

@@ -51,6 +51,7 @@ class Classes:
 
     @property
     def shown(self) -> int:
+        """How many classes are drawn: the lanes of the fullest panel."""
         return max((len(panel.lanes) for panel in self.panels), default=0)
 
 

@@ -69,10 +69,12 @@ class ExplainerPanel:
 
     @property
     def primary(self) -> tuple[Row, ...]:
+        """The rows of statistics that the verdict rests on."""
         return tuple(row for row in self.rows if row.finding.measurement.primary)
 
     @property
     def supporting(self) -> tuple[Row, ...]:
+        """The rows of statistics that only describe."""
         return tuple(row for row in self.rows if not row.finding.measurement.primary)
 
 

@@ -33,6 +33,7 @@ class Headline:
 
 
 def headline_of(record: AuditRecord) -> Headline:
+    """What a reader is told first of an audit: how much was measured, and what the verdict owes to rules and floor."""
     primary = [finding for finding in record.report.findings if finding.measurement.primary]
     measured = [finding.measurement for finding in primary]
     floor = min((each.floor for each in measured), key=lambda each: len(each.distances), default=NoiseFloor())

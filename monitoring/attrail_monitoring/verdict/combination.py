@@ -19,7 +19,7 @@ def combine(
     moved: Sequence[MovedImages] = (),
     names: Names = (),
 ) -> Judgement:
-    """One verdict; ``names`` are those of the model's classes, where they are known.
+    """The verdict and its reason; ``names`` are those of the model's classes, where they are known.
 
     DRIFT when, on one slice, all explainers together flag a primary statistic or single images that moved, two
     explainers flag a primary statistic, one flags it at the strict level, the only explainer does, or two explainers

@@ -36,6 +36,7 @@ class JudgedRow:
     of_class: bool = False
 
     def row(self) -> dict[str, Any]:
+        """The row as JSON values."""
         return asdict(self)
 
 

@@ -46,7 +46,10 @@ class Displacement:
         settings: Settings,
         counted: NDArray[np.bool_] | None = None,
     ) -> "Displacement":
-        """``counted``: all by default. IncomparableError when the maps are not like with like."""
+        """How far each image's map lies outside the envelope; ``counted`` (N,) marks images that are asked about.
+
+        All are by default. Raises IncomparableError when the maps are not like with like.
+        """
         require_comparable(reference, candidate)
         rows = np.ones(len(reference.sample_ids), dtype=np.bool_) if counted is None else counted
         outside = envelope.outside(candidate, settings).astype(np.float64)

@@ -64,6 +64,7 @@ class Policy:
 
     @property
     def digest(self) -> str:
+        """The digest of every value of the policy: two policies are one when it is equal."""
         return digest_of(asdict(self))
 
     def level(self, hypotheses: int, together: bool = False, moved: bool = False) -> float:
