@@ -3,7 +3,7 @@
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +12,10 @@ from attrail_mlflow.journal.hash_chain import Event
 from attrail_mlflow.registry.registry import RegisteredVersion
 from attrail_mlflow.registry.tags import COMPLETE_TAG, STATEMENT_TAG
 from attrail_mlflow.runs.audit_run import AuditRun
-from attrail_mlflow.signing.keys import signer_pem
 from attrail_mlflow.statements.baseline import Baseline, InstrumentCheck
 from attrail_mlflow.statements.predicate import ModelIdentity
-from attrail_mlflow.trail.attestation import SIGNER, Trail
-from attrail_mlflow.trail.manifest import manifest_digest, write_manifest
+from attrail_mlflow.trail.attestation import Trail
+from attrail_mlflow.trail.manifest import manifest_digest
 
 FORMAT = "attrail.baseline/1"
 
@@ -49,6 +48,21 @@ class BaselineEvidence:
         for each in self.maps:
             save_attributions(each, folder / "maps" / each.slice_name / each.explainer / "baseline.safetensors")
 
+    def statement(self, model: ModelIdentity, run_id: str, manifest: str, valid_for: timedelta) -> Baseline:
+        """The baseline that is signed, from now on; ``manifest`` is the digest of the manifest of these files."""
+        now = datetime.now(UTC).replace(microsecond=0)
+        return Baseline(
+            issued=now,
+            expires=now + valid_for,
+            model=model,
+            slices=self.slices,
+            explanations=self.explanations(),
+            checks=tuple(self.checks),
+            policy_digest=self.policy_digest,
+            run_id=run_id,
+            manifest_digest=manifest,
+        )
+
     def explanations(self) -> dict[str, str]:
         """Digests of the maps by slice/explainer."""
         return {f"{each.slice_name}/{each.explainer}": each.digest for each in self.maps}
@@ -65,21 +79,8 @@ def keep_baseline(
     client, trail = run.registry.client, Trail.from_environment()
     model = run.registry.identity(version, weights_digest)
     evidence.write(folder, model)
-    if trail.signer is not None:
-        (folder / SIGNER).write_bytes(signer_pem(trail.signer))
-    manifest = write_manifest(folder)
-    now = datetime.now(UTC).replace(microsecond=0)
-    statement = Baseline(
-        issued=now,
-        expires=now + trail.valid_for,
-        model=model,
-        slices=evidence.slices,
-        explanations=evidence.explanations(),
-        checks=tuple(evidence.checks),
-        policy_digest=evidence.policy_digest,
-        run_id=run.run_id,
-        manifest_digest=manifest_digest(folder),
-    )
+    manifest = trail.list_files(folder)
+    statement = evidence.statement(model, run.run_id, manifest_digest(folder), trail.valid_for)
     envelope = trail.carried(statement)
     body = {
         "run_id": run.run_id,

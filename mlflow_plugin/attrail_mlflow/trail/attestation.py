@@ -84,6 +84,12 @@ class Trail:
             )
         return envelope
 
+    def list_files(self, folder: Path) -> Mapping[str, str]:
+        """Write signer.pem, if there is a key, and manifest.json beside a run's files, and return the manifest."""
+        if self.signer is not None:
+            (folder / SIGNER).write_bytes(signer_pem(self.signer))
+        return write_manifest(folder)
+
     def attest(
         self,
         folder: Path,
@@ -97,9 +103,7 @@ class Trail:
         ``document`` is what audit.json holds. Raises RecordError when it is about other weights than ``model`` or
         ``reference``, or when its statement is too long for a tag.
         """
-        if self.signer is not None:
-            (folder / SIGNER).write_bytes(signer_pem(self.signer))
-        manifest = write_manifest(folder)
+        manifest = self.list_files(folder)
         now = datetime.now(UTC)
         binding = Binding(model, reference, reference_aliases, manifest_digest(folder), now, now + self.valid_for)
         statement = statement_of(document, binding)
