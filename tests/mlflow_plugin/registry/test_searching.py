@@ -14,6 +14,7 @@ from attrail_mlflow.registry.tags import COMPLETE_TAG, SEQUENCE_TAG
 def registry(tmp_path_factory: pytest.TempPathFactory) -> Registry:
     uri = f"sqlite:///{tmp_path_factory.mktemp('searches') / 'mlflow.db'}"
     mlflow.set_tracking_uri(uri)
+    mlflow.create_experiment("models")  # MLflow makes the database
     return Registry(uri)
 
 

@@ -17,6 +17,7 @@ from attrail_mlflow.runs.ending import finishing
 def registry(tmp_path: Path) -> Registry:
     uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
     mlflow.set_tracking_uri(uri)
+    mlflow.create_experiment("models")  # MLflow makes the database
     return Registry(uri)
 
 
