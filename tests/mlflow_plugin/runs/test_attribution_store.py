@@ -120,5 +120,5 @@ def test_a_run_of_maps_lies_below_the_audit_that_made_it(store: AttributionStore
 def test_a_store_that_cannot_be_asked_is_worth_another_try(tmp_path: Path, store: AttributionStore) -> None:
     (tmp_path / "mlflow.db").write_bytes(b"no database")
     with pytest.raises(RegistryError) as refused:
-        AttributionStore(Registry(store.registry.tracking_uri), "attrail").index(WEIGHTS_DIGEST)
+        store.index(WEIGHTS_DIGEST)
     assert refused.value.transient
