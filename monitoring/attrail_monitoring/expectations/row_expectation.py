@@ -115,8 +115,11 @@ class MeasurementExpectation(BatchExpectation, ABC):
         records = [{str(name): value for name, value in row.items()} for row in rows.to_dict("records")]
         judged = [(row, self.judge(row)) for row in records]
         measured = [
-            {name: str(row[name]) for name in SUBJECT if name in row}
-            | {"observed": each.observed, "success": each.success}
+            {
+                **{name: str(row[name]) for name in SUBJECT if name in row},
+                "observed": each.observed,
+                "success": each.success,
+            }
             for row, each in judged
         ]
         missing = list(self._missing(table, rows))
