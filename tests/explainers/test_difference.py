@@ -114,3 +114,16 @@ def test_bad_input_is_named(small_net, pictures):
             Perturbation(Segmentation(), "blur", 100, tolerance)
     with pytest.raises(ConfigError, match="precision"):
         Perturbation(Segmentation(), "blur", 100, None, "float8")
+
+
+def test_tensors_are_taken_as_arrays_are(small_net, pictures):
+    """As in ``explain``; and an image with a number that is none is refused there and here."""
+    net = small_net()
+    second, settings = nudged(net), {"perturbation": budget(12, 40)}
+    array = explain_difference(net, second, pictures[2:4], np.array([1, 3]), **settings)
+    tensor = explain_difference(net, second, torch.from_numpy(pictures[2:4]), torch.tensor([1, 3]), **settings)
+    assert tensor.values.tobytes() == array.values.tobytes()
+    broken = pictures[2:4].copy()
+    broken[1, 0, 0, 0] = np.nan
+    with pytest.raises(SliceError, match="image 1 holds NaN"):
+        explain_difference(net, second, broken, [1, 3], **settings)

@@ -58,6 +58,15 @@ def test_every_place_has_the_distance_of_every_model(version):
     assert all(len(floor.distances) == 4 for floor in found.floors.values())
 
 
+def test_maps_are_taken_as_compare_takes_them(version):
+    """Several Attributions, or one alone, are a version of which right answers are not known."""
+    reference, *floor = ([*version(turn).maps] for turn in range(5))
+    whole = [VersionMaps(tuple(each)) for each in (reference, *floor)]
+    assert calibrate(reference, floor).document() == calibrate(whole[0], whole[1:], Settings()).document()
+    alone = calibrate(reference[0], [each[0] for each in floor], SETTINGS)
+    assert {place.explainer for place in alone.floors} == {"gradcam"}
+
+
 @pytest.mark.parametrize(("source", "tier"), [("retrains", "B"), ("history", "C"), ("surrogates", "D")])
 def test_its_source_makes_the_tier(version, source, tier):
     found = calibrate(version(0), [version(turn) for turn in range(1, 5)], SETTINGS, source)
