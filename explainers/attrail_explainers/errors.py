@@ -39,6 +39,7 @@ class UnknownNameError(ConfigError):
 
     @classmethod
     def of(cls, kind: str, name: str, known: Iterable[str]) -> "UnknownNameError":
+        """Return the error for a ``name`` of a ``kind`` that is not among the ``known`` ones, which it lists."""
         return cls(f"unknown {kind} {name!r}: known are {', '.join(sorted(known))}")
 
 

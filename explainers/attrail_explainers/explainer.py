@@ -77,8 +77,8 @@ def explainer_names() -> list[str]:
 
 def explainer_class(name: str) -> type[Explainer]:
     """The explainer that ``methods/NAME.py`` defines; UnknownNameError lists the known names."""
-    found: type[Explainer] = EXPLAINERS.class_of(name)
-    return found
+    method: type[Explainer] = EXPLAINERS.class_of(name)
+    return method
 
 
 def make_explainer(name: str, parameters: Mapping[str, Any] | None = None) -> Explainer:

@@ -60,8 +60,8 @@ def explain(
     names = tuple(str(name) for name in (range(len(pixels)) if sample_ids is None else sample_ids))
     subjects = Slice("images", pixels, labels, names)
     method = make_explainer(explainer, parameters)
-    (found,) = explain_slice(Classifier(type(module).__name__, "", module), subjects, [method], labels, seed)
-    return found
+    (maps,) = explain_slice(Classifier(type(module).__name__, "", module), subjects, [method], labels, seed)
+    return maps
 
 
 def pixels_of(images: torch.Tensor | NDArray[np.float32]) -> NDArray[np.float32]:
@@ -75,12 +75,12 @@ def pixels_of(images: torch.Tensor | NDArray[np.float32]) -> NDArray[np.float32]
 
 def class_indices(targets: torch.Tensor | NDArray[np.int64] | Sequence[int]) -> NDArray[np.int64]:
     """Targets (N,) as an array; ConfigError unless they are N whole numbers: 1.7 is no class."""
-    found = np.asarray(targets.detach().cpu() if isinstance(targets, torch.Tensor) else targets)
-    if found.size and found.dtype.kind not in "iu":
-        raise ConfigError(f"targets must be class indices, which are whole numbers, not {found.flat[0]!r}")
-    if found.ndim != 1:
-        raise ConfigError(f"targets must be one class index for each image, got an array of shape {found.shape}")
-    return found.astype(np.int64)
+    classes = np.asarray(targets.detach().cpu() if isinstance(targets, torch.Tensor) else targets)
+    if classes.size and classes.dtype.kind not in "iu":
+        raise ConfigError(f"targets must be class indices, which are whole numbers, not {classes.flat[0]!r}")
+    if classes.ndim != 1:
+        raise ConfigError(f"targets must be one class index for each image, got an array of shape {classes.shape}")
+    return classes.astype(np.int64)
 
 
 def explain_slice(
@@ -95,10 +95,10 @@ def explain_slice(
 
     ``targets`` (N,) is the class each map explains. ``progress`` is called with the number of maps done.
     """
-    found = explain_part(classifier, slice_, explainers, targets, seed, progress)
-    for each in found:
-        require_some_map(each)
-    return found
+    attributions = explain_part(classifier, slice_, explainers, targets, seed, progress)
+    for maps in attributions:
+        require_some_map(maps)
+    return attributions
 
 
 def explain_part(
@@ -139,8 +139,8 @@ def with_layer_found(explainer: Explainer, classifier: Classifier, images: NDArr
         return explainer
     model = classifier.working_copy(images)
     model.require_numbers()
-    found = model.fitting(lambda: _layer_for(explainer, classifier.target_layer, model, images))
-    return make_explainer(name_of(explainer), parameters | {"layer": found})
+    layer = model.fitting(lambda: _layer_for(explainer, classifier.target_layer, model, images))
+    return make_explainer(name_of(explainer), parameters | {"layer": layer})
 
 
 def _explained(
@@ -167,10 +167,10 @@ def _explained(
     parts: list[list[Maps]] = [[] for _ in explainers]
     start = 0
     while start < len(slice_):
-        found = model.fitting(partial(chunk, start))
-        for maps, part in zip(found, parts, strict=True):
+        chunk_maps = model.fitting(partial(chunk, start))
+        for maps, part in zip(chunk_maps, parts, strict=True):
             part.append(maps)
-        start += len(found[0].values)
+        start += len(chunk_maps[0].values)
     return [
         _attributions(classifier, slice_, explainer, layer, targets, seed, maps)
         for explainer, layer, maps in zip(explainers, layers, parts, strict=True)
@@ -197,10 +197,10 @@ def _layer_for(explainer: Explainer, forced: str | None, model: WorkingCopy, ima
         return None
     example = torch.from_numpy(np.array(images[:1])).to(model.device)
     asked = getattr(explainer, "layer", None) or forced
-    found = target_layer(model, example, asked).name
-    if asked not in (None, found):
-        logger.info("layer %r is %r in model %s", asked, found, model.label)
-    return asked or found
+    layer = target_layer(model, example, asked).name
+    if asked not in (None, layer):
+        logger.info("layer %r is %r in model %s", asked, layer, model.label)
+    return asked or layer
 
 
 def _attributions(

@@ -28,13 +28,13 @@ def timm_preprocessing(model_name: str, overrides: Mapping[str, Any] | None = No
         known = timm.list_pretrained(f"{model_name.partition('.')[0]}.*")
         raise UnknownNameError.of("timm model", model_name, known) from error
     stated = configuration.to_dict() if configuration else {}
-    found = resolve_data_config(dict(overrides or {}), pretrained_cfg=stated)
+    data = resolve_data_config(dict(overrides or {}), pretrained_cfg=stated)
     return Preprocessing(
-        size=tuple(found["input_size"][1:]),
-        mean=tuple(found["mean"]),
-        std=tuple(found["std"]),
-        interpolation=found["interpolation"],
-        crop=found["crop_pct"],
+        size=tuple(data["input_size"][1:]),
+        mean=tuple(data["mean"]),
+        std=tuple(data["std"]),
+        interpolation=data["interpolation"],
+        crop=data["crop_pct"],
     )
 
 
@@ -52,11 +52,11 @@ def decode(pictures: Sequence[Picture], preprocessing: Preprocessing) -> NDArray
     plane = _transform(preprocessing, (0.0,), (1.0,))
     mean, std = (np.reshape(each, (-1, 1, 1)) for each in (preprocessing.mean, preprocessing.std))
     for row, picture in enumerate(pictures):
-        found = read_picture(picture, preprocessing.channels, preprocessing.orientation)
-        if isinstance(found, Image.Image):
-            images[row] = whole(found).numpy()
+        pixels = read_picture(picture, preprocessing.channels, preprocessing.orientation)
+        if isinstance(pixels, Image.Image):
+            images[row] = whole(pixels).numpy()
         else:
-            planes = [plane(Image.fromarray(each)).numpy()[0] for each in np.moveaxis(found, -1, 0)]
+            planes = [plane(Image.fromarray(each)).numpy()[0] for each in np.moveaxis(pixels, -1, 0)]
             images[row] = (np.stack(planes) - mean) / std
     return images
 

@@ -34,12 +34,12 @@ class Plugins:
 
     def make(self, name: str, parameters: Mapping[str, Any] | None = None) -> Any:
         """The plug-in ``name`` with ``parameters``; ConfigError names a parameter that it does not have."""
-        found = self.class_of(name)
-        known = [each.name for each in dataclasses.fields(found)]
+        plugin_class = self.class_of(name)
+        known = [each.name for each in dataclasses.fields(plugin_class)]
         for parameter in parameters or {}:
             if parameter not in known:
                 raise ConfigError(f"{self.kind} {name!r} has no parameter {parameter!r}: it takes {', '.join(known)}")
-        return found(**{parameter: plain(value) for parameter, value in (parameters or {}).items()})
+        return plugin_class(**{parameter: plain(value) for parameter, value in (parameters or {}).items()})
 
     @staticmethod
     def parameters_of(plugin: Any) -> dict[str, Any]:

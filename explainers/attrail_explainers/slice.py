@@ -55,6 +55,7 @@ class Preprocessing:
 
     @property
     def channels(self) -> int:
+        """Return the number of channels of an image."""
         return len(self.mean)
 
     @property

@@ -92,10 +92,12 @@ class Assessment:
 
     @property
     def explainer(self) -> str:
+        """Return the name of the explainer whose maps were checked."""
         return self.maps.explainer
 
     @property
     def parameters(self) -> Mapping[str, Any]:
+        """Return every parameter of that explainer with its seed and target layer."""
         return self.maps.parameters
 
     def document(self) -> dict[str, Any]:

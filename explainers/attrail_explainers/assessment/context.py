@@ -42,6 +42,7 @@ class CheckContext:
 
     @property
     def model(self) -> WorkingCopy:
+        """Return the classifier's working copy for images of this size."""
         return self.classifier.working_copy(self.slice_.images)
 
     def examples(self) -> Iterator[tuple[int, Example]]:

@@ -15,13 +15,13 @@ def differentiable(model: WorkingCopy) -> Callable[[torch.Tensor], torch.Tensor]
     """The model's logits as a function of images; UnsupportedModelError when no gradient leads back to them."""
 
     def logits(images: torch.Tensor) -> torch.Tensor:
-        found = model.call(images)
-        if not found.requires_grad:
+        outputs = model.call(images)
+        if not outputs.requires_grad:
             raise UnsupportedModelError(
                 f"model {model.label}: no gradient leads back from its logits to the image; use shap, lime or "
                 "occlusion, which only call the model"
             )
-        return found
+        return outputs
 
     return logits
 

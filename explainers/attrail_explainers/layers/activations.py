@@ -52,7 +52,9 @@ def signed(maps: torch.Tensor, subject: Subject) -> Maps:
 
 def rectified(maps: torch.Tensor, subject: Subject) -> Maps:
     """Return the positive part of maps (N,h,w), as ``signed`` does; a map without any is undefined too."""
-    found = signed(torch.relu(maps), subject)
-    empty = np.flatnonzero(found.values.max(axis=(1, 2)) <= 0)
-    found.values[empty] = np.nan
-    return Maps(found.values, {**found.undefined, **{int(row): "no positive evidence for the target" for row in empty}})
+    positive = signed(torch.relu(maps), subject)
+    empty = np.flatnonzero(positive.values.max(axis=(1, 2)) <= 0)
+    positive.values[empty] = np.nan
+    return Maps(
+        positive.values, {**positive.undefined, **{int(row): "no positive evidence for the target" for row in empty}}
+    )

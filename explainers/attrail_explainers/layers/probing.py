@@ -37,6 +37,7 @@ class Probing:
 
     @classmethod
     def of(cls, model: WorkingCopy, images: torch.Tensor, names: Sequence[str]) -> "Probing":
+        """Return what noise in the range of images (N,C,H,W) shows at the layers ``names``."""
         noise = probes(images)
         with torch.no_grad():
             target = int(model.call(noise[:1], filled=False).argmax())
@@ -208,10 +209,10 @@ def _gradients(logit: torch.Tensor, kept: Mapping[str, torch.Tensor]) -> dict[st
     """Gradients in the kept outputs; zero where they do not lead to the logit, as when the model cuts the graph."""
     if not logit.requires_grad:
         return {name: torch.zeros_like(output) for name, output in kept.items()}
-    found = torch.autograd.grad(
+    gradients = torch.autograd.grad(
         logit, list(kept.values()), retain_graph=True, allow_unused=True, materialize_grads=True
     )
-    return dict(zip(kept, found, strict=True))
+    return dict(zip(kept, gradients, strict=True))
 
 
 def _keep(kept: dict[str, torch.Tensor], name: str) -> Hook:

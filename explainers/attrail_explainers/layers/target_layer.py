@@ -46,16 +46,16 @@ def token_layer(model: WorkingCopy, images: torch.Tensor, tokens: int) -> Target
 
     Raises UnsupportedModelError when there is none, or when they may be several grids of places.
     """
-    for each in reversed(_body(model)):
-        if len(each.shape) == 2 and each.shape[0] == tokens:
-            found = _readings(model, each, images)
-            if len(found) > 1:
+    for activation in reversed(_body(model)):
+        if len(activation.shape) == 2 and activation.shape[0] == tokens:
+            grids = _readings(model, activation, images)
+            if len(grids) > 1:
                 raise UnsupportedModelError(
-                    f"model {model.label} does not show where its tokens are: {_doubt(found)}; use shap or lime, which "
+                    f"model {model.label} does not show where its tokens are: {_doubt(grids)}; use shap or lime, which "
                     "only call the model"
                 )
-            if found:
-                return TargetLayer(each.layer, found[0], linear=False)
+            if grids:
+                return TargetLayer(activation.layer, grids[0], linear=False)
     raise UnsupportedModelError(
         f"model {model.label} has no layer that gives the {tokens} tokens of its attention as a grid of places"
     )
@@ -66,10 +66,10 @@ def heads(model: WorkingCopy) -> list[str]:
 
     None when that last output is not one number per class.
     """
-    weighed = [each for each in model.activations if own_weights(model.module, each.layer)]
+    weighed = [activation for activation in model.activations if own_weights(model.module, activation.layer)]
     if not weighed or model.outputs not in weighed[-1].shape:
         return []
-    return list(dict.fromkeys(each.layer for each in weighed if each.shape == weighed[-1].shape))
+    return list(dict.fromkeys(activation.layer for activation in weighed if activation.shape == weighed[-1].shape))
 
 
 def _found(model: WorkingCopy, images: torch.Tensor, forced: str | None) -> TargetLayer:
@@ -124,10 +124,10 @@ def _renamed(model: WorkingCopy, images: torch.Tensor, layer: str) -> TargetLaye
 
 
 def _forced(model: WorkingCopy, images: torch.Tensor, layer: str) -> Readings:
-    found = [each for each in model.activations if each.layer == layer]
-    places = [reading for each in found for reading in _readings(model, each, images)]
-    if len(found) != 1 or not places:
-        got = f"ran {len(found)} times" if len(found) > 1 else f"gave {found[0].shape if found else 'what it took'}"
+    runs = [activation for activation in model.activations if activation.layer == layer]
+    places = [reading for activation in runs for reading in _readings(model, activation, images)]
+    if len(runs) != 1 or not places:
+        got = f"ran {len(runs)} times" if len(runs) > 1 else f"gave {runs[0].shape if runs else 'what it took'}"
         raise UnsupportedModelError(
             f"layer {layer!r} of model {model.label} {got} in one forward pass: expected a layer that runs once and "
             f"gives new activations of places, (C,h,w), (h,w,C) or (tokens,C); {ADVICE}"
@@ -163,14 +163,14 @@ def _token_readings(model: WorkingCopy, activation: Activation, images: torch.Te
     """
     (tokens, channels), size = activation.shape, (images.shape[2], images.shape[3])
     grids = {(each.shape[1], each.shape[2]) for each in model.activations if len(each.shape) == 3}
-    found = token_arrangements((tokens, channels), size, grids)
-    made = bool(found) and (found[0].rows, found[0].columns) in grids
-    if not found or (made and not any(each.prefix for each in found)):
-        return found
+    readings = token_arrangements((tokens, channels), size, grids)
+    made = bool(readings) and (readings[0].rows, readings[0].columns) in grids
+    if not readings or (made and not any(each.prefix for each in readings)):
+        return readings
     first = next(each.layer for each in model.activations if len(each.shape) == 2 and each.shape[0] == tokens)
     change = changes(model, images, first)
     agreeing: list[Places] = []
-    for places in found:
+    for places in readings:
         agreeing += [places] if agree(change, places) else [each for each in otherwise(places) if agree(change, each)]
     counts = {each.shape[0] for each in model.activations if len(each.shape) == 2}
     return agreeing if made else likeliest(agreeing, size, counts)

@@ -62,6 +62,7 @@ class Patch:
 
     @property
     def size(self) -> int:
+        """Return the number of superpixels in the patch."""
         return int(self.members.sum())
 
 
@@ -88,6 +89,7 @@ class Search:
         self.left = evaluations
 
     def run(self) -> Strategy[Patch | str]:
+        """Return the patch that is found, or why there is none."""
         whole = yield from self.ask(np.zeros_like(self.singles[:1]))
         if whole.chosen[0] != self.target:
             return "the model does not choose the target"

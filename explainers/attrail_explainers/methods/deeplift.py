@@ -66,6 +66,7 @@ class RescaleRules(Rules):
         self._kept: deque[tuple[torch.Tensor, ...]] = deque()
 
     def elementwise(self, function: Rule, inputs: torch.Tensor) -> torch.Tensor:
+        """Return what the function gives; its slope is taken between baseline and image."""
         references = self._references(inputs)
         return function(inputs) if references is None else secant(function, inputs, *references)
 

@@ -43,6 +43,7 @@ class GuidedRules(Rules):
         self.met_relu = False
 
     def relu(self, function: Rule, *args: Any, **kwargs: Any) -> torch.Tensor:
+        """Return what the function gives; only positive gradients go back, and only where it was positive."""
         self.met_relu = True
         outputs = function(*args, **kwargs)
         outputs.register_hook(lambda gradient: gradient.clamp(min=0))

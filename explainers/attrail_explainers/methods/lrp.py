@@ -72,11 +72,13 @@ class RelevanceRules(Rules):
         return secant(function, inputs, inputs.new_zeros(()))
 
     def product(self, function: Rule, left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
+        """Return the product; each of its two factors takes half of its relevance."""
         outputs = function(left, right)
         outputs.register_hook(lambda gradient: gradient / 2)
         return outputs
 
     def gate(self, function: Rule, *args: Any, **kwargs: Any) -> torch.Tensor:
+        """Return what the function gives, through which no relevance goes back."""
         return function(*args, **kwargs).detach()
 
 

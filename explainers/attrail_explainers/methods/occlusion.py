@@ -70,6 +70,7 @@ def require_length(name: str, value: float) -> None:
 
 
 def length_in_pixels(length: float, side: int) -> int:
+    """Return a length, in pixels or below 1 as a share of a ``side`` in pixels, in whole pixels: one at least."""
     return int(length) if length >= 1 else max(1, round(length * side))
 
 

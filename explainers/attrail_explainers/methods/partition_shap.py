@@ -65,6 +65,7 @@ class Tree:
 
     @classmethod
     def of(cls, joins: NDArray[np.float64], players: int) -> "Tree":
+        """Return the tree of ``joins`` (S-1,4) that SciPy gives: two nodes, their distance, their players."""
         children = np.asarray(joins, dtype=np.float64).reshape(-1, 4)[:, :2].astype(np.int64)
         members = np.eye(2 * players - 1, players, dtype=np.bool_)
         for row, (left, right) in enumerate(children):
@@ -73,10 +74,12 @@ class Tree:
 
     @property
     def players(self) -> int:
+        """Return the number of players, which are the leaves."""
         return int(self.members.shape[1])
 
     @property
     def root(self) -> int:
+        """Return the node that holds all players."""
         return len(self.members) - 1
 
 
@@ -106,6 +109,7 @@ class Group:
 
     @property
     def contribution(self) -> float:
+        """Return what the node adds to its context's worth, weighted."""
         return (self.after - self.before) * self.weight
 
     def halves(self, tree: Tree) -> Rows:

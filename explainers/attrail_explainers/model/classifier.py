@@ -38,6 +38,7 @@ class Classifier:
 
     @property
     def label(self) -> str:
+        """Return name and version as messages and records have them, such as "digits/8"."""
         return f"{self.name}/{self.version}" if self.version else self.name
 
     def with_target_layer(self, layer: str | None) -> "Classifier":
@@ -100,12 +101,12 @@ class Classifier:
 
         with torch.inference_mode():
             logits = model.fitting(called)
-        found = logits.float().cpu().numpy()
-        broken = ~np.isfinite(found).all(axis=1)
+        rows = logits.float().cpu().numpy()
+        broken = ~np.isfinite(rows).all(axis=1)
         if broken.any():
             sample = sample_ids[int(broken.argmax())]
             raise ExplanationError(
                 f"model {self.label} returns NaN or infinite outputs for image {sample!r} "
                 f"({int(broken.sum())} of {len(broken)} images): check its weights and the preprocessing"
             )
-        return np.asarray(found, dtype=np.float32)
+        return np.asarray(rows, dtype=np.float32)

@@ -80,6 +80,7 @@ class WorkingCopy:
 
     @property
     def device(self) -> torch.device:
+        """Return the device of the weights; the CPU for a model without any."""
         tensor = next(self.module.parameters(), None)
         return torch.device("cpu") if tensor is None else tensor.device
 

@@ -22,6 +22,7 @@ class Coalitions:
 
     @property
     def sizes(self) -> NDArray[np.int64]:
+        """Return the number of superpixels (M,) that stay in each row."""
         return np.asarray(self.present.sum(axis=1), dtype=np.int64)
 
 

@@ -82,8 +82,8 @@ def evaluate(
     model: WorkingCopy, image: torch.Tensor, target: int, sample_id: str, seed: int, perturbation: Perturbation
 ) -> Evaluations:
     """Evaluate one image (C,H,W) under coalitions drawn for its sample id: the same for every model version."""
-    (found,) = evaluate_together([model], image, target, sample_id, seed, perturbation)
-    return found
+    (evaluations,) = evaluate_together([model], image, target, sample_id, seed, perturbation)
+    return evaluations
 
 
 def evaluate_together(
@@ -123,8 +123,8 @@ def evaluate_together(
 
 def _certain(rows: NDArray[np.bool_], outputs: NDArray[np.float64], tolerance: float | None) -> bool:
     contrast = outputs[-1] - outputs[0] if len(outputs) == 2 else outputs[0]
-    found = Emulator(rows[2:], contrast[2:], contrast[0], contrast[1])
-    return tolerance is not None and found.noise <= tolerance
+    emulator = Emulator(rows[2:], contrast[2:], contrast[0], contrast[1])
+    return tolerance is not None and emulator.noise <= tolerance
 
 
 def _outputs(
@@ -139,12 +139,12 @@ def _outputs(
     """Log odds (M,) of the target with the superpixels of each row kept and the others replaced."""
     mosaic = Mosaic(image, baseline_of(image, perturbation.baseline), segments)
     short = perturbation.precision == "bfloat16"
-    found = []
+    parts = []
     with torch.inference_mode(), torch.autocast(image.device.type, torch.bfloat16, enabled=short):
         for start in range(0, len(rows), model.batch):
             logits = model.call(mosaic.keeping(rows[start : start + model.batch]))
-            found.append(target_log_odds(logits, target))
-    outputs = np.asarray(torch.cat(found).cpu().numpy())
+            parts.append(target_log_odds(logits, target))
+    outputs = np.asarray(torch.cat(parts).cpu().numpy())
     if not np.isfinite(outputs).all():
         raise ExplanationError(
             f"model {model.label} returns NaN or infinite outputs for perturbed copies of {sample_id!r}"

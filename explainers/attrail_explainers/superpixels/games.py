@@ -31,10 +31,12 @@ class Game:
 
     @property
     def players(self) -> int:
+        """Return the number of superpixels."""
         return int(self.segments.max()) + 1
 
     @cached_property
     def mosaic(self) -> Mosaic:
+        """Return image and baseline, ready to be mixed."""
         return Mosaic(self.image, self.baseline, self.segments)
 
     def keeping(self, rows: Rows) -> torch.Tensor:
@@ -110,16 +112,16 @@ def _answers(subject: Subject, asked: Sequence[tuple[Game, Rows]]) -> Iterator[A
 
 def _logits(subject: Subject, images: Iterator[torch.Tensor]) -> torch.Tensor:
     """Logits (M,classes), on the CPU, of images made only when their batch is due."""
-    found = []
+    parts = []
     batch = []
     for image in images:
         batch.append(image)
         if len(batch) == subject.model.batch:
-            found.append(subject.model.call(torch.stack(batch)).cpu())
+            parts.append(subject.model.call(torch.stack(batch)).cpu())
             batch = []
     if batch:
-        found.append(subject.model.call(torch.stack(batch)).cpu())
-    return torch.cat(found)
+        parts.append(subject.model.call(torch.stack(batch)).cpu())
+    return torch.cat(parts)
 
 
 def require_finite(subject: Subject, values: NDArray[np.float64], sample_id: str) -> None:

@@ -39,10 +39,12 @@ class SuperpixelMethod:
         require_choice("estimator", self.estimator, get_args(Estimator))
 
     def perturbation(self) -> Perturbation:
+        """Return how images are perturbed: equal settings share their evaluations."""
         segmentation = Segmentation(self.segments, self.compactness)
         return Perturbation(segmentation, self.baseline, self.evaluations, self.tolerance, self.precision)
 
     def attribute(self, subject: Subject) -> Maps:
+        """Return a map (H,W) of each image: every pixel has the value of its superpixel."""
         values = np.full((len(subject), *subject.images.shape[2:]), np.nan, dtype=np.float32)
         undefined, diagnostics = {}, []
         for row in subject.rows():
@@ -80,5 +82,5 @@ def shared_evaluations(subject: Subject, row: int, perturbation: Perturbation) -
             subject.seed,
             perturbation,
         )
-    found: Evaluations = subject.shared[key]
-    return found
+    evaluations: Evaluations = subject.shared[key]
+    return evaluations
