@@ -1,25 +1,19 @@
 """The audit flow: two versions of a registered model, the same images, one verdict, all evidence in MLflow."""
 
 import logging
-from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any
 
 from prefect import flow, runtime
 
-from attrail_explainers.slice import Slice
 from attrail_flows.audit_steps import calibration
 from attrail_flows.audit_steps.artifacts import announce
-from attrail_flows.audit_steps.judging import continue_sequence, hold_rules, rules_held
-from attrail_flows.audit_steps.record import audit_record
+from attrail_flows.audit_steps.judging import continue_sequence, hold_rules
+from attrail_flows.audit_steps.record import BegunAudit, audit_record, shown_config
 from attrail_flows.audit_steps.tasks import compare, explain, flow_run, judge, load, open_audit, record, validate
 from attrail_flows.calibrate import floor_of
 from attrail_flows.configuration import AuditConfig
 from attrail_flows.engine.session import ExplainSession, explaining
 from attrail_flows.inputs.remarks import wide_limits
-from attrail_flows.inputs.slices import Tables
-from attrail_flows.inputs.versions import ComparedVersions
-from attrail_mlflow.registry.registry import Registry
 from attrail_mlflow.runs.ending import finishing
 from attrail_mlflow.runs.evidence_files import Evidence
 from attrail_monitoring.verdict.sequence import with_alarm
@@ -48,48 +42,38 @@ def audit(config: AuditConfig) -> dict[str, Any]:
     registry, versions = load(config)
     tables, slices = validate(config, versions)
     run, posted = open_audit(registry, config, versions, policy)
+    begun = BegunAudit(config, policy, versions, tables, slices, run, posted, flow_run())
     with finishing(registry, run.run_id):
-        with explaining(registry, config, flow_run(), run.run_id) as how:
-            evidence = gather(how, versions, slices, tables)
-        posted_record = replace(evidence.record, posted_policy=posted)
-        kept = record(run, versions, replace(evidence, record=posted_record))
-    announce(kept)
-    return kept.document() | {"report_location": run.location("report.html")}
+        with explaining(registry, config, begun.flow_run, run.run_id) as session:
+            evidence = gather(session, begun)
+        record(run, versions, evidence)
+    announce(evidence.record)
+    return evidence.record.document() | {"report_location": run.location("report.html")}
 
 
-def gather(how: ExplainSession, versions: ComparedVersions, slices: Sequence[Slice], tables: Tables) -> Evidence:
+def gather(session: ExplainSession, begun: BegunAudit) -> Evidence:
     """Explain, measure and judge: everything an audit keeps, before it is kept."""
-    registry, config = how.registry, how.config
-    policy = config.policy.to_policy()
-    reference = explain(how, versions.reference, slices, None)
-    calibrated = floor_of(how, versions, slices, reference)
-    candidate = explain(how, versions.candidate, slices, reference)
+    config, policy, versions, slices = begun.config, begun.policy, begun.versions, begun.slices
+    reference = explain(session, versions.reference, slices, None)
+    calibrated = floor_of(session, versions, slices, reference, policy.settings)
+    candidate = explain(session, versions.candidate, slices, reference)
     calibration.require_retrains(calibrated.facts.models, candidate)
     measurements, displacements, validation = compare(reference, candidate, calibrated, policy)
-    report = judge(measurements, displacements, config, calibrated, reference)
-    sequence = continue_sequence(registry, config, report, reference, candidate)
+    report = judge(measurements, displacements, policy, config.registry.change, calibrated, reference)
+    sequence = continue_sequence(session.registry, config, report, reference, candidate, policy.settings)
     if sequence is not None:
         report = with_alarm(report, sequence, policy.alpha)
     report, rules = hold_rules(config, report)
-    found = (calibrated.calibration, calibrated.facts)
     for each in wide_limits(report):
         logger.warning(each)
-    facts = audit_record(config, report, (reference, candidate), found, slices, tables)
     return Evidence(
-        record=replace(facts, sequence=sequence.document() if sequence else None, rules=rules_held(rules)),
+        record=audit_record(begun, (reference, candidate), calibrated, report, sequence, rules),
         slices=slices,
-        tables=tables.tables,
+        tables=begun.tables.tables,
         maps={"reference": reference.maps, "candidate": candidate.maps},
-        validations=(*tables.validations, validation, *rules),
-        config=_shown_config(config, registry),
+        validations=(*begun.tables.validations, validation, *rules),
+        config=shown_config(config, session.registry),
         settings=policy.settings,
         calibration=calibrated.calibration,
         sequence=sequence,
     )
-
-
-def _shown_config(config: AuditConfig, registry: Registry) -> dict[str, Any]:
-    """The configuration for the record: no password in it."""
-    document = config.model_dump(mode="json", by_alias=True)
-    document["registry"]["tracking_uri"] = registry.shown
-    return document

@@ -17,6 +17,7 @@ from attrail_flows.engine.session import ExplainSession, explaining
 from attrail_flows.flow_runs.late_runs import newest_when_late
 from attrail_flows.flow_runs.progress import Clock
 from attrail_flows.inputs.versions import Versions
+from attrail_monitoring.maps.settings import Settings
 
 logger = logging.getLogger("attrail.audit")
 
@@ -35,16 +36,18 @@ def calibrate(config: AuditConfig) -> dict[str, Any]:
     logging.getLogger("attrail").setLevel(logging.INFO)
     registry, versions = load_floor(config)
     _, slices = validate(config, versions)
-    with explaining(registry, config, flow_run()) as how:
-        reference = explain(how, versions.reference, slices, None)
-        found = floor_of(how, versions, slices, reference)
+    with explaining(registry, config, flow_run()) as session:
+        reference = explain(session, versions.reference, slices, None)
+        found = floor_of(session, versions, slices, reference, config.policy.to_policy().settings)
     return found.calibration.document() | {"run_id": found.facts.run_id, "key": found.facts.key}
 
 
-def floor_of(how: ExplainSession, versions: Versions, slices: Sequence[Slice], reference: Explained) -> Calibrated:
+def floor_of(
+    session: ExplainSession, versions: Versions, slices: Sequence[Slice], reference: Explained, settings: Settings
+) -> Calibrated:
     """The reference's noise floor: as kept before, or measured now."""
-    registry, config = how.registry, how.config
-    key = calibration.calibration_key(config, versions, slices, reference)
+    registry, config = session.registry, session.config
+    key = calibration.calibration_key(config, versions, slices, reference, settings)
     found = find_floor(registry, config, key)
     if found is not None:
         logger.info("noise floor of %s: as calibrated %s in run %s", reference.version.label, *_when(found))
@@ -52,10 +55,10 @@ def floor_of(how: ExplainSession, versions: Versions, slices: Sequence[Slice], r
     clock = Clock(len(versions.floor) + 1, started=time.monotonic())
     floor = []
     for version in versions.floor:
-        floor.append(explain(how, version, slices, reference))
+        floor.append(explain(session, version, slices, reference))
         clock.step(f"explained {version.label}")
     calibration.require_retrains([model_facts(each, "floor") for each in floor], reference)
-    return measure_floor(how, slices, reference, floor, key)
+    return measure_floor(session, slices, reference, floor, key, settings)
 
 
 def _when(found: Calibrated) -> tuple[str, str]:

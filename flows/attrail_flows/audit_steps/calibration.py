@@ -24,6 +24,7 @@ from attrail_mlflow.runs.evidence_files import slug
 from attrail_monitoring.audit_record import CalibrationFacts, ModelFacts
 from attrail_monitoring.floor.calibration import FORMAT, Calibration, Rehearsal, calibrate
 from attrail_monitoring.floor.noise_floor import Source
+from attrail_monitoring.maps.settings import Settings
 from attrail_monitoring.maps.statistic import statistic_names
 
 Progress = Callable[[int], object]
@@ -39,9 +40,10 @@ class Calibrated:
     facts: CalibrationFacts
 
 
-def calibration_key(config: AuditConfig, versions: Versions, slices: Sequence[Slice], reference: Explained) -> str:
+def calibration_key(
+    config: AuditConfig, versions: Versions, slices: Sequence[Slice], reference: Explained, settings: Settings
+) -> str:
     """Digest of all that a floor depends on: it is measured anew when any of it changes."""
-    policy = config.policy.to_policy()
     floor = [(each.label, each.source, each.run_id) for each in versions.floor]
     return digest_of(
         {
@@ -52,7 +54,7 @@ def calibration_key(config: AuditConfig, versions: Versions, slices: Sequence[Sl
             "slices": {each.name: each.digest for each in slices},
             "targets": {name: found.tolist() for name, found in reference.targets.items()},
             "explainers": explainer_facts(reference),
-            "settings": asdict(policy.settings),
+            "settings": asdict(settings),
             "statistics": statistic_names(),
             "computed": {"machine": reference.machine, "code": code_digest(), "packages": packages()},
         }
@@ -74,21 +76,22 @@ def find(registry: Registry, config: AuditConfig, key: str) -> Calibrated | None
 
 
 def measure(
-    how: ExplainSession,
+    session: ExplainSession,
     slices: Sequence[Slice],
     reference: Explained,
     floor: Sequence[Explained],
     key: str,
+    settings: Settings,
     progress: Progress = lambda images: None,
 ) -> Calibrated:
     """Calibrate, and keep it with all its maps in a run of its own."""
-    registry, config = how.registry, how.config
+    registry, config = session.registry, session.config
     source = source_of(config)
-    rehearsing = Rehearsing(how, slices, reference, progress)
+    rehearsing = Rehearsing(session, slices, reference, progress)
     repeats = rehearsing.repeats() if source == "repeats" else []
     rehearsal = Rehearsal(rehearsing.random_head(), rehearsing.again(floor[0] if floor else None))
     others = repeats or [each.version_maps for each in floor]
-    calibration = calibrate(reference.version_maps, others, config.policy.to_policy().settings, source, rehearsal)
+    calibration = calibrate(reference.version_maps, others, settings, source, rehearsal)
     document = calibration.document() | {
         "key": key,
         "time": datetime.now(UTC).isoformat(timespec="seconds"),

@@ -1,7 +1,6 @@
 """Measuring and judging two explained versions, beside the verdict itself: sequences and the user's own rules."""
 
-from dataclasses import asdict, replace
-from typing import Any
+from dataclasses import replace
 
 import pandas as pd
 
@@ -13,6 +12,7 @@ from attrail_monitoring.comparison import displace
 from attrail_monitoring.expectations.inputs import Validation, validate_attributions
 from attrail_monitoring.expectations.rule_tables import rules_of, validate_measurements, with_rules
 from attrail_monitoring.floor.calibration import Calibration
+from attrail_monitoring.maps.settings import Settings
 from attrail_monitoring.verdict.findings import DriftReport
 from attrail_monitoring.verdict.measurement import Measurement, measure
 from attrail_monitoring.verdict.moved_images import Displacement
@@ -31,7 +31,12 @@ def measure_versions(
 
 
 def continue_sequence(
-    registry: Registry, config: AuditConfig, report: DriftReport, reference: Explained, candidate: Explained
+    registry: Registry,
+    config: AuditConfig,
+    report: DriftReport,
+    reference: Explained,
+    candidate: Explained,
+    settings: Settings,
 ) -> Sequence | None:
     """The configured sequence after this audit, None when none is configured."""
     section = config.sequence
@@ -44,7 +49,7 @@ def continue_sequence(
     maps = (reference.version_maps.of(subject), candidate.version_maps.of(subject))
     measured = next(each for each in report.findings if _counted(each.measurement, section.slice, section.explainer))
     right = reference.right[section.slice] & candidate.right[section.slice]
-    after = advance(before, name, maps, right, measured, config.policy.to_policy().settings, section.restart)
+    after = advance(before, name, maps, right, measured, settings, section.restart)
     return replace(after, previous=found[0] if found else None)
 
 
@@ -55,11 +60,6 @@ def hold_rules(config: AuditConfig, report: DriftReport) -> tuple[DriftReport, l
     rows = pd.DataFrame([finding.row() for finding in report.findings])
     held = validate_measurements(rows, rules_of(config.rules))
     return with_rules(report, held), [held]
-
-
-def rules_held(validations: list[Validation]) -> tuple[dict[str, Any], ...]:
-    """Every rule for the record: what was expected, what was observed, met or not."""
-    return tuple(asdict(check) for validation in validations for check in validation.checks)
 
 
 def _counted(measured: Measurement, slice_name: str, explainer: str) -> bool:

@@ -3,26 +3,34 @@
 import os
 import platform
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
+from typing import Any
 
 import numpy as np
 
 from attrail_explainers.slice import Slice
+from attrail_flows.audit_steps.calibration import Calibrated
 from attrail_flows.configuration import AuditConfig
 from attrail_flows.engine.explained import Explained, explainer_facts, model_facts
 from attrail_flows.inputs.remarks import remarks_of
 from attrail_flows.inputs.slices import Tables
+from attrail_flows.inputs.versions import ComparedVersions
+from attrail_mlflow.registry.registry import Registry
+from attrail_mlflow.runs.audit_run import AuditRun
 from attrail_mlflow.runs.floor_maps import floor_maps
-from attrail_monitoring.audit_record import AuditRecord, CalibrationFacts, SliceFacts
+from attrail_monitoring.audit_record import AuditRecord, CalibrationFacts, PolicyFacts, SliceFacts
 from attrail_monitoring.clusters.clusters import clusters_of
-from attrail_monitoring.floor.calibration import Calibration
+from attrail_monitoring.expectations.inputs import Validation
 from attrail_monitoring.maps.strata import BOTH_RIGHT, OUTCOMES, outcomes
 from attrail_monitoring.slices.class_order import other_order
 from attrail_monitoring.slices.slice_table import SliceTable
 from attrail_monitoring.verdict.findings import DriftReport
 from attrail_monitoring.verdict.most_moved import most_moved
+from attrail_monitoring.verdict.policy import Policy
+from attrail_monitoring.verdict.sequence import Sequence as AuditSequence
 
 PACKAGES = (
     "attrail",
@@ -40,17 +48,32 @@ PACKAGES = (
 )
 
 
+@dataclass(frozen=True, eq=False)
+class BegunAudit:
+    """What is known of an audit before anything is computed; ``flow_run`` is the id of the flow's run."""
+
+    config: AuditConfig
+    policy: Policy
+    versions: ComparedVersions
+    tables: Tables
+    slices: Sequence[Slice]
+    run: AuditRun
+    posted: PolicyFacts
+    flow_run: str
+
+
 def audit_record(
-    config: AuditConfig,
-    report: DriftReport,
+    begun: BegunAudit,
     compared: tuple[Explained, Explained],
-    calibrated: tuple[Calibration, CalibrationFacts],
-    slices: Sequence[Slice],
-    tables: Tables,
+    calibrated: Calibrated,
+    report: DriftReport,
+    sequence: AuditSequence | None,
+    rules: Sequence[Validation],
 ) -> AuditRecord:
-    """All facts of the audit as one value; its run is added once MLflow has given it an id."""
+    """All facts of the audit as one value; ``compared`` are the reference and the candidate."""
+    config, policy = begun.config, begun.policy
     reference, candidate = compared
-    calibration, facts = calibrated
+    facts = calibrated.facts
     models = (model_facts(reference, "reference"), model_facts(candidate, "candidate"))
     return AuditRecord(
         change=config.registry.change,
@@ -60,30 +83,43 @@ def audit_record(
         calibration=facts,
         instruments=tuple(
             {"slice": name, "explainer": explainer, **asdict(each)}
-            for (name, explainer), each in calibration.instruments.items()
+            for (name, explainer), each in calibrated.calibration.instruments.items()
         ),
         slices=tuple(
             _slice_facts(each, table, compared, facts, said)
-            for each, table, said in zip(slices, tables.tables, tables.cautions, strict=True)
+            for each, table, said in zip(begun.slices, begun.tables.tables, begun.tables.cautions, strict=True)
         ),
         explainers=tuple(explainer_facts(reference)),
         classes=reference.version.class_names,
         report=report,
-        policy=asdict(config.policy.to_policy()) | {"allow_pickle": config.policy.allow_pickle},
+        policy=asdict(policy) | {"allow_pickle": config.policy.allow_pickle},
         maps={
             f"{maps.slice_name}/{maps.explainer}/{maps.model}": maps.digest for each in compared for maps in each.maps
         },
         environment=environment(),
         made_in={name: made for each in compared for name, made in each.made_in.items()},
         remarks=tuple(remarks_of((*models, *facts.models), len(facts.models), report)),
-        moved=most_moved(reference.version_maps, candidate.version_maps, config.policy.to_policy().settings),
+        moved=most_moved(reference.version_maps, candidate.version_maps, policy.settings),
         clusters=clusters_of(
-            reference.version_maps,
-            candidate.version_maps,
-            partial(floor_maps, facts.run_id),
-            config.policy.to_policy().settings,
+            reference.version_maps, candidate.version_maps, partial(floor_maps, facts.run_id), policy.settings
         ),
+        posted_policy=begun.posted,
+        sequence=sequence.document() if sequence else None,
+        rules=tuple(asdict(check) for validation in rules for check in validation.checks),
+        run={
+            "run_id": begun.run.run_id,
+            "time": datetime.now(UTC).isoformat(timespec="seconds"),
+            "flow_run_id": begun.flow_run,
+            "tracking_uri": begun.run.registry.shown,
+        },
     )
+
+
+def shown_config(config: AuditConfig, registry: Registry) -> dict[str, Any]:
+    """The configuration for the record: no password in it."""
+    document = config.model_dump(mode="json", by_alias=True)
+    document["registry"]["tracking_uri"] = registry.shown
+    return document
 
 
 def environment() -> dict[str, str]:

@@ -20,7 +20,7 @@ REPEATS = 4  # explanations of the reference anew, the floor of a change that ke
 class Rehearsing:
     """A reference whose explainers are tried, on these slices."""
 
-    how: ExplainSession
+    session: ExplainSession
     slices: Sequence[Slice]
     reference: Explained
     progress: Progress
@@ -28,18 +28,18 @@ class Rehearsing:
     def random_head(self) -> VersionMaps:
         """The reference with a random classification layer, by the explainers that look at the class."""
         aware = [each for each in explainers_of(self.reference) if Trait.UNTARGETED not in each.traits]
-        seed = self.how.config.policy.seed
+        seed = self.session.config.policy.seed
         draw = Draw(seed, seed_of("random head", seed))
-        return self.how.rehearse(self.reference.version, self.slices, aware, self.reference, draw, self.progress)
+        return self.session.rehearse(self.reference.version, self.slices, aware, self.reference, draw, self.progress)
 
     def again(self, retrain: Explained | None) -> tuple[VersionMaps, VersionMaps] | None:
         """Reference and one retrain with other draws, by the explainers that draw; None when there is no retrain."""
         drawing = [each for each in explainers_of(self.reference) if Trait.RANDOM in each.traits]
         if retrain is None or not drawing:
             return None
-        seed = seed_of("again", self.how.config.policy.seed)
+        seed = seed_of("again", self.session.config.policy.seed)
         first, second = (
-            self.how.rehearse(version, self.slices, drawing, self.reference, Draw(seed), self.progress)
+            self.session.rehearse(version, self.slices, drawing, self.reference, Draw(seed), self.progress)
             for version in (self.reference.version, retrain.version)
         )
         return first, second
@@ -50,11 +50,11 @@ class Rehearsing:
 
     def _repeat(self, turn: int) -> VersionMaps:
         reference = self.reference
-        draw = Draw(seed_of("repeat", self.how.config.policy.seed, turn))
+        draw = Draw(seed_of("repeat", self.session.config.policy.seed, turn))
         drawing = [each for each in explainers_of(reference) if Trait.RANDOM in each.traits]
         drawn = {}
         if drawing:
-            found = self.how.rehearse(reference.version, self.slices, drawing, reference, draw, self.progress)
+            found = self.session.rehearse(reference.version, self.slices, drawing, reference, draw, self.progress)
             drawn = found.by_subject
         maps = [drawn.get((each.slice_name, each.explainer), each) for each in reference.maps]
         as_before = [

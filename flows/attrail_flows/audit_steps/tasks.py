@@ -2,8 +2,7 @@
 
 import tempfile
 from collections.abc import Sequence
-from dataclasses import asdict, replace
-from datetime import UTC, datetime
+from dataclasses import asdict
 from pathlib import Path
 
 from prefect import runtime, task
@@ -26,8 +25,9 @@ from attrail_mlflow.runs.audit_run import AuditRun, open_run
 from attrail_mlflow.runs.evidence_files import Evidence
 from attrail_mlflow.runs.posted_policy import post_policy
 from attrail_monitoring import comparison
-from attrail_monitoring.audit_record import AuditRecord, PolicyFacts
+from attrail_monitoring.audit_record import PolicyFacts
 from attrail_monitoring.expectations.inputs import Validation
+from attrail_monitoring.maps.settings import Settings
 from attrail_monitoring.verdict.findings import DriftReport
 from attrail_monitoring.verdict.measurement import Measurement
 from attrail_monitoring.verdict.moved_images import Displacement
@@ -70,12 +70,12 @@ def validate(config: AuditConfig, versions: Versions) -> tuple[Tables, tuple[Sli
     retry_condition_fn=may_help,
 )
 def explain(
-    how: ExplainSession, version: RegisteredVersion, slices: Sequence[Slice], reference: Explained | None
+    session: ExplainSession, version: RegisteredVersion, slices: Sequence[Slice], reference: Explained | None
 ) -> Explained:
     """Explain one version on every slice, shard by shard; what was kept before is not computed again."""
-    maps = sum(len(each) for each in slices) * len(how.config.explainers)
+    maps = sum(len(each) for each in slices) * len(session.config.explainers)
     with progress_of(f"explain {version.label}", maps) as advance:
-        return how.explain(version, slices, reference, advance)
+        return session.explain(version, slices, reference, advance)
 
 
 @task(name="calibrate", cache_policy=NO_CACHE, retries=RETRIES, retry_delay_seconds=DELAYS, retry_condition_fn=may_help)
@@ -92,15 +92,16 @@ def find_floor(registry: Registry, config: AuditConfig, key: str) -> Calibrated 
     retry_condition_fn=may_help,
 )
 def measure_floor(
-    how: ExplainSession,
+    session: ExplainSession,
     slices: Sequence[Slice],
     reference: Explained,
     floor: Sequence[Explained],
     key: str,
+    settings: Settings,
 ) -> Calibrated:
     """Measure the noise floor and whether the explainers can measure, and keep both."""
-    with progress_of("rehearse", calibration.rehearsed(how.config, reference, floor, slices)) as advance:
-        return calibration.measure(how, slices, reference, floor, key, advance)
+    with progress_of("rehearse", calibration.rehearsed(session.config, reference, floor, slices)) as advance:
+        return calibration.measure(session, slices, reference, floor, key, settings, advance)
 
 
 @task(name="compare", cache_policy=NO_CACHE)
@@ -115,15 +116,14 @@ def compare(
 def judge(
     measurements: Sequence[Measurement],
     displacements: Sequence[Displacement],
-    config: AuditConfig,
+    policy: Policy,
+    change: str,
     calibrated: Calibrated,
     reference: Explained,
 ) -> DriftReport:
     """Hold the measurements against the policy."""
-    instruments, change = calibrated.calibration.instruments, config.registry.change
-    return comparison.judge(
-        measurements, config.policy.to_policy(), instruments, displacements, change, reference.version.class_names
-    )
+    instruments, classes = calibrated.calibration.instruments, reference.version.class_names
+    return comparison.judge(measurements, policy, instruments, displacements, change, classes)
 
 
 @task(name="open", cache_policy=NO_CACHE, retries=RETRIES, retry_delay_seconds=DELAYS, retry_condition_fn=may_help)
@@ -138,15 +138,11 @@ def open_audit(
 
 
 @task(name="record", cache_policy=NO_CACHE, retries=RETRIES, retry_delay_seconds=DELAYS, retry_condition_fn=may_help)
-def record(run: AuditRun, versions: ComparedVersions, evidence: Evidence) -> AuditRecord:
+def record(run: AuditRun, versions: ComparedVersions, evidence: Evidence) -> None:
     """Keep all evidence in the audit's MLflow run."""
     with tempfile.TemporaryDirectory(prefix="attrail-") as folder:
-        facts = {"run_id": run.run_id, "time": datetime.now(UTC).isoformat(timespec="seconds")}
-        facts |= {"flow_run_id": flow_run(), "tracking_uri": run.registry.shown}
-        kept = replace(evidence.record, run=facts)
-        replace(evidence, record=kept).write(Path(folder))
-        run.keep(kept, Path(folder), versions.reference, versions.candidate)
-    return kept
+        evidence.write(Path(folder))
+        run.keep(evidence.record, Path(folder), versions.reference, versions.candidate)
 
 
 def flow_run() -> str:

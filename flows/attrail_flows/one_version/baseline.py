@@ -11,7 +11,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from attrail_explainers.attributions import Attributions
-from attrail_flows.audit_steps.record import environment
+from attrail_flows.audit_steps.record import environment, shown_config
 from attrail_flows.audit_steps.rehearsals import Rehearsing
 from attrail_flows.configuration import AuditConfig
 from attrail_flows.engine.serial_engine import explaining_in_turn
@@ -37,19 +37,17 @@ def baseline(config: AuditConfig, model_uri: str) -> Baseline:
     version = registry.resolve(config.registry.model, model_uri)
     slices = read_slices(config, version)
     maps = sum(len(each) for each in slices) * len(config.explainers)
-    with progress_of(f"explain {version.label}", 2 * maps) as advance, explaining_in_turn(registry, config) as how:
-        explained = how.explain(version, slices, None, advance)
-        head = Rehearsing(how, slices, explained, advance).random_head()
+    with progress_of(f"explain {version.label}", 2 * maps) as advance, explaining_in_turn(registry, config) as session:
+        explained = session.explain(version, slices, None, advance)
+        head = Rehearsing(session, slices, explained, advance).random_head()
     found = calibrate(explained.version_maps, [], policy.settings, rehearsal=Rehearsal(head))
-    shown = config.model_dump(mode="json", by_alias=True)
-    shown["registry"]["tracking_uri"] = registry.shown
     evidence = BaselineEvidence(
         maps=explained.maps,
         slices={each.name: each.digest for each in slices},
         checks=tuple(_checks(explained.version_maps.by_subject, found.instruments, policy)),
         policy=asdict(policy),
         policy_digest=policy.digest,
-        config=shown,
+        config=shown_config(config, registry),
         environment=environment(),
     )
     with (
