@@ -50,7 +50,8 @@ def floor_of(
     key = calibration.calibration_key(config, versions, slices, reference, settings)
     found = find_floor(registry, config, key)
     if found is not None:
-        logger.info("noise floor of %s: as calibrated %s in run %s", reference.version.label, *_when(found))
+        known = found.facts
+        logger.info("noise floor of %s: as calibrated %s in run %s", reference.version.label, known.time, known.run_id)
         return found
     clock = Clock(len(versions.floor) + 1, started=time.monotonic())
     floor = []
@@ -59,7 +60,3 @@ def floor_of(
         clock.step(f"explained {version.label}")
     calibration.require_retrains([model_facts(each, "floor") for each in floor], reference)
     return measure_floor(session, slices, reference, floor, key, settings)
-
-
-def _when(found: Calibrated) -> tuple[str, str]:
-    return found.facts.time, found.facts.run_id
