@@ -6,10 +6,14 @@ import mlflow
 import numpy as np
 import pytest
 import torch
+from hypothesis import settings
 from numpy.typing import NDArray
 from PIL import Image
 from skimage import data
 from torch import nn
+
+settings.register_profile("attrail", deadline=None)  # a busy machine is no failure
+settings.load_profile("attrail")
 
 SIDE = 64
 CLASSES = 5

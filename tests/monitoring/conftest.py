@@ -5,14 +5,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import settings
 
 from attrail_explainers.attributions import Attributions
 from attrail_monitoring.floor.noise_floor import NoiseFloor
 from attrail_monitoring.verdict.measurement import Measurement
-
-settings.register_profile("attrail", deadline=None)  # a busy machine is no failure
-settings.load_profile("attrail")
 
 
 @pytest.fixture
