@@ -149,7 +149,7 @@ def test_addresses_name_services_and_their_ports() -> None:
 
 
 def test_every_variable_is_one_that_somebody_reads() -> None:
-    ours = "".join(path.read_text() for path in ROOT.glob("*/attrail_*/*.py"))
+    ours = "".join(path.read_text() for path in ROOT.glob("*/attrail_*/**/*.py"))
     theirs = {
         each.name for each in vars(mlflow.environment_variables).values() if isinstance(getattr(each, "name", 0), str)
     }
@@ -254,7 +254,7 @@ def test_the_prefect_file_is_one_that_prefect_reads_too() -> None:
 @pytest.mark.parametrize("path", sorted(DEPLOY.glob("automations/*.yaml")), ids=lambda each: each.stem)
 def test_automations_are_ones_that_prefect_takes(path: Path) -> None:
     found = AutomationCore.model_validate(yaml.safe_load(path.read_text()))
-    emitted = "".join(each.read_text() for each in ROOT.glob("flows/attrail_flows/*.py"))
+    emitted = "".join(each.read_text() for each in ROOT.glob("flows/attrail_flows/**/*.py"))
     for event in found.trigger.expect:
         assert event.startswith("prefect.") or f'event="{event}"' in emitted
     for key in re.findall(r"event\.resource\['([^']+)'\]", path.read_text()):
