@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from hypothesis import settings
+from mlflow.tracking import fluent
 from numpy.typing import NDArray
 from PIL import Image
 from skimage import data
@@ -31,6 +32,13 @@ def _mlflows_address_is_given_back() -> Iterator[None]:
     yield
     if mlflow.get_tracking_uri() != before:
         mlflow.set_tracking_uri(before)
+
+
+@pytest.fixture
+def no_experiment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in a process of its own: no experiment was set, whose number another database does not know."""
+    monkeypatch.setattr(fluent, "_active_experiment_id", None)
+    monkeypatch.delenv("MLFLOW_EXPERIMENT_ID", raising=False)
 
 
 @pytest.fixture

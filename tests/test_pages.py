@@ -61,6 +61,7 @@ def test_tables_list_every_plug_in(package: str, name: str) -> None:
     assert f"\n| `{name}` | " in page_of(package)
 
 
+@pytest.mark.usefixtures("no_experiment")
 @pytest.mark.parametrize("package", ["attrail_explainers", "attrail_monitoring", "attrail_mlflow"])
 def test_examples_run_one_after_the_other(package: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Those of ``attrail_flows`` need a registry: ``tests/flows/test_page.py``."""

@@ -52,6 +52,7 @@ def test_configuration_example_is_accepted(tmp_path: Path) -> None:
     assert config.slices[0].source == tmp_path / "slices" / "validation.csv"
 
 
+@pytest.mark.usefixtures("no_experiment")
 def test_a_model_is_logged_as_the_example_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     (example,) = blocks("python")

@@ -153,9 +153,10 @@ def changes(model: WorkingCopy, images: torch.Tensor, layer: str) -> torch.Tenso
     return torch.where(change > 8 * eps * change.max(), change, 0)
 
 
-def agree(change: torch.Tensor, places: Places) -> bool:
+def agree(change: torch.Tensor, places: Places, *, still: bool = True) -> bool:
     """Whether tokens that are read as ``places`` change (4,T) with their own quarter, and those beside them with none.
 
+    ``still`` False asks nothing of the tokens beside the places: some models make them from the patches.
     Where every token changes with every quarter attention has mixed them. Then they agree unless the same grid clearly
     lies elsewhere: shifted by one token, the first or last place of every row is in another quarter.
     """
@@ -166,7 +167,8 @@ def agree(change: torch.Tensor, places: Places) -> bool:
     beside, inside = torch.ones(change.shape[1], dtype=torch.bool), _grid_of(moved, places)
     beside[places.span] = False
     own = quarters(places.rows, places.columns).to(moved.device)
-    return not bool(moved[:, beside].any()) and bool(inside.any(dim=0).all()) and bool(inside[own].all())
+    quiet = not still or not bool(moved[:, beside].any())
+    return quiet and bool(inside.any(dim=0).all()) and bool(inside[own].all())
 
 
 def _grid_of(change: torch.Tensor, places: Places) -> torch.Tensor:

@@ -172,6 +172,8 @@ def _token_readings(model: WorkingCopy, activation: Activation, images: torch.Te
     agreeing: list[Places] = []
     for places in readings:
         agreeing += [places] if agree(change, places) else [each for each in otherwise(places) if agree(change, each)]
+    if made and not agreeing:
+        agreeing = [places for places in readings if agree(change, places, still=False)]
     counts = {each.shape[0] for each in model.activations if len(each.shape) == 2}
     return agreeing if made else likeliest(agreeing, size, counts)
 
