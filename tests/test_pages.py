@@ -68,7 +68,8 @@ def test_examples_run_one_after_the_other(package: str, tmp_path: Path, monkeypa
     monkeypatch.chdir(tmp_path)
     names: dict[str, Any] = {}
     for code in examples_of(package):
-        exec(compile(code, f"{package}: README.md", "exec"), names)
+        here = code.replace("sqlite:///mlflow.db", f"sqlite:///{tmp_path}/mlflow.db")  # MLflow keeps what it opened
+        exec(compile(here, f"{package}: README.md", "exec"), names)
     if package == "attrail_monitoring":
         (held,) = names["result"].run_results.values()
         assert len(held.results) == 1

@@ -58,7 +58,9 @@ def test_a_model_is_logged_as_the_example_does(tmp_path: Path, monkeypatch: pyte
     (example,) = blocks("python")
     model = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 10))
     names: dict[str, Any] = {"model": model}
-    exec(compile(example.replace("http://127.0.0.1:5000", "sqlite:///mlflow.db"), "README.md", "exec"), names)
+    exec(
+        compile(example.replace("http://127.0.0.1:5000", f"sqlite:///{tmp_path}/mlflow.db"), "README.md", "exec"), names
+    )
     version = mlflow.MlflowClient().get_model_version("digits", "1")
     logged = mlflow.get_logged_model(version.source.removeprefix("models:/"))
     assert logged.name == "model"
