@@ -27,6 +27,7 @@ logger = logging.getLogger("attrail.audit")
 class Explained:
     """One version's evidence: maps per slice and explainer; per slice predictions, targets and ``right``, all (N,).
 
+    ``logits`` (N,classes) per slice are what the predictions were read off.
     ``made_in`` says for maps, as slice/explainer/label, how many shards of them each MLflow run holds; ``pickled`` that
     the version was loaded from a pickle; ``outputs`` what the model returns. ``program_digest`` says what it
     computes with its weights, and ``machine`` on which kind of machine it was run.
@@ -47,6 +48,7 @@ class Explained:
     program_digest: str | None = None
     machine: str = ""
     batch_size: int | None = None
+    logits: Mapping[str, NDArray[np.float32]] = field(default_factory=dict)
 
     @property
     def accuracy(self) -> dict[str, float]:

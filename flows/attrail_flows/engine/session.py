@@ -203,6 +203,7 @@ class _Version:
             program_digest=model.program_digest,
             machine=model.machine,
             batch_size=model.batch_size,
+            logits=logits,
         )
 
     def _maps(self, joined: Mapping[MapKey, JoinedMaps], targets: Targets) -> tuple[Attributions, ...]:
