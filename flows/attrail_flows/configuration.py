@@ -1,9 +1,10 @@
 """The configuration file: the one door where text becomes values, and every key is checked by name."""
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag, ValidationError
+from pydantic_core import PydanticCustomError
 
 from attrail_explainers.errors import ConfigError, UnknownNameError
 from attrail_explainers.explainer import Explainer, make_explainer
@@ -21,6 +22,20 @@ Whole = Annotated[int, Field(strict=True, gt=0)]  # true is no number, and "16" 
 Number = Annotated[float, Field(strict=True, allow_inf_nan=False)]
 Flag = Annotated[bool, Field(strict=True)]  # 1 and "yes" are neither true nor false
 EXPLAINERS = ("gradcam", "shap", "lime")
+FloorWord = Literal["history", "retrains"]
+A_LIST, A_WORD = "<list>", "<word>"  # pydantic puts them into a key's place; no user knows them
+
+
+def _floor_word(given: Any) -> Any:
+    if given not in get_args(FloorWord):
+        raise PydanticCustomError("floor", "Input should be a list of versions, 'history' or 'retrains'")
+    return given
+
+
+Floor = Annotated[
+    Annotated[tuple[Version, ...], Tag(A_LIST)] | Annotated[FloorWord, BeforeValidator(_floor_word), Tag(A_WORD)],
+    Discriminator(lambda given: A_WORD if isinstance(given, str) else A_LIST),
+]
 
 
 class Section(BaseModel):
@@ -30,14 +45,18 @@ class Section(BaseModel):
 
 
 class RegistrySection(Section):
-    """Which versions are compared. ``reference``, ``candidate`` and ``floor``: alias, version or models:/ URI."""
+    """Which versions are compared. ``reference``, ``candidate`` and those of ``floor``: alias, version or models:/ URI.
+
+    ``floor`` "history": earlier versions of the same recipe, once somebody chose them; "retrains": those that
+    ``attrail retrain`` made of the reference. ``floor_source`` says what listed versions are.
+    """
 
     tracking_uri: str | None = None
     model: str
     reference: Version = "champion"
     candidate: Version | None = None
     change: Change = "retrain"
-    floor: tuple[Version, ...] = ()
+    floor: Floor = ()
     floor_source: Literal["retrains", "history", "surrogates"] = "retrains"
     experiment: str = "attrail"
 
@@ -165,8 +184,9 @@ class AuditConfig(Section):
         return self.model_copy(update={"registry": self.registry.model_copy(update={"candidate": candidate})})
 
     def between(self, model: str, reference: str, candidate: str) -> "AuditConfig":
-        """A copy for another model, reference and candidate; a floor of another model's versions is none of it."""
-        floor = self.registry.floor if model == self.registry.model else ()
+        """A copy for another model, reference and candidate; listed versions of another model are no floor of it."""
+        given = self.registry.floor
+        floor = given if isinstance(given, str) or model == self.registry.model else ()
         chosen = {"model": model, "reference": reference, "candidate": candidate, "floor": floor}
         return self.model_copy(update={"registry": self.registry.model_copy(update=chosen)})
 
@@ -226,6 +246,7 @@ def read_config(path: Path, reference: str | None = None, candidate: str | None 
         raise ConfigError(f"configuration {path}: {_first(error)}") from error
     _require_different_names(path, config)
     _require_known_subject(path, config)
+    _require_one_source(path, config.registry)
     config.policy.to_policy()
     for explainer in config.explainers:
         explainer.to_explainer()
@@ -257,7 +278,7 @@ def _read(path: Path, what: str) -> dict[str, Any]:
 def _first(error: ValidationError) -> str:
     """The first thing pydantic found wrong, in one sentence."""
     first = error.errors()[0]
-    key = ".".join(str(part) for part in first["loc"])
+    key = ".".join(str(part) for part in first["loc"] if part not in (A_LIST, A_WORD))
     if first["type"] == "extra_forbidden":
         return f"unknown key {key!r}; remove it or correct its name"
     if first["type"] == "missing":
@@ -290,6 +311,16 @@ def _require_known_subject(path: Path, config: AuditConfig) -> None:
                 f"configuration {path}: key 'sequence.{key}': there is no {key} "
                 f"{getattr(config.sequence, key)!r} in this file, there are {', '.join(names)}"
             )
+
+
+def _require_one_source(path: Path, section: RegistrySection) -> None:
+    """A word for a floor says what its versions are, and nothing else may."""
+    stated = section.floor_source if "floor_source" in section.model_fields_set else section.floor
+    if isinstance(section.floor, str) and stated != section.floor:
+        raise ConfigError(
+            f"configuration {path}: registry.floor = {section.floor!r} says already what its versions are, "
+            f"registry.floor_source says {stated!r}: remove floor_source"
+        )
 
 
 def _anchored(config: AuditConfig, folder: Path) -> AuditConfig:

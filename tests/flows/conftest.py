@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import json
 import os
 import shutil
 from collections.abc import Callable, Iterator
@@ -74,7 +75,8 @@ class Workplace:
     def config(self, **changes: object) -> Path:
         facts = {"tracking_uri": self.tracking_uri, "candidate": "7", "floor": ["2", "3", "4", "5", "6"]}
         facts |= {"registry": "", "slice": "", "preprocessing": "", "explainers": EXPLAINERS, "policy": ""} | changes
-        facts["floor"] = str(list(facts["floor"])).replace("'", '"')
+        floor = facts["floor"]
+        facts["floor"] = json.dumps(floor if isinstance(floor, str) else list(floor))
         path = self.folder / "attrail.toml"
         path.write_text(CONFIG.format(**facts))
         return path

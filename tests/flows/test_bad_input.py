@@ -20,7 +20,8 @@ from torch import nn
 from attrail_explainers.errors import ConfigError
 from attrail_explainers.explainer import explainer_names
 from attrail_explainers.slice import Preprocessing
-from attrail_flows.configuration import read_config
+from attrail_flows.audit_steps.calibration import source_of
+from attrail_flows.configuration import AuditConfig, read_config
 from attrail_mlflow.log_classifier import log_classifier
 from attrail_mlflow.registry.registry import Registry
 
@@ -246,6 +247,35 @@ def test_version_numbers_may_be_numbers(workplace) -> None:
     assert (section.candidate, section.floor[:2]) == ("7", ("2", "3"))
 
 
+@pytest.mark.parametrize("word", ["history", "retrains"])
+def test_a_floor_may_be_a_word_that_says_what_its_versions_are(workplace, word: str) -> None:
+    config = read_config(workplace.config(floor=word, registry=f'floor_source = "{word}"'))
+    assert (config.registry.floor, source_of(config)) == (word, word)
+    assert config.between("letters", "1", "2").registry.floor == word
+    assert AuditConfig.model_validate(config.model_dump(mode="json", by_alias=True)) == config, "as Prefect keeps it"
+
+
+def test_listed_versions_are_no_floor_of_another_model(workplace) -> None:
+    assert read_config(workplace.config()).between("letters", "1", "2").registry.floor == ()
+
+
+@pytest.mark.parametrize(
+    ("floor", "key"),
+    [
+        ('"historie"', "'registry.floor': Input should be a list of versions, 'history' or 'retrains', got 'historie'"),
+        ('"5"', "'registry.floor': Input should be a list of versions, 'history' or 'retrains', got '5'"),
+        ("5", "'registry.floor': "),
+        ('["2", true]', "'registry.floor.1': Input should be a valid string, got True"),
+        ('"history"\nfloor_source = "surrogates"', "registry.floor_source says 'surrogates': remove floor_source"),
+    ],
+)
+def test_a_floor_that_is_neither_a_list_nor_a_known_word(workplace, floor: str, key: str) -> None:
+    path = workplace.config(floor=[])
+    path.write_text(path.read_text().replace("floor = []", f"floor = {floor}"))
+    with pytest.raises(ConfigError, match=re.escape(key)):
+        read_config(path)
+
+
 def test_a_candidate_in_its_own_floor(attrail: Run, workplace) -> None:
     assert "digits/3" in refused(attrail, workplace, "--candidate", "3")
     assert "twice" in refused(attrail, workplace, floor=["2", "2", "3", "4"])
@@ -253,6 +283,7 @@ def test_a_candidate_in_its_own_floor(attrail: Run, workplace) -> None:
         said = refused(attrail, workplace, registry=f'change = "{change}"')
         assert f"change = '{change}'" in said
         assert why in said
+        assert f"change = '{change}'" in refused(attrail, workplace, floor="history", registry=f'change = "{change}"')
     assert "'registry.floor_source'" in refused(attrail, workplace, registry='floor_source = "guesses"')
 
 

@@ -63,7 +63,10 @@ def calibration_key(
 
 def source_of(config: AuditConfig) -> Source:
     """What the floor's models are: the configuration's word, but repeats where the function stays the same."""
-    return "repeats" if config.registry.change == "same-function" else config.registry.floor_source
+    section = config.registry
+    if section.change == "same-function":
+        return "repeats"
+    return section.floor if isinstance(section.floor, str) else section.floor_source
 
 
 def find(registry: Registry, config: AuditConfig, key: str) -> Calibrated | None:

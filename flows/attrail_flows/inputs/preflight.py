@@ -11,6 +11,7 @@ from typing import TypeVar
 
 from attrail_explainers.errors import AttrailError, ConfigError
 from attrail_flows.configuration import AuditConfig, SliceSection
+from attrail_flows.inputs.floor_versions import FloorVersions, floor_versions
 from attrail_flows.inputs.slices import preprocessing_of, read_table
 from attrail_flows.inputs.versions import ComparedVersions, Find, Versions, resolve, resolve_floor
 from attrail_mlflow.registry.registry import RegisteredVersion, Registry
@@ -46,13 +47,12 @@ class Faults:
 def preflight_audit(config: AuditConfig) -> tuple[Registry, ComparedVersions]:
     """The registry and the versions of an audit, if nothing can be seen to be wrong; see ``preflight``."""
     section = config.registry
-    return preflight(config, resolve, (section.reference, section.candidate, *section.floor))
+    return preflight(config, resolve, (section.reference, section.candidate), floored=True)
 
 
 def preflight_floor(config: AuditConfig) -> tuple[Registry, Versions]:
     """The registry, the reference and its floor, if nothing can be seen to be wrong; see ``preflight``."""
-    section = config.registry
-    return preflight(config, resolve_floor, (section.reference, *section.floor))
+    return preflight(config, resolve_floor, (config.registry.reference,), floored=True)
 
 
 def preflight_version(
@@ -77,18 +77,21 @@ def preflight_registry(config: AuditConfig) -> None:
 
 def preflight(
     config: AuditConfig,
-    versions: Callable[[Find, AuditConfig], Found],
+    versions: Callable[[Find, AuditConfig, FloorVersions], Found],
     spellings: Sequence[str | None],
     *,
     labelled: bool = True,
+    floored: bool = False,
 ) -> tuple[Registry, Found]:
     """The registry and the ``versions`` with these spellings, if nothing can be seen to be wrong with them.
+
+    ``floored``: the floor's versions as well.
 
     Looked at are the registry's address, each version's name and the names of its files, the slices' tables, and
     whether classes and preprocessing fit. Raises the one error that was found, or a ConfigError that lists all.
     """
     faults = Faults()
-    found = _registered(config, versions, spellings, faults)
+    found = _registered(config, versions, spellings, faults, floored=floored)
     for each in config.slices:
         with faults.noted():
             _look_at(each, found[1].reference if found else None, labelled=labelled)
@@ -102,25 +105,30 @@ def preflight(
 
 def _registered(
     config: AuditConfig,
-    versions: Callable[[Find, AuditConfig], Found],
+    versions: Callable[[Find, AuditConfig, FloorVersions], Found],
     spellings: Sequence[str | None],
     faults: Faults,
+    *,
+    floored: bool,
 ) -> tuple[Registry, Found] | None:
     """The registry and the versions, None when one is not there; a server that does not answer is asked once."""
     with faults.noted():
         registry = Registry(config.registry.tracking_uri)
         registry.require_answer()
-        find = cache(registry.resolve)
-        for spelling in filter(None, spellings):
+        find, floor = cache(registry.resolve), FloorVersions()
+        if floored:
+            with faults.noted():
+                floor = floor_versions(registry, config)
+        for spelling in filter(None, (*spellings, *floor.spellings)):
             with faults.noted():
                 version = find(config.registry.model, spelling)
                 registry.require_loadable(version, allow_pickle=config.policy.allow_pickle)
         if not any(getattr(each, "transient", False) for each in faults.found):
-            return registry, versions(find, config)
+            return registry, versions(find, config, floor)
     return None
 
 
-def _alone(find: Find, config: AuditConfig, spelling: str) -> Versions:
+def _alone(find: Find, config: AuditConfig, floor: FloorVersions, spelling: str) -> Versions:
     return Versions(find(config.registry.model, spelling), ())
 
 

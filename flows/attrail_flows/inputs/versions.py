@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from attrail_explainers.errors import ConfigError, IncomparableError
 from attrail_flows.configuration import AuditConfig
 from attrail_flows.inputs import remarks
+from attrail_flows.inputs.floor_versions import FloorVersions
 from attrail_mlflow.registry.registry import RegisteredVersion
 from attrail_monitoring.inference.prediction_bound import FEWEST
 
@@ -38,12 +39,12 @@ class ComparedVersions(Versions):
         return (self.reference, self.candidate, *self.floor)
 
 
-def resolve(find: Find, config: AuditConfig) -> ComparedVersions:
+def resolve(find: Find, config: AuditConfig, floor: FloorVersions) -> ComparedVersions:
     """Find every version in the registry and refuse what can be seen to be wrong before a model is loaded."""
     section = config.registry
     if section.candidate is None:
         raise ConfigError("no candidate: set registry.candidate in the configuration or give --candidate")
-    base, candidate = resolve_floor(find, config), find(section.model, section.candidate)
+    base, candidate = resolve_floor(find, config, floor), find(section.model, section.candidate)
     if candidate.label == base.reference.label:
         raise ConfigError(
             f"the candidate {section.candidate!r} and the reference {section.reference!r} are the same version, "
@@ -57,18 +58,10 @@ def resolve(find: Find, config: AuditConfig) -> ComparedVersions:
     return ComparedVersions(base.reference, base.floor, candidate)
 
 
-def resolve_floor(find: Find, config: AuditConfig) -> Versions:
+def resolve_floor(find: Find, config: AuditConfig, given: FloorVersions) -> Versions:
     """Find the reference and its noise floor's versions, and refuse a floor that can be seen to be none."""
     section = config.registry
-    if section.floor and section.change in ("architecture", "same-function"):
-        why = {
-            "architecture": "retrains of one architecture say nothing of another; set [policy.margins]",
-            "same-function": "where the function stays the same only the explainers' own draws may move maps",
-        }
-        raise ConfigError(
-            f"registry.floor cannot be used with change = {section.change!r}: {why[section.change]}; leave floor empty"
-        )
-    reference, *floor = (find(section.model, each) for each in (section.reference, *section.floor))
+    reference, *floor = (find(section.model, each) for each in (section.reference, *given.spellings))
     labels = [each.label for each in floor]
     if reference.label in labels:
         raise ConfigError(
