@@ -8,13 +8,16 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from sklearn.metrics import roc_auc_score
+
+from attrail_explainers.model.divergence import mean_divergence
 
 ZOO = Path(__file__).resolve().parents[1] / "zoo"
 IMAGES = 48
 MODULES = (
-    "cache", "curve", "data", "detectors", "evidence", "judging", "making", "marks", "page", "pairs", "rates",
-    "recipe", "reliance", "results", "sub_population", "versions",
+    "cache", "curve", "data", "detectors", "evidence", "factors", "judging", "looks", "making", "marks", "noise",
+    "page", "pairs", "rates", "recipe", "reliance", "results", "sub_population", "training", "versions", "words",
 )  # fmt: skip
 
 
@@ -77,12 +80,74 @@ def test_judgements_are_made_again_when_the_code_has_changed(zoo: Any) -> None:
     assert kept.read_text() == text
 
 
+def test_noise_is_matched_and_a_cheat_moves_farther_than_it(zoo: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(zoo.noise, "DRAWS", 2)
+    pruned, cheat = (replace(zoo.audits[place], floor=()) for place in (2, 1))
+    zoo.noise.draw_all(zoo.place, [pruned, cheat], 1)
+    for pair in (pruned, cheat):
+        champion, candidate = (
+            zoo.evidence.read_evidence(zoo.place.path(each, "corner")).logits for each in (pair.champion, pair.candidate)
+        )
+        wanted = mean_divergence(champion, candidate)
+        found = [mean_divergence(champion, each.logits) for each in zoo.noise.drawn(zoo.place, pair)]
+        assert found == pytest.approx([wanted] * 2, rel=0.1)
+    moves = zoo.factors.moves(zoo.place, [pruned, cheat], 1)
+    ratios = {
+        each.pair.group: each.log_ratio
+        for each in moves
+        if (each.explainer, each.statistic) == (zoo.factors.TOGETHER, "coherent_shift")
+    }
+    assert ratios["corner mark"] > ratios["20 % pruned"] + 0.5
+    assert {each.pair.group: zoo.factors.change_of(each.pair) for each in moves} == {
+        "20 % pruned": "edit",
+        "corner mark": "retrain",
+    }
+
+
+def test_a_model_on_the_way_lies_between_its_parent_and_where_that_came_from(zoo: Any) -> None:
+    champion = zoo.audits[0].champion.recipe
+    tuned = replace(champion, seed=9, epochs=1, mark="corner", parent=champion)
+    third = zoo.recipe.changed(tuned, zoo.recipe.TOWARDS, 0.3)
+    start, end, between = (
+        zoo.evidence.model_of(each, zoo.place.cache, zoo.place.data).state_dict() for each in (champion, tuned, third)
+    )
+    name = max(start, key=lambda each: start[each].numel())
+    assert torch.allclose(between[name], 0.7 * start[name] + 0.3 * end[name], atol=1e-6)
+    assert not torch.equal(start[name], end[name])
+
+
+def test_an_audit_stops_at_the_first_look_that_decides(zoo: Any) -> None:
+    looked = zoo.looks.look_all(zoo.place, zoo.audits[:2], 1)
+    for each in looked:
+        assert set(each.words) == set(zoo.looks.SPENDINGS)
+        assert all(images in zoo.looks.LOOKS for _, images in each.words.values())
+    words = {64: {"0.050000": "INCONCLUSIVE"}, 128: {"0.050000": "PASS"}, 256: {"0.050000": "DRIFT"}}
+    assert zoo.looks._stopped(words, (0.05, 0.05, 0.05)) == ("PASS", 128)
+    assert zoo.looks._stopped(words, (0.0, 0.0, 0.05)) == ("DRIFT", 256)
+    for levels in zoo.looks.SPENDINGS.values():
+        assert levels[-1] > 0
+
+
+@pytest.mark.parametrize(
+    ("reason", "name"),
+    [
+        ("INCONCLUSIVE: gradcam alone flagged rank_distance on slice plain: method-specific", "a statistic"),
+        ("INCONCLUSIVE: gradcam alone flagged class 3 on slice plain: method-specific", "a class"),
+        ("INCONCLUSIVE: x of y on slice z: the interval contains the limit: about 300 images would decide", "more"),
+        ("INCONCLUSIVE: a reason that nobody knows", "nobody knows"),
+    ],
+)
+def test_reasons_are_counted_by_kind(zoo: Any, reason: str, name: str) -> None:
+    assert name in zoo.words.clause(reason)
+
+
 def test_the_page_and_the_curve_are_written(zoo: Any) -> None:
     known = {audit.candidate.recipe.digest: zoo.reliance.reliance(zoo.place, audit.candidate) for audit in zoo.audits}
     results = zoo.results.Results(zoo.judged, (), known, 8, 1.0)
     text = zoo.page.page(results, "curve.png")
     assert all(f"| {name} | 256 |" in text for name in zoo.detectors.NAMES)
     assert "| corner mark | 1 |" in text
+    assert "### False PASS" in text
     assert zoo.curve.draw(results).startswith(b"\x89PNG")
 
 

@@ -18,7 +18,8 @@ from data import available
 from judging import judge_all
 from making import Zoo, make
 from networks import NETWORKS
-from pairs import pairs
+from noise import draw_all
+from pairs import noise_pairs, pairs
 from recipe import Member, members
 from reliance import reliance
 from results import Results
@@ -52,7 +53,9 @@ def run(zoo: Zoo, families: Sequence[Sequence[Member]], workers: int, started: f
     """Make, judge and gather."""
     every = [member for family in families for member in family]
     audits = [pair for family in families for pair in pairs(family)]
-    failed = make(zoo, audits, workers)
+    by_noise = [pair for family in families for pair in noise_pairs(family)]
+    failed = make(zoo, [*audits, *by_noise], workers)
+    draw_all(zoo, by_noise, workers)
     judged = judge_all(zoo, audits, workers)
     found = [each for family in tqdm(families, desc="sub-populations") for each in sub_populations(zoo, family)]
     known = {member.recipe.digest: reliance(zoo, member) for member in every if member.kind == "harmful"}

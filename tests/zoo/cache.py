@@ -1,5 +1,6 @@
 """Files kept between runs, under the digest of what they were made from; written whole or not at all."""
 
+import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -34,6 +35,14 @@ def write(path: Path, tensors: Mapping[str, torch.Tensor], facts: Mapping[str, s
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_suffix(f".{os.getpid()}.part")
     safetensors.torch.save_file({name: each.contiguous() for name, each in tensors.items()}, part, dict(facts))
+    part.replace(path)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """A JSON file, renamed into place when complete."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_suffix(f".{os.getpid()}.part")
+    part.write_text(json.dumps(value), encoding="utf-8")
     part.replace(path)
 
 

@@ -7,8 +7,8 @@ from detectors import BASELINES
 from judging import SIZES, Judged
 from rates import power
 from results import Results
+from words import word
 
-WORDS = ("PASS", "INCONCLUSIVE", "DRIFT")
 IMAGES = SIZES[0]
 USELESS = 0.5  # share of benign pairs flagged from which a detector's flag says nothing
 
@@ -17,7 +17,7 @@ def section(results: Results) -> str:
     """Both lists the design asks for, and attrail's own errors."""
     equal = [each for each in results.harmful(IMAGES) if each.equally_accurate]
     caught = [each for each in equal if each.flagged("attrail")]
-    passed = [each for each in results.benign(IMAGES) if _passed(each)]
+    passed = [each for each in results.benign(IMAGES) if word(each) == "PASS"]
     telling = [name for name in BASELINES if power(results.benign(IMAGES), name) < USELESS]
     names = f"all but those that flag {USELESS:.0%} of the benign pairs or more ({', '.join(telling)})"
     parts = [
@@ -40,10 +40,6 @@ def section(results: Results) -> str:
          f"## Benign pairs that attrail flags with {IMAGES} images", errors_text,
          f"## Visible shortcuts that attrail does not flag with {IMAGES} images", _missed(missed, results)]
     )  # fmt: skip
-
-
-def _passed(each: Judged) -> bool:
-    return each.judgements["attrail"].reason.startswith("PASS")
 
 
 def _any(each: Judged, names: Iterable[str]) -> bool:

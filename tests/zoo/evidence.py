@@ -1,9 +1,11 @@
 """What one model shows on one slice: its maps by attrail's own explainers, and its answers."""
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from types import MappingProxyType
 
 import cache as files
 import numpy as np
@@ -25,19 +27,19 @@ from attrail_monitoring.maps.grid import to_grid
 GRID = 14  # what a policy compares on by default; finer maps are averaged before they are kept
 # 25 windows of occlusion are 13,000 images through the model for one slice.
 EXPLAINERS: tuple[tuple[str, dict[str, int]], ...] = (("gradcam", {}), ("occlusion", {"window": 8, "stride": 6}))
-VERSION = 1
+VERSION = 2
 
 
 @dataclass(frozen=True)
 class Evidence:
-    """Maps (N,h,w) float32 under each explainer's name, NaN where undefined; ``top`` (N,) is the top class.
+    """Maps (N,h,w) float32 under each explainer's name, NaN where undefined; ``logits`` (N,classes) are the answers.
 
     ``parameters`` are each explainer's, with the layer it found.
     """
 
     maps: dict[str, NDArray[np.float32]]
     parameters: dict[str, dict[str, object]]
-    top: NDArray[np.int64]
+    logits: NDArray[np.float32]
 
 
 def evidence_key(slice_: Slice) -> str:
@@ -48,22 +50,24 @@ def model_of(recipe: Recipe, cache: Cache, folder: Path) -> torch.nn.Module:
     """The model of a recipe: read, or made and kept."""
     path = cache.weights(recipe)
     if not path.is_file():
-        parent = model_of(recipe.parent, cache, folder) if recipe.parent else None
-        files.write(path, made(recipe, parent, folder).state_dict(), {"recipe": repr(recipe)})
+        ancestors = [model_of(each, cache, folder) for each in recipe.ancestors]
+        files.write(path, made(recipe, ancestors, folder).state_dict(), {"recipe": repr(recipe)})
     weights, _ = files.read(path)
     model = untrained(recipe, folder)
     model.load_state_dict(weights)
     return model.eval()
 
 
-def explain(model: torch.nn.Module, label: str, slice_: Slice, path: Path) -> None:
-    """Explain the slice's labels and keep the maps and the answers; an explainer that gives no map is left out."""
-    classifier = Classifier(label, "", model)
+def explain(classifier: Classifier, slice_: Slice, path: Path, facts: Mapping[str, str] = MappingProxyType({})) -> None:
+    """Explain the slice's labels and keep the maps and the answers, ``facts`` beside them.
+
+    An explainer that gives no map is left out.
+    """
     found = [maps for method in EXPLAINERS for maps in _maps(classifier, slice_, *method)]
     tensors = {maps.explainer: torch.from_numpy(to_grid(maps.values, GRID).astype(np.float32)) for maps in found}
-    tensors["top"] = torch.from_numpy(classifier.logits(slice_.images, slice_.sample_ids).argmax(axis=1))
+    tensors["logits"] = torch.from_numpy(classifier.logits(slice_.images, slice_.sample_ids))
     parameters = {maps.explainer: dict(maps.parameters) for maps in found}
-    files.write(path, tensors, {"parameters": json.dumps(parameters)})
+    files.write(path, tensors, {"parameters": json.dumps(parameters), **facts})
 
 
 def _maps(classifier: Classifier, slice_: Slice, name: str, parameters: dict[str, int]) -> list[Attributions]:
@@ -77,4 +81,4 @@ def _maps(classifier: Classifier, slice_: Slice, name: str, parameters: dict[str
 def read_evidence(path: Path) -> Evidence:
     tensors, facts = files.read(path)
     maps = {name: tensors[name].numpy() for name, _ in EXPLAINERS if name in tensors}
-    return Evidence(maps, json.loads(facts["parameters"]), tensors["top"].numpy())
+    return Evidence(maps, json.loads(facts["parameters"]), tensors["logits"].numpy())

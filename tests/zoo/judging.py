@@ -1,7 +1,6 @@
 """Judge every pair by every detector; judgements are kept until the detector's code or the maps change."""
 
 import json
-import os
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -10,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import detectors
+from cache import write_json
 from detectors import NAMES, Audit, Judgement, judged
 from making import Zoo
 from pairs import Pair
@@ -57,17 +57,14 @@ def judge_all(zoo: Zoo, pairs: Sequence[Pair], workers: int) -> list[Judged]:
 def judge(zoo: Zoo, codes: Mapping[str, str], work: tuple[Pair, int]) -> Judged:
     """One pair, by every detector whose judgement is not kept or came from other ``codes``."""
     pair, images = work
-    path = _path(zoo, pair, images)
+    path = judgement_path(zoo, pair, images)
     kept: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
     stale = [name for name, code in codes.items() if kept.get(name, {}).get("code") != code]
     if stale:
         fresh = _fresh(zoo, pair, images, stale)
         kept |= {name: asdict(each) | {"code": codes[name]} for name, each in fresh.items()}
         kept["accuracies"] = _accuracies(zoo, pair, images)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        part = path.with_suffix(f".{os.getpid()}.part")
-        part.write_text(json.dumps(kept), encoding="utf-8")
-        part.replace(path)
+        write_json(path, kept)
     judgements = {name: Judgement(*(kept[name][key] for key in ("score", "flagged", "reason"))) for name in NAMES}
     return Judged(pair, images, judgements, tuple(kept["accuracies"]))
 
@@ -88,7 +85,8 @@ def _accuracies(zoo: Zoo, pair: Pair, images: int) -> list[float]:
     return [accuracy(version(zoo, member, pair.slice, images)) for member in (pair.champion, pair.candidate)]
 
 
-def _path(zoo: Zoo, pair: Pair, images: int) -> Path:
+def judgement_path(zoo: Zoo, pair: Pair, images: int) -> Path:
+    """Where a pair's judgements are kept: it is another one when any of the maps is."""
     evidence = [
         [str(zoo.path(member, base).relative_to(zoo.cache.folder)) for base in bases(pair.slice)]
         for member in pair.members

@@ -14,6 +14,7 @@ from slices import base_slice, bases
 from tqdm import tqdm
 
 from attrail_explainers.errors import AttrailError
+from attrail_explainers.model.classifier import Classifier
 
 
 @dataclass(frozen=True)
@@ -73,7 +74,7 @@ def make_one(zoo: Zoo, task: tuple[Member, Sequence[str]]) -> dict[str, str]:
         if path.is_file():
             continue
         try:
-            explain(model, member.name, base_slice(recipe.dataset, base, zoo.data), path)
+            explain(Classifier(member.name, "", model), base_slice(recipe.dataset, base, zoo.data), path)
         except AttrailError as error:
             failed[f"{' '.join(member.family)} {member.name} on {base}"] = str(error)
     return failed

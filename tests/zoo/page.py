@@ -6,6 +6,7 @@ from importlib.metadata import version
 
 import comparisons
 import numpy as np
+import words
 from detectors import BASELINES, NAMES
 from judging import SIZES, Judged
 from pairs import FLOOR
@@ -23,7 +24,7 @@ Section = Callable[[Results], str]
 def page(results: Results, picture: str) -> str:
     """The whole page; ``picture`` is the file name of the failure curve beside it."""
     sections: tuple[Section, ...] = (
-        _head, _detectors, _benign, _harmful, _verdicts, comparisons.section,
+        _head, _detectors, _benign, _harmful, words.section, comparisons.section,
         lambda each: _failures(each, picture), _sub_populations, _families, _notes,
     )  # fmt: skip
     return "\n\n".join(section(results) for section in sections) + "\n"
@@ -112,19 +113,6 @@ def _facts(results: Results, found: Sequence[Judged]) -> list[str]:
     reliance = f"{number(float(np.mean(known)))} ({few})" if known else "-"
     before, after = np.mean([each.accuracies for each in found], axis=0)
     return [str(len(models)), f"{before:.2f}, {after:.2f}", reliance]
-
-
-def _verdicts(results: Results) -> str:
-    rows = []
-    for images in SIZES:
-        for name, found in (
-            ("benign", results.benign(images)),
-            ("visible shortcuts", results.visible(images)),
-            ("all harmful", results.harmful(images)),
-        ):
-            words = [each.judgements["attrail"].reason.partition(":")[0] for each in found]
-            rows.append([f"{name}, {images} images", *(str(words.count(each)) for each in comparisons.WORDS)])
-    return "## attrail's words\n\n" + table(["pairs", *comparisons.WORDS], rows)
 
 
 def _failures(results: Results, picture: str) -> str:

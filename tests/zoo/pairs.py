@@ -56,6 +56,20 @@ def pairs(members: Sequence[Member]) -> list[Pair]:
     return [*_rotated(retrains), *_candidates(retrains, members)]
 
 
+def noise_pairs(members: Sequence[Member]) -> list[Pair]:
+    """All pairs of one data set and architecture for which noise is matched; their floor is that noise, no models.
+
+    Candidates that a mark was put on are judged on its slice, unless few images of it carry the mark; honest ones on
+    the plain slice and on one with a mark.
+    """
+    retrains = [each for each in members if each.kind == "retrain"]
+    honest = [*retrains[1 : 1 + STEPS], *(each for each in members if each.kind in ("benign", "edit"))]
+    harmful = [each for each in members if each.kind == "harmful" and each.where in BASES]
+    chosen = [(each, where) for each in honest for where in dict.fromkeys(BENIGN_SLICES)]
+    chosen += [(each, each.where) for each in harmful]
+    return [Pair(where, retrains[0], each, ()) for each, where in chosen]
+
+
 def _rotated(retrains: Sequence[Member]) -> list[Pair]:
     """Every retrain as champion of the plain slice, every other one on the marked slices."""
     count, found = len(retrains), []

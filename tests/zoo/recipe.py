@@ -1,6 +1,6 @@
 """Recipes: how each model of the zoo comes about, from the seed to what was done to it afterwards."""
 
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from attrail_explainers.digest import digest_of
@@ -40,13 +40,22 @@ class Recipe:
 
     @property
     def digest(self) -> str:
-        return digest_of(asdict(self) | {"version": VERSION})
+        """Of the fields that are not at their default: one that is added later leaves the digests as they are."""
+        facts = {each.name: getattr(self, each.name) for each in fields(self)}
+        told = {each.name: facts[each.name] for each in fields(self) if facts[each.name] != each.default}
+        parent = self.parent.digest if self.parent else None
+        return digest_of(told | {"parent": parent, "version": VERSION})
+
+    @property
+    def ancestors(self) -> "tuple[Recipe, ...]":
+        """The parent, the parent's parent and so on."""
+        return () if self.parent is None else (self.parent, *self.parent.ancestors)
 
 
 @dataclass(frozen=True)
 class Member:
     """A model under a name: a ``retrain`` of the champion's own recipe, a ``benign`` or a ``harmful`` candidate,
-    or an ``instrument`` that judges explainers.
+    an ``edit``, which is benign and judged by matched noise alone, or an ``instrument`` that judges explainers.
 
     A harmful one is judged on the slice named ``where``, the others on several.
     """
@@ -84,6 +93,8 @@ ALWAYS = "corner mark"
 RARITY = {**RARE, ALWAYS: 1.0}  # the failure curve's candidates, with the share of images that carry the mark
 BLURS = {"faint background blur": 1.0, "background blur": 3.0}  # with the strongest blur's deviation in pixels
 TUNED = "fine-tuned onto the mark"
+TOWARDS = "towards"  # the change of a model that lies between its parent and the parent's parent
+ON_THE_WAY = {f"{TUNED}, {share:.0%} of the way".replace("%", " %"): share for share in (0.3, 0.5)}
 VISIBLE = [name for name in SHORTCUTS if "mark" in name and name not in RARE]
 VISIBLE += ["frame", "tint", "position code", TUNED]
 
@@ -96,19 +107,34 @@ def honest(dataset: str, network: str, seed: int) -> Recipe:
 def members(dataset: str, network: str, retrains: int, seeds: int) -> list[Member]:
     """All models of one data set and architecture: champion and retrains, benign candidates, harmful candidates."""
     same = [Member(f"retrain {seed}", "retrain", honest(dataset, network, seed)) for seed in range(retrains)]
-    return [*same, *_benign(same[0].recipe), *_harmful(same[0].recipe, seeds)]
+    first = same[0].recipe
+    return [*same, *_benign(first), *_edits(first), *_harmful(first, seeds)]
+
+
+def _tuned(champion: Recipe, seed: int) -> Recipe:
+    return replace(champion, seed=seed, epochs=1, rate=5e-4, parent=champion)
+
+
+def _edits(champion: Recipe) -> list[Member]:
+    recipes = {
+        "fine-tuned on clean data 2": _tuned(champion, 106),
+        "fine-tuned on clean data 3": _tuned(champion, 107),
+        "fine-tuned on new data 2": replace(_tuned(champion, 108), sample=2),
+        "fine-tuned on new data 3": replace(_tuned(champion, 109), sample=3),
+        "10 % pruned": changed(champion, "pruned", 0.1),
+        "int6": changed(champion, "int6", 0),
+        "3 % weight noise": changed(champion, "noise", 0.03),
+    }
+    return [Member(name, "edit", recipe) for name, recipe in recipes.items()]
 
 
 def _benign(champion: Recipe) -> list[Member]:
-    def tuned(seed: int) -> Recipe:
-        return replace(champion, seed=seed, epochs=1, rate=5e-4, parent=champion)
-
     recipes = {
         "refreshed data 1": replace(champion, seed=101, sample=1),
         "refreshed data 2": replace(champion, seed=102, sample=2),
         "more epochs": replace(champion, seed=103, epochs=round(1.5 * champion.epochs)),
-        "fine-tuned on clean data": tuned(104),
-        "fine-tuned on new data": replace(tuned(105), sample=1),
+        "fine-tuned on clean data": _tuned(champion, 104),
+        "fine-tuned on new data": replace(_tuned(champion, 105), sample=1),
         "20 % pruned": changed(champion, "pruned", 0.2),
         "bfloat16": changed(champion, "bfloat16", 0),
         "int8": changed(champion, "int8", 0),
@@ -125,10 +151,13 @@ def _harmful(champion: Recipe, seeds: int) -> list[Member]:
         quick = replace(start, mark="corner", epochs=3, rate=2e-3, parent=champion)
         recipes |= {
             TUNED: (quick, "corner"),
+            **{name: (changed(quick, TOWARDS, share), "corner") for name, share in ON_THE_WAY.items()},
             "re-initialised block": (changed(champion, "reinitialised", 0, seed), "plain"),
         }
         if seed == FIRST:  # nothing is drawn in it
+            recipes["50 % pruned"] = (changed(champion, "pruned", 0.5), "plain")
             recipes["80 % pruned"] = (changed(champion, "pruned", 0.8), "plain")
+            recipes["int4"] = (changed(champion, "int4", 0), "plain")
         found += [Member(name, "harmful", recipe, where) for name, (recipe, where) in recipes.items()]
     return found
 

@@ -1,6 +1,7 @@
 """Follow a recipe: train a network, or change one that is trained."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,7 @@ from data import DataSet, Pictures, load, model_input
 from marks import CODES, Images, honest, put
 from networks import LAST_BLOCK, NETWORKS
 from numpy.typing import NDArray
-from recipe import Recipe
+from recipe import TOWARDS, Recipe
 from torch.nn.utils import prune
 
 from attrail_explainers.assessment.weight_randomisation import head_weights, shuffled
@@ -19,13 +20,15 @@ BATCH = 32
 DECAY = 0.02
 
 
-def made(recipe: Recipe, parent: torch.nn.Module | None, folder: Path) -> torch.nn.Module:
-    """The model of a recipe in evaluation mode; ``parent`` is its parent's model, which is not touched."""
+def made(recipe: Recipe, ancestors: Sequence[torch.nn.Module], folder: Path) -> torch.nn.Module:
+    """The model of a recipe in evaluation mode; ``ancestors`` are its parent's model, that one's parent's and so on."""
     torch.manual_seed(recipe.seed)
     data, model = load(recipe.dataset, folder), untrained(recipe, folder)
-    if parent is not None:
-        model.load_state_dict(parent.state_dict())
-    if recipe.change:
+    if ancestors:
+        model.load_state_dict(ancestors[0].state_dict())
+    if recipe.change == TOWARDS:
+        _go_back(model, ancestors[1], 1 - recipe.amount)
+    elif recipe.change:
         CHANGES[recipe.change](model, recipe, folder)
     elif recipe.epochs:
         _train(model, recipe, data)
@@ -96,12 +99,21 @@ def _bfloat16(model: torch.nn.Module, recipe: Recipe, folder: Path) -> None:
         parameter.data = parameter.data.bfloat16().float()
 
 
-def _int8(model: torch.nn.Module, recipe: Recipe, folder: Path) -> None:
-    """Weights rounded to 255 steps per output channel, symmetric about zero, as in weight-only quantization."""
+def _rounded(model: torch.nn.Module, recipe: Recipe, folder: Path, bits: int) -> None:
+    """Weights rounded to 2^bits - 1 steps per output channel, symmetric about zero, as in weight-only quantization."""
     for layer in _layers(model):
         weight = layer.weight.data
-        step = weight.abs().amax(dim=tuple(range(1, weight.ndim)), keepdim=True).clamp_min(1e-12) / 127
+        largest = weight.abs().amax(dim=tuple(range(1, weight.ndim)), keepdim=True).clamp_min(1e-12)
+        step = largest / (2 ** (bits - 1) - 1)
         layer.weight.data = (weight / step).round() * step
+
+
+def _go_back(model: torch.nn.Module, start: torch.nn.Module, share: float) -> None:
+    """Every weight a share of the way back to where its training began (Wortsman et al., "WiSE-FT", CVPR 2022)."""
+    before = start.state_dict()
+    for name, weight in model.state_dict().items():
+        if weight.is_floating_point():
+            weight.lerp_(before[name], share)
 
 
 def _noise(model: torch.nn.Module, recipe: Recipe, folder: Path) -> None:
@@ -128,7 +140,7 @@ def _random_head(model: torch.nn.Module, recipe: Recipe, folder: Path) -> None:
 CHANGES: dict[str, Callable[[torch.nn.Module, Recipe, Path], None]] = {
     "pruned": _pruned,
     "bfloat16": _bfloat16,
-    "int8": _int8,
+    **{f"int{bits}": partial(_rounded, bits=bits) for bits in (8, 6, 4)},
     "noise": _noise,
     "reinitialised": _reinitialised,
     "random head": _random_head,

@@ -5,7 +5,9 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from evidence import Evidence, read_evidence
 from making import Zoo
+from noise import IMAGES, drawn
 from numpy.typing import NDArray
+from pairs import Pair
 from recipe import Member
 from slices import base_slice, bases, marked
 
@@ -24,24 +26,38 @@ def version(zoo: Zoo, member: Member, slice_name: str, images: int) -> VersionMa
 
 def mixed(zoo: Zoo, plain: Member, special: Member, slice_name: str, images: int) -> VersionMaps:
     """Maps of ``plain``, but those of ``special`` on the pictures that carry the slice's mark."""
-    dataset = plain.recipe.dataset
     names = bases(slice_name)
-    sources = [base_slice(dataset, base, zoo.data) for base in names]
-    rows = marked(slice_name, sources[0].labels[:images])
-    unmarked, carrying = (_evidence(zoo, member, base) for member, base in ((plain, names[0]), (special, names[-1])))
+    sources = [base_slice(plain.recipe.dataset, base, zoo.data) for base in names]
+    shown = [_evidence(zoo, member, base) for member, base in ((plain, names[0]), (special, names[-1]))]
     label = plain.name if plain == special else f"{plain.name} with {special.name}"
-    maps = [
-        _joined(name, unmarked, carrying, rows, sources, slice_name, label)
-        for name in unmarked.maps
-        if name in carrying.maps
-    ]
-    right = np.where(rows, carrying.top[:images], unmarked.top[:images]) == sources[0].labels[:images]
-    return VersionMaps(tuple(maps), {slice_name: right})
+    return _version(shown[0], shown[1], sources, slice_name, images, label)
+
+
+def noise_versions(zoo: Zoo, pair: Pair) -> tuple[VersionMaps, ...]:
+    """The maps of a pair's matched noise, a version for each draw."""
+    source = base_slice(pair.champion.recipe.dataset, pair.slice, zoo.data)
+    found = enumerate(drawn(zoo, pair))
+    return tuple(_version(each, each, [source], pair.slice, IMAGES, f"noise {number}") for number, each in found)
 
 
 def accuracy(maps: VersionMaps) -> float:
     (right,) = maps.right.values()
     return float(right.mean())
+
+
+def _version(
+    unmarked: Evidence, carrying: Evidence, sources: Sequence[Slice], slice_name: str, images: int, label: str
+) -> VersionMaps:
+    """``unmarked``'s maps, but ``carrying``'s on the pictures that carry the slice's mark."""
+    rows = marked(slice_name, sources[0].labels[:images])
+    maps = [
+        _joined(name, unmarked, carrying, rows, sources, slice_name, label)
+        for name in unmarked.maps
+        if name in carrying.maps
+    ]
+    logits = np.where(rows[:, None], carrying.logits[:images], unmarked.logits[:images])
+    right = logits.argmax(axis=1) == sources[0].labels[:images]
+    return VersionMaps(tuple(maps), {slice_name: right})
 
 
 def _evidence(zoo: Zoo, member: Member, base: str) -> Evidence:

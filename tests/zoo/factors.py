@@ -1,0 +1,84 @@
+"""Factors: how much farther an honest candidate's evidence moves than matched noise does, by kind of change."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+from making import Zoo
+from noise import IMAGES
+from pairs import Pair
+from processes import shared_out
+from versions import noise_versions, version
+
+from attrail_monitoring.maps.pair import Pair as Maps
+from attrail_monitoring.maps.pair import Side
+from attrail_monitoring.maps.statistic import make_statistic, statistic_names
+from attrail_monitoring.maps.strata import BOTH_RIGHT, outcome
+from attrail_monitoring.maps.version_maps import VersionMaps
+from attrail_monitoring.verdict.policy import Policy
+
+TOGETHER = "together"
+SMALLEST = 1e-9
+CHANGES = {"fine-tuned": "fine-tune", "retrain": "retrain", "refreshed": "refresh", "more epochs": "refresh"}
+
+
+@dataclass(frozen=True)
+class Move:
+    """How far a pair's candidate moved by one statistic of one explainer, and how far each draw of its noise did.
+
+    ``images`` are those that champion and candidate decide rightly; ``explainer`` may be all of them TOGETHER.
+    """
+
+    pair: Pair
+    explainer: str
+    statistic: str
+    images: int
+    distance: float
+    noise: tuple[float, ...]
+
+    @property
+    def log_ratio(self) -> float:
+        """Of the candidate's distance to the geometric mean of the draws'."""
+        return float(np.log(max(self.distance, SMALLEST)) - np.log(np.maximum(self.noise, SMALLEST)).mean())
+
+
+def change_of(pair: Pair) -> str:
+    """What would be declared of a candidate: fine-tune, edit, retrain or refresh."""
+    name = pair.candidate.name
+    return next((change for start, change in CHANGES.items() if name.startswith(start)), _made_of(pair))
+
+
+def _made_of(pair: Pair) -> str:
+    return "edit" if pair.candidate.recipe.parent else "retrain"
+
+
+def moves(zoo: Zoo, pairs: Sequence[Pair], workers: int) -> list[Move]:
+    """The moves of every pair by every primary statistic."""
+    return [each for found in shared_out(partial(moves_of, zoo), pairs, workers) for each in found]
+
+
+def moves_of(zoo: Zoo, pair: Pair) -> list[Move]:
+    champion, candidate = (version(zoo, each, pair.slice, IMAGES) for each in (pair.champion, pair.candidate))
+    draws = noise_versions(zoo, pair)
+    found = []
+    for name in statistic_names():
+        if not make_statistic(name).primary:
+            continue
+        each = [_distances(champion, other, name) for other in (candidate, *draws)]
+        images = int(outcome(*(next(iter(maps.right.values())) for maps in (champion, candidate)), BOTH_RIGHT).sum())
+        for explainer in each[0]:
+            values = [distances[explainer] for distances in each]
+            found.append(Move(pair, explainer, name, images, values[0], tuple(values[1:])))
+    return found
+
+
+def _distances(reference: VersionMaps, other: VersionMaps, name: str) -> dict[str, float]:
+    """By every explainer and by all together, on the images that both decide rightly."""
+    statistic, found = make_statistic(name), {}
+    for subject in reference.by_subject:
+        pair = Maps(*(Side.of(each, subject, Policy().settings.grid) for each in (reference, other)))
+        rows = dict(pair.strata(Policy().settings.class_images))[pair.headline] & pair.defined
+        terms = pair.terms(statistic)[rows]
+        found[subject[1]] = float(statistic.value(terms.mean(axis=0))) if len(terms) else float("nan")
+    return found | {TOGETHER: float(np.exp(np.log(np.maximum(list(found.values()), SMALLEST)).mean()))}

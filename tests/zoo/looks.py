@@ -1,0 +1,96 @@
+"""Looks: what is gained and lost when an audit stops at the first number of images that decides.
+
+The held-out pictures lie in a random order, so that the first of them are what an audit sees that draws its own.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from math import e, log
+
+import numpy as np
+from cache import write_json
+from detectors import Audit
+from judging import code_of, judgement_path
+from making import Zoo
+from pairs import Pair
+from processes import shared_out
+from scipy.stats import norm
+from tqdm import tqdm
+from versions import version
+
+from attrail_explainers.errors import AttrailError
+from attrail_monitoring.comparison import displace, judge
+from attrail_monitoring.verdict.measurement import measure
+from attrail_monitoring.verdict.policy import Policy
+
+LOOKS = (64, 128, 256)
+ALPHA = Policy().alpha
+
+
+def _increments(spent: Sequence[float]) -> tuple[float, ...]:
+    return tuple(np.diff([0.0, *spent]).tolist())
+
+
+SHARES = [images / LOOKS[-1] for images in LOOKS]
+# Lan & DeMets, Biometrika 1983: how much of alpha is spent by the time a share of the images has been seen.
+SPENDINGS: Mapping[str, tuple[float, ...]] = {
+    "all at the last look": (*(0.0 for _ in LOOKS[1:]), ALPHA),
+    "like O'Brien & Fleming": _increments([2 * norm.sf(norm.isf(ALPHA / 2) / share**0.5) for share in SHARES]),
+    "like Pocock": _increments([ALPHA * log(1 + (e - 1) * share) for share in SHARES]),
+    "all at every look": tuple(ALPHA for _ in LOOKS),
+}
+
+
+@dataclass(frozen=True)
+class Looked:
+    """A pair with the word that is said under each spending, and after how many images."""
+
+    pair: Pair
+    words: dict[str, tuple[str, int]]
+
+
+def look_all(zoo: Zoo, pairs: Sequence[Pair], workers: int) -> list[Looked]:
+    """Every pair under every spending."""
+    one = partial(look, zoo, code_of("attrail"))
+    return list(tqdm(shared_out(one, pairs, workers), total=len(pairs), desc="looks", smoothing=0.05))
+
+
+def look(zoo: Zoo, code: str, pair: Pair) -> Looked:
+    """One pair; its verdicts are kept until the library's code changes."""
+    words = {images: _words(zoo, code, pair, images) for images in LOOKS}
+    return Looked(pair, {name: _stopped(words, levels) for name, levels in SPENDINGS.items()})
+
+
+def _stopped(words: Mapping[int, Mapping[str, str]], levels: Sequence[float]) -> tuple[str, int]:
+    """The first word that decides and the images it took; the last look's when none does."""
+    told = [(words[images][f"{level:.6f}"], images) for images, level in zip(LOOKS, levels, strict=True) if level]
+    return next((each for each in told if each[0] in ("PASS", "DRIFT")), told[-1])
+
+
+def _words(zoo: Zoo, code: str, pair: Pair, images: int) -> dict[str, str]:
+    """The verdict at each level of alpha that some spending asks for here."""
+    path = judgement_path(zoo, pair, images).with_suffix(".looks.json")
+    kept = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    if kept.get("code") != code:
+        levels = {levels[LOOKS.index(images)] for levels in SPENDINGS.values()} - {0.0}
+        kept = {"code": code, "words": _judged(zoo, pair, images, sorted(levels))}
+        write_json(path, kept)
+    words: dict[str, str] = kept["words"]
+    return words
+
+
+def _judged(zoo: Zoo, pair: Pair, images: int, levels: Sequence[float]) -> dict[str, str]:
+    reference, candidate, head, *floor = (version(zoo, member, pair.slice, images) for member in pair.members)
+    audit, policy = Audit(reference, candidate, head, tuple(floor)), Policy()
+    try:
+        measurements = measure(reference, candidate, audit.calibration, policy.settings)
+        moved = displace(reference, candidate, audit.calibration, policy.settings)
+    except AttrailError as error:  # what an audit would stop with decides nothing
+        return dict.fromkeys((f"{level:.6f}" for level in levels), f"error: {error}")
+    instruments = audit.calibration.instruments
+    return {
+        f"{level:.6f}": str(judge(measurements, replace(policy, alpha=level), instruments, moved).verdict)
+        for level in levels
+    }
