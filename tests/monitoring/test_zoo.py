@@ -86,7 +86,8 @@ def test_noise_is_matched_and_a_cheat_moves_farther_than_it(zoo: Any, monkeypatc
     zoo.noise.draw_all(zoo.place, [pruned, cheat], 1)
     for pair in (pruned, cheat):
         kept = [zoo.place.path(each, "corner") for each in (pair.champion, pair.candidate)]
-        wanted = mean_divergence(*(zoo.evidence.read_evidence(path).logits for path in kept))
+        champion, candidate = (zoo.evidence.read_evidence(path).logits for path in kept)
+        wanted = mean_divergence(champion, candidate)
         found = [mean_divergence(champion, each.logits) for each in zoo.noise.drawn(zoo.place, pair)]
         assert found == pytest.approx([wanted] * 2, rel=0.1)
     moves = zoo.factors.moves(zoo.place, [pruned, cheat], 1)
