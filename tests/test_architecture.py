@@ -40,8 +40,8 @@ ROOMS = {
         checks
     """,
     "attrail_monitoring": """
-        formatting slices inference maps statistics floor pictures clusters verdict audit_record comparison windows
-        report expectations
+        formatting slices inference decisions maps statistics floor pictures clusters verdict audit_record comparison
+        windows report expectations
     """,
     "attrail_mlflow": """
         quiet signing statements registry log_classifier journal gate gate_server plugin trail runs webhooks

@@ -13,13 +13,17 @@ import pytest
 from attrail_explainers.assessment.check import check_names
 from attrail_explainers.explainer import explainer_names
 from attrail_mlflow.registry.preprocessing import stated_preprocessing
+from attrail_monitoring.decisions.decision_statistic import decision_statistic_names
 from attrail_monitoring.maps.statistic import statistic_names
 
 ROOT = Path(__file__).resolve().parents[1]
 ARCHITECTURE = runpy.run_path(str(ROOT / "tests" / "test_architecture.py"))
 FOLDERS: dict[str, Path] = ARCHITECTURE["PACKAGES"]
 ROOMS: dict[str, str] = ARCHITECTURE["ROOMS"]
-LISTED = {"attrail_explainers": [*explainer_names(), *check_names()], "attrail_monitoring": statistic_names()}
+LISTED = {
+    "attrail_explainers": [*explainer_names(), *check_names()],
+    "attrail_monitoring": [*statistic_names(), *decision_statistic_names()],
+}
 MARKDOWN = sorted(
     path for path in ROOT.rglob("*.md") if not any(part.startswith(".") for part in path.relative_to(ROOT).parts)
 )

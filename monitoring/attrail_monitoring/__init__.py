@@ -10,6 +10,7 @@ from attrail_explainers.lazy import lazy_names
 
 if TYPE_CHECKING:
     from attrail_monitoring.comparison import compare
+    from attrail_monitoring.decisions.decisions import Decisions
     from attrail_monitoring.floor.calibration import Calibration, calibrate
     from attrail_monitoring.floor.noise_floor import NoiseFloor
     from attrail_monitoring.maps.settings import Settings
@@ -24,6 +25,7 @@ else:
         __name__,
         {
             "Calibration": "floor.calibration",
+            "Decisions": "decisions.decisions",
             "DriftReport": "verdict.findings",
             "Finding": "verdict.findings",
             "Measurement": "verdict.measurement",
@@ -42,6 +44,7 @@ else:
 
 __all__ = [
     "Calibration",
+    "Decisions",
     "DriftReport",
     "Finding",
     "Measurement",

@@ -162,7 +162,7 @@ class AuditRecord:
     @property
     def judged(self) -> tuple[JudgedRow, ...]:
         """Everything that the verdict can rest on, one row each."""
-        return judged_rows(self.report, self.policy, self.classes)
+        return judged_rows(self.report, self.classes)
 
     def document(self) -> dict[str, Any]:
         """The record as JSON-able values: the verdict first, one row per measurement."""
@@ -182,6 +182,10 @@ class AuditRecord:
                 | {"floor_models": list(each.measurement.floor.models)}
                 | asdict(self.effect(each))
                 for each in self.report.findings
+            ],
+            "decisions": [
+                each.row() | {"stratum_name": named(each.measurement.stratum, self.classes)}
+                for each in self.report.decisions
             ],
             "agreements": [each.row() for each in self.report.agreements],
             "moved_images": [each.row() for each in self.report.moved],

@@ -8,6 +8,8 @@ from attrail_monitoring.floor.sanity import ExplainerSanity
 from attrail_monitoring.maps.settings import Settings
 from attrail_monitoring.maps.version_maps import MapKey, VersionInput, VersionMaps, version_maps
 from attrail_monitoring.verdict.combination import combine
+from attrail_monitoring.verdict.decision_judgement import judge_decisions
+from attrail_monitoring.verdict.decision_measurement import DecisionMeasurement, measure_decisions
 from attrail_monitoring.verdict.findings import DriftReport
 from attrail_monitoring.verdict.judgement import judge_images, judge_measurements, judge_together
 from attrail_monitoring.verdict.measurement import Measurement, measure
@@ -32,7 +34,7 @@ def compare(
 
     Args:
         reference: The maps of one model version: one Attributions, several (one per slice and explainer), or a
-            VersionMaps that knows which images were decided rightly.
+            VersionMaps that knows what was decided, of which the verdict is then too.
         candidate: The maps of the version in question, of the same images, targets and explainers.
         floor: The maps of four or more other versions that differ from the reference by this kind of change alone, or
             the Calibration that was made of them before. Without any, the policy's margins alone decide.
@@ -45,8 +47,10 @@ def compare(
     first, other = version_maps(reference), version_maps(candidate)
     if not isinstance(floor, Calibration):
         floor = calibrate(first, floor, policy.settings, source)
+    decisions = measure_decisions(first, other, floor, policy.settings)
     measurements = measure(first, other, floor, policy.settings)
-    return judge(measurements, policy, floor.instruments, displace(first, other, floor, policy.settings))
+    displacements = displace(first, other, floor, policy.settings)
+    return judge(measurements, policy, floor.instruments, displacements, decisions=decisions)
 
 
 def displace(
@@ -73,17 +77,20 @@ def judge(
     displacements: Sequence[Displacement] = (),
     change: str = "retrain",
     names: Sequence[str] = (),
+    decisions: Sequence[DecisionMeasurement] = (),
 ) -> DriftReport:
-    """The verdict of a policy on measurements.
+    """The verdict of a policy on measurements, of maps and of ``decisions``.
 
     ``change`` is the declared one, which says what a missing floor could be; ``names`` are those of the classes.
     """
-    findings = judge_measurements(policy, measurements, instruments, bool(displacements))
-    agreements = judge_together(policy, findings)
-    moved = judge_images(policy, findings, displacements)
-    verdict, reason = combine(findings, agreements, moved, names)
+    decided = bool(decisions)
+    findings = judge_measurements(policy, measurements, instruments, bool(displacements), decided)
+    agreements = judge_together(policy, findings, decided)
+    moved = judge_images(policy, findings, displacements, decided)
+    judged = judge_decisions(policy, decisions)
+    verdict, reason = combine(findings, agreements, moved, names, judged)
     hypotheses = sum(finding.measurement.primary and not finding.unfit for finding in findings)
-    level = policy.level(hypotheses, bool(agreements), bool(displacements))
+    level = policy.level(hypotheses, bool(agreements), bool(displacements), decided)
     hidden = any(each.hides for group in (findings, agreements, moved) for each in group)
-    step = next_step(verdict, findings, change, hidden, level)
-    return DriftReport(verdict, reason, findings, policy.digest, level, hypotheses, agreements, moved, step)
+    step = next_step(verdict, findings, change, hidden, level, judged)
+    return DriftReport(verdict, reason, findings, policy.digest, level, hypotheses, agreements, moved, step, judged)

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from attrail_explainers.attributions import Attributions
 from attrail_explainers.errors import IncomparableError
 from attrail_monitoring.comparison import compare, judge
+from attrail_monitoring.decisions.decisions import Decisions
 from attrail_monitoring.floor.calibration import Calibration, Rehearsal, calibrate
 from attrail_monitoring.floor.noise_floor import NoiseFloor
 from attrail_monitoring.maps.settings import Settings
@@ -328,3 +329,56 @@ def test_measurements_can_be_judged_again_under_another_policy(measurement):
     ]
     assert judge(found, Policy(margins={})).verdict is Verdict.DRIFT
     assert judge(found, Policy(margins={"rank_distance": 0.3})).verdict is Verdict.PASS
+
+
+LABELS = np.arange(64) % 4
+
+
+def deciding(maps, turn, share=0.05, corner=0.0):
+    """A version that decides a ``share`` of its images by the throw of a die."""
+    generator = np.random.default_rng(1000 + turn)
+    predictions = np.where(generator.uniform(size=64) < share, generator.integers(0, 4, 64), LABELS)
+    known = Decisions(predictions, LABELS, np.full(64, 0.9))
+    return VersionMaps((maps(blobs(turn, corner), f"net/{turn}"),), decisions={"all": known})
+
+
+def test_pass_is_about_decisions_too(maps):
+    """Same evidence; the decisions are a retrain's, or those of a model that lost half of them."""
+    champion, *retrains = (deciding(maps, turn) for turn in range(7))
+    honest = compare(champion, deciding(maps, 7), retrains, Policy(settings=FAST))
+    assert honest.verdict is Verdict.PASS, honest.reason
+    assert honest.reason.endswith("its decisions stayed within theirs")
+    assert [each.measurement.statistic for each in honest.decisions if each.measurement.stratum == "all"] == [
+        "accuracy_loss",
+        "calibration_error",
+        "churn",
+    ]
+    for floor in (retrains, retrains[:3], ()):
+        lost = compare(champion, deciding(maps, 8, share=0.8), floor, Policy(settings=FAST))
+        assert lost.verdict is Verdict.DRIFT, lost.reason
+        assert "its decisions moved: on slice all accuracy fell from" in lost.reason
+
+
+def test_the_share_of_decisions_is_theirs_alone(maps, floor):
+    """Without decisions evidence has all of alpha, as before there were any."""
+    champion, *retrains = (deciding(maps, turn) for turn in range(7))
+    policy = Policy(settings=FAST)
+    known = compare(champion, deciding(maps, 7), retrains, policy)
+    bare = compare(champion.maps, deciding(maps, 7).maps, [each.maps for each in retrains], policy)
+    assert known.level == pytest.approx(bare.level * (1 - policy.decision_share))
+    assert bare.decisions == ()
+    assert known.moved[0].level == pytest.approx(bare.moved[0].level * (1 - policy.decision_share))
+
+
+def test_without_labels_churn_alone_is_asked(maps):
+    champion, *retrains = (deciding(maps, turn) for turn in range(7))
+
+    def unlabelled(version):
+        return VersionMaps(version.maps, decisions={"all": Decisions(version.decisions["all"].predictions)})
+
+    found = compare(
+        unlabelled(champion), unlabelled(deciding(maps, 8, share=1.0)), [unlabelled(each) for each in retrains]
+    )
+    whole = [each for each in found.decisions if each.measurement.stratum == "all"]
+    assert [(each.measurement.statistic, each.verdict) for each in whole] == [("churn", Verdict.DRIFT)]
+    assert "of the predictions changed" in found.reason

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from attrail_explainers.attributions import Attributions
 from attrail_explainers.digest import digest_of
 from attrail_explainers.errors import IncomparableError, RecordError
+from attrail_monitoring.floor.decision_floors import DecidedAt, DecisionFloor, decision_floors
 from attrail_monitoring.floor.envelope import Envelope
 from attrail_monitoring.floor.noise_floor import NoiseFloor, Source
 from attrail_monitoring.floor.sanity import ExplainerSanity, sanity_of
@@ -41,7 +42,7 @@ class Calibration:
 
     ``subjects`` holds, for each slice and explainer, a digest of the reference, images, targets and parameters that it
     was made for. ``envelopes``, what each image's evidence shows in reference and floor, are there where the floor has
-    four models or more::
+    four models or more, and ``decisions`` the floors of what the versions decided, where that is known::
 
         calibration = calibrate(champion_maps, retrain_maps)
         reports = [compare(champion_maps, each, calibration) for each in candidates_maps]
@@ -53,6 +54,7 @@ class Calibration:
     models: tuple[str, ...] = ()
     subjects: Mapping[MapKey, str] = field(default_factory=dict)
     envelopes: Mapping[MapKey, Envelope] = field(default_factory=dict)
+    decisions: Mapping[DecidedAt, DecisionFloor] = field(default_factory=dict)
 
     def require_made_for(self, reference: Attributions) -> None:
         """Raise IncomparableError when its models were compared with other maps: other model, images or parameters."""
@@ -66,6 +68,10 @@ class Calibration:
     def floor(self, place: MeasuredAt) -> NoiseFloor:
         """The floor at a place, an empty one where none was measured."""
         return self.floors.get(place, NoiseFloor(source=self.source))
+
+    def decision_floor(self, place: DecidedAt) -> DecisionFloor:
+        """The floor of decisions at a place, an empty one where none was measured."""
+        return self.decisions.get(place, DecisionFloor(source=self.source))
 
     @property
     def arrays(self) -> dict[str, NDArray[Any]]:
@@ -103,6 +109,7 @@ class Calibration:
                 {"slice": slice_name, "explainer": explainer, "digest": each.digest}
                 for (slice_name, explainer), each in self.envelopes.items()
             ],
+            "decisions": [place._asdict() | floor.row() for place, floor in self.decisions.items()],
         }
 
     @classmethod
@@ -132,8 +139,12 @@ class Calibration:
                 (row["slice"], row["explainer"]): Envelope.read(_at(arrays, place), row["digest"])
                 for place, row in enumerate(document["envelopes"])
             }
-            return cls(source, floors, instruments, tuple(document["models"]), subjects, envelopes)
-        except (KeyError, TypeError) as error:
+            decisions = {
+                DecidedAt(*(row[name] for name in DecidedAt._fields)): DecisionFloor.read(row, source)
+                for row in document.get("decisions", ())  # there were none before they were measured
+            }
+            return cls(source, floors, instruments, tuple(document["models"]), subjects, envelopes, decisions)
+        except (KeyError, TypeError, ValueError) as error:
             raise RecordError(f"calibration: an entry is missing or unknown: {error}") from error
 
 
@@ -168,6 +179,7 @@ def calibrate(
     """
     base, versions = version_maps(reference), [version_maps(each) for each in floor]
     settings = settings or Settings()
+    decisions = decision_floors(base, versions, settings, source)
     floors: dict[MeasuredAt, NoiseFloor] = {}
     instruments: dict[MapKey, ExplainerSanity] = {}
     for subject in base.by_subject:
@@ -183,7 +195,7 @@ def calibrate(
         if len(versions) >= FEWEST
     }
     subjects = {subject: _identity(maps) for subject, maps in base.by_subject.items()}
-    return Calibration(source, floors, instruments, models, subjects, envelopes)
+    return Calibration(source, floors, instruments, models, subjects, envelopes, decisions)
 
 
 def _at(arrays: Mapping[str, NDArray[Any]], place: int) -> dict[str, NDArray[Any]]:

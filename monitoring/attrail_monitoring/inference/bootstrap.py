@@ -10,9 +10,17 @@ BLOCK = 2**20  # images drawn at once
 
 
 def bootstrap_interval(
-    terms: Array, value: Callable[[Array], Array], upper: float, confidence: float, resamples: int, seed: int
+    terms: Array,
+    value: Callable[[Array], Array],
+    upper: float,
+    confidence: float,
+    resamples: int,
+    seed: int,
+    least: float = 0.0,
 ) -> tuple[float, float]:
     """Two-sided basic bootstrap interval (Davison & Hinkley 1997, 5.2) of a function of the mean of terms (N,D).
+
+    The function's values lie between ``least`` and ``upper``.
 
     The basic interval reflects the resampling distribution about the estimate, which undoes most of the upward bias
     of total variation in small slices. It is widened to hold the estimate itself: the floor's distances carry the
@@ -24,7 +32,7 @@ def bootstrap_interval(
     estimate = float(value(terms.mean(axis=0)))
     tail = (1 - confidence) / 2
     low, high = np.quantile(resampled, [tail, 1 - tail])
-    lower, higher = np.clip([2 * estimate - high, 2 * estimate - low], 0, upper)
+    lower, higher = np.clip([2 * estimate - high, 2 * estimate - low], least, upper)
     return min(float(lower), estimate), max(float(higher), estimate)
 
 

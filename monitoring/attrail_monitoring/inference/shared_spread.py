@@ -7,12 +7,14 @@ import numpy as np
 from scipy.optimize import brentq
 from scipy.special import digamma, polygamma
 
-TINY = 1e-18  # variance of logs below which all distances are the same
+from attrail_monitoring.inference.scale import Scale
+
+TINY = 1e-18  # variance below which all distances are the same
 
 
 @dataclass(frozen=True)
 class SharedSpread:
-    """Variance of log distances that floors of one kind scatter about, worth ``freedom`` degrees of freedom."""
+    """Variance that floors of one kind scatter about on their scale, worth ``freedom`` degrees of freedom."""
 
     variance: float
     freedom: float
@@ -37,8 +39,8 @@ class PooledSpread:
         return float(np.mean([variance, *self.others])), float(freedom)
 
 
-def shared_spread(floors: Sequence[Sequence[float]]) -> SharedSpread | None:
-    """The spread shared by floors, each of K distances; None with fewer than three of them.
+def shared_spread(floors: Sequence[Sequence[float]], scale: Scale = Scale.LOG) -> SharedSpread | None:
+    """The spread shared by floors, each of K distances on a ``scale``; None with fewer than three of them.
 
     Empirical Bayes: sample variances are taken for scaled F draws about a common one, whose freedom is fitted to the
     moments of their logarithms (Smyth 2004, "Linear models and empirical Bayes methods", section 6.2). It never counts
@@ -47,7 +49,7 @@ def shared_spread(floors: Sequence[Sequence[float]]) -> SharedSpread | None:
     if len(floors) < 3:
         return None
     freedom = len(floors[0]) - 1
-    variances = [max(float(np.log(np.maximum(each, 1e-9)).var(ddof=1)), TINY) for each in floors]
+    variances = [max(float(scale.of(each).var(ddof=1)), TINY) for each in floors]
     logs = np.log(variances) - digamma(freedom / 2) + np.log(freedom / 2)
     excess = float(logs.var(ddof=1) - polygamma(1, freedom / 2))
     most = float(freedom * (len(floors) - 1))

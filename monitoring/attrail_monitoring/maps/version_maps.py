@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from attrail_explainers.attributions import Attributions
 from attrail_explainers.errors import IncomparableError
+from attrail_monitoring.decisions.decisions import Decisions
 
 MapKey = tuple[str, str]  # slice and explainer
 Rows = NDArray[np.bool_]
@@ -19,14 +20,29 @@ class VersionMaps:
 
     ``right`` (N,) says, under the name of a slice, on which images the version decided rightly; without it the verdict
     rests on all images. ``regions`` (N,H,W) marks, under the name of a slice, the pixels where the evidence belongs;
-    they are the images', not the version's::
+    they are the images', not the version's. ``decisions`` are what the version decided, under the name of a slice: with
+    them the verdict is on its decisions too, and ``right`` follows from their labels where it is not given::
 
-        champion = VersionMaps((maps,), right={maps.slice_name: predictions == labels})
+        champion = VersionMaps((maps,), decisions={maps.slice_name: Decisions.of(logits, labels)})
+
+    Raises IncomparableError when decisions are not about the images of the maps.
     """
 
     maps: tuple[Attributions, ...]
     right: Mapping[str, Rows] = field(default_factory=dict)
     regions: Mapping[str, Rows] = field(default_factory=dict)
+    decisions: Mapping[str, Decisions] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for each in self.maps:
+            decided = self.decisions.get(each.slice_name)
+            if decided is not None and len(decided) != len(each.sample_ids):
+                raise IncomparableError(
+                    f"decisions of {each.model} on slice {each.slice_name!r} are about {len(decided)} images, its maps "
+                    f"about {len(each.sample_ids)}: give one decision for each image, in the order of the maps"
+                )
+        known = {name: each.right for name, each in self.decisions.items() if each.right is not None}
+        object.__setattr__(self, "right", known | dict(self.right))
 
     @property
     def by_subject(self) -> dict[MapKey, Attributions]:

@@ -18,8 +18,8 @@ class Agreement:
 
     ``value``, ``lower`` and the ``floor``'s distances are geometric means over explainers: a move that all of them see
     adds up, what one of them sees by chance does not. ``p_value`` is the chance that one more model of the floor moves
-    as far on these images, ``adjusted`` the same for all agreements of the audit (Holm), to be compared with alpha.
-    ``hides`` says that it would be flagged if the maps that the candidate lost had moved.
+    as far on these images, ``adjusted`` the same for all agreements of the audit (Holm), to be compared with ``level``,
+    their share of alpha. ``hides`` says that it would be flagged if the maps that the candidate lost had moved.
     """
 
     slice: str
@@ -33,6 +33,7 @@ class Agreement:
     margin: float
     flagged: bool
     hides: bool = False
+    level: float | None = None
 
     def row(self) -> dict[str, Any]:
         """Plain values for the record."""
@@ -72,6 +73,7 @@ def agreements_of(groups: Sequence[Group], alpha: float, margins: Sequence[float
                 adjusted=float(adjusted),
                 margin=margins[place],
                 flagged=bool(adjusted <= alpha and lower > margins[place]),
+                level=alpha,
             )
         )
     return tuple(found)

@@ -5,11 +5,12 @@ from collections.abc import Sequence
 
 from attrail_monitoring.maps.strata import named
 from attrail_monitoring.verdict.agreement import Agreement
-from attrail_monitoring.verdict.findings import Finding, Verdict
+from attrail_monitoring.verdict.findings import DecisionFinding, Finding, Verdict
 from attrail_monitoring.verdict.moved_images import MovedImages
 
 Judgement = tuple[Verdict, str]
 Names = Sequence[str]
+MOST_PLACES = 4  # that a sentence names
 REVIEW = "method-specific, asks for review"
 
 
@@ -18,8 +19,29 @@ def combine(
     agreements: Sequence[Agreement] = (),
     moved: Sequence[MovedImages] = (),
     names: Names = (),
+    decisions: Sequence[DecisionFinding] = (),
 ) -> Judgement:
     """The verdict and its reason; ``names`` are those of the model's classes, where they are known.
+
+    PASS means evidence and decisions: DRIFT of one is DRIFT, what is open in one is open.
+    """
+    found, reason = _of_evidence(findings, agreements, moved, names)
+    moved_decisions = _said([each for each in decisions if each.verdict is Verdict.DRIFT], names)
+    if moved_decisions:
+        too = f"; its evidence moved too: {reason}" if found is Verdict.DRIFT else ""
+        return Verdict.DRIFT, f"its decisions moved: {moved_decisions}{too}"
+    open_ = [each for each in decisions if each.verdict is Verdict.INCONCLUSIVE and not each.measurement.localised]
+    if found is Verdict.PASS and open_:
+        return Verdict.INCONCLUSIVE, f"its decisions may have moved: {_said(open_, names)}: {open_[0].reason}"
+    if found is Verdict.PASS and decisions:
+        return Verdict.PASS, f"{reason}; its decisions stayed within theirs"
+    return found, reason
+
+
+def _of_evidence(
+    findings: Sequence[Finding], agreements: Sequence[Agreement], moved: Sequence[MovedImages], names: Names
+) -> Judgement:
+    """What the evidence says by itself.
 
     DRIFT when, on one slice, all explainers together flag a primary statistic or single images that moved, two
     explainers flag a primary statistic, one flags it at the strict level, the only explainer does, or two explainers
@@ -209,6 +231,17 @@ def _flagged_classes(findings: Sequence[Finding]) -> dict[tuple[str, str], set[s
         if measured.localised and finding.verdict is Verdict.DRIFT:
             found.setdefault((measured.slice, measured.stratum), set()).add(measured.explainer)
     return found
+
+
+def _said(decisions: Sequence[DecisionFinding], names: Names) -> str:
+    """Findings about decisions in words, place by place."""
+    places: dict[str, list[str]] = {}
+    for each in decisions:
+        measured = each.measurement
+        where = f"{named(measured.stratum, names)} of slice" if measured.localised else "slice"
+        places.setdefault(f"on {where} {measured.slice} ", []).append(measured.words)
+    said = [where + ", ".join(words) for where, words in places.items()]
+    return "; ".join([*said[:MOST_PLACES], *([f"and {len(said) - MOST_PLACES} more"] if said[MOST_PLACES:] else [])])
 
 
 def _listed(names: set[str]) -> str:

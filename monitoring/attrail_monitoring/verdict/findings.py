@@ -6,6 +6,7 @@ from enum import StrEnum
 from typing import Any
 
 from attrail_monitoring.verdict.agreement import Agreement
+from attrail_monitoring.verdict.decision_measurement import DecisionMeasurement
 from attrail_monitoring.verdict.measurement import Measurement
 from attrail_monitoring.verdict.moved_images import MovedImages
 
@@ -90,11 +91,58 @@ class Finding:
 
 
 @dataclass(frozen=True)
+class DecisionFinding:
+    """A measurement of decisions, judged by a policy; the fields are those of ``Finding``.
+
+    ``p_value`` is the chance of such a value, of one more model of the floor or without one of a true value at the
+    margin; ``adjusted`` the same at the lower end of the interval, for all hypotheses about decisions: a flag needs
+    alpha at most, strict times alpha without a floor.
+    """
+
+    measurement: DecisionMeasurement
+    bound: float | None
+    margin: float
+    limit: float
+    p_value: float | None
+    adjusted: float | None
+    verdict: Verdict
+    reason: str
+    step: str = ""
+
+    def row(self) -> dict[str, Any]:
+        """A flat row for the record."""
+        measured = self.measurement
+        return {
+            "slice": measured.slice,
+            "statistic": measured.statistic,
+            "stratum": measured.stratum,
+            "value": measured.value,
+            "lower": measured.lower,
+            "upper": measured.upper,
+            "reference": measured.reference,
+            "candidate": measured.candidate,
+            "words": measured.words,
+            "n": measured.n,
+            "floor": self.bound,
+            "floor_values": list(measured.floor.values),
+            "floor_models": list(measured.floor.models),
+            "floor_tier": measured.floor.tier,
+            "margin": self.margin,
+            "limit": self.limit,
+            "p_value": self.p_value,
+            "adjusted_p": self.adjusted,
+            "verdict": self.verdict.value,
+            "reason": self.reason,
+        }
+
+
+@dataclass(frozen=True)
 class DriftReport:
     """The verdict on one candidate, why, and every finding behind it; ``policy_digest`` names the judging policy.
 
     ``level`` is the share of the policy's alpha for each of the primary ``hypotheses``: each floor bound's own chance.
-    ``agreements`` are what the explainers see together, ``moved`` the single images that moved. ``next_step`` says what
+    ``agreements`` are what the explainers see together, ``moved`` the single images that moved, ``decisions`` what is
+    found of the versions' decisions, where they are known. ``next_step`` says what
     to do about a verdict that is open or has no floor under it, "" where there is nothing to add::
 
         report = compare(champion_maps, candidate_maps, floor=retrain_maps)
@@ -110,6 +158,7 @@ class DriftReport:
     agreements: tuple[Agreement, ...] = ()
     moved: tuple[MovedImages, ...] = ()
     next_step: str = ""
+    decisions: tuple[DecisionFinding, ...] = ()
 
 
 def _number(value: float) -> float | None:

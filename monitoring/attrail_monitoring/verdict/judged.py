@@ -1,7 +1,7 @@
 """Judged rows: everything that a verdict can rest on, one line each, as terminal, Prefect and report show it."""
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -10,19 +10,21 @@ from attrail_monitoring.inference.multiplicity import holm_levels
 from attrail_monitoring.maps.strata import named
 from attrail_monitoring.verdict.agreement import Agreement
 from attrail_monitoring.verdict.combination import decisive
-from attrail_monitoring.verdict.findings import DriftReport, Finding, Verdict
+from attrail_monitoring.verdict.findings import DecisionFinding, DriftReport, Finding, Verdict
 from attrail_monitoring.verdict.measurement import Measurement
 from attrail_monitoring.verdict.moved_images import MovedImages
 
 TOGETHER = "together"
+DECISIONS = "decisions"
 LEFT_OUT = "left out"
 
 
 @dataclass(frozen=True)
 class JudgedRow:
-    """One line: ``explainer`` (or TOGETHER), ``what`` was judged on which slice, ``distance`` and ``limit`` in words.
+    """One line: ``what`` was judged on which slice, ``distance`` and ``limit`` in words.
 
-    ``verdict`` is a Verdict's value, or LEFT_OUT where the explainer cannot measure. ``decides`` marks the rows that
+    ``explainer`` is TOGETHER where it is all of them, and DECISIONS where it is none. ``verdict`` is a Verdict's value,
+    or LEFT_OUT where the explainer cannot measure. ``decides`` marks the rows that
     the audit's verdict rests on, none for PASS, which rests on all of them. ``of_class`` marks those about one class.
     """
 
@@ -40,19 +42,22 @@ class JudgedRow:
         return asdict(self)
 
 
-def judged_rows(report: DriftReport, policy: Mapping[str, Any], names: Sequence[str] = ()) -> tuple[JudgedRow, ...]:
-    """The rows of a report: primary statistics, what explainers see together, flagged classes, images that moved.
+def judged_rows(report: DriftReport, names: Sequence[str] = ()) -> tuple[JudgedRow, ...]:
+    """The rows of a report: decisions, primary statistics, what explainers see together, flagged classes, moved images.
 
-    ``policy`` holds the shares of alpha as the record states them; ``names`` are those of the model's classes.
+    ``names`` are those of the model's classes.
     """
     drifting = decisive(report.findings)
     shown = [each for each in report.findings if each.measurement.primary]
     noticed = [each for each in report.findings if each.verdict is Verdict.DRIFT or each.hides]
     classes = [each for each in noticed if each.measurement.localised]
     classes.sort(key=lambda each: _distance(each.measurement), reverse=True)  # the furthest first: screens show a few
+    decided = [each for each in report.decisions if not each.measurement.localised or each.verdict is Verdict.DRIFT]
+    decided.sort(key=lambda each: each.measurement.localised)
     return (
+        *(_of_decisions(each, report.verdict, names) for each in decided),
         *(_of_finding(each, report.verdict, each in drifting, names) for each in shown),
-        *_of_agreements(report, policy),
+        *_of_agreements(report),
         *(_of_finding(each, report.verdict, each in drifting, names) for each in classes),
         *(_of_images(each, report.verdict) for each in report.moved),
     )
@@ -77,13 +82,26 @@ def _of_finding(finding: Finding, verdict: Verdict, drifting: bool, names: Seque
     )
 
 
-def _of_agreements(report: DriftReport, policy: Mapping[str, Any]) -> Iterator[JudgedRow]:
-    shares = [policy.get(name) for name in ("alpha", "together_share")]
-    alpha = None if None in shares else shares[0] * shares[1]  # type: ignore[operator]
+def _of_decisions(finding: DecisionFinding, verdict: Verdict, names: Sequence[str]) -> JudgedRow:
+    measured = finding.measurement
+    of_class = f" of {named(measured.stratum, names)}" if measured.localised else ""
+    return JudgedRow(
+        slice=measured.slice,
+        explainer=DECISIONS,
+        what=f"{measured.statistic}{of_class}",
+        distance=f"{number(measured.value)} ({number(measured.lower)} to {number(measured.upper)})",
+        limit=_limit(finding.bound, finding.margin),
+        verdict=finding.verdict.value,
+        decides=_decides(finding.verdict, verdict),
+        of_class=measured.localised,
+    )
+
+
+def _of_agreements(report: DriftReport) -> Iterator[JudgedRow]:
     found = report.agreements
     levels: list[float | None] = [None] * len(found)
-    if alpha is not None and found:
-        levels = holm_levels([each.p_value for each in found], alpha).tolist()
+    if found and found[0].level is not None:
+        levels = holm_levels([each.p_value for each in found], found[0].level).tolist()
     for each, level in zip(found, levels, strict=True):
         yield JudgedRow(
             slice=each.slice,

@@ -31,16 +31,17 @@ def judge_measurements(
     measurements: Sequence[Measurement],
     instruments: Mapping[MapKey, ExplainerSanity] | None = None,
     moved: bool = False,
+    decided: bool = False,
 ) -> tuple[Finding, ...]:
     """A finding for each measurement; a headline stratum comes before the other strata of its slice.
 
-    ``moved`` says that ``judge_images`` takes its share of alpha.
+    ``moved`` says that ``judge_images`` takes its share of alpha, ``decided`` that ``judge_decisions`` does.
     """
-    found = _judged(policy, measurements, instruments or {}, moved)
+    found = _judged(policy, measurements, instruments or {}, moved, decided)
     if not any(each.localised and each.lost for each in measurements):
         return found
     lost_moved = [_with_lost_moved(each) if each.localised else each for each in measurements]
-    at_worst = _judged(policy, lost_moved, instruments or {}, moved)
+    at_worst = _judged(policy, lost_moved, instruments or {}, moved, decided)
     flags = [each.measurement.localised and each.verdict is Verdict.DRIFT for each in at_worst]
     return tuple(
         replace(finding, hides=flag and finding.verdict is not Verdict.DRIFT)
@@ -48,29 +49,34 @@ def judge_measurements(
     )
 
 
-def judge_together(policy: Policy, findings: Sequence[Finding]) -> tuple[Agreement, ...]:
-    """What the explainers that can measure see together."""
+def judge_together(policy: Policy, findings: Sequence[Finding], decided: bool = False) -> tuple[Agreement, ...]:
+    """What the explainers that can measure see together; ``decided`` as above."""
     fit = [each.measurement for each in findings if _fit(each)]
     joined = [each for each in fit if _missing(policy, each, each) is None]
-    found, at_worst = (_agreements(policy, each) for each in (joined, [_with_lost_moved(each) for each in joined]))
+    both = (joined, [_with_lost_moved(each) for each in joined])
+    found, at_worst = (_agreements(policy, each, policy.evidence(decided)) for each in both)
     pairs = zip(found, at_worst, strict=True)
     return tuple(replace(each, hides=worst.flagged and not each.flagged) for each, worst in pairs)
 
 
 def judge_images(
-    policy: Policy, findings: Sequence[Finding], displacements: Sequence[Displacement]
+    policy: Policy, findings: Sequence[Finding], displacements: Sequence[Displacement], decided: bool = False
 ) -> tuple[MovedImages, ...]:
-    """The images of each slice that moved, by the explainers that can measure there."""
+    """The images of each slice that moved, by the explainers that can measure there; ``decided`` as above."""
     fit = {(each.measurement.slice, each.measurement.explainer) for each in findings if _fit(each)}
     groups: dict[str, list[Displacement]] = {}
     for each in displacements:
         if (each.slice, each.explainer) in fit:
             groups.setdefault(each.slice, []).append(each)
-    return moved_on_slices(groups, policy.alpha * policy.moved_share, policy.alpha, policy.moved_margin)
+    return moved_on_slices(groups, policy.evidence(decided) * policy.moved_share, policy.alpha, policy.moved_margin)
 
 
 def _judged(
-    policy: Policy, measurements: Sequence[Measurement], instruments: Mapping[MapKey, ExplainerSanity], moved: bool
+    policy: Policy,
+    measurements: Sequence[Measurement],
+    instruments: Mapping[MapKey, ExplainerSanity],
+    moved: bool,
+    decided: bool,
 ) -> tuple[Finding, ...]:
     headlines = _headlines(measurements)
     unfit = [_unfit(policy, each, instruments.get((each.slice, each.explainer))) for each in headlines]
@@ -78,8 +84,9 @@ def _judged(
     counted = [each for each, why in zip(measurements, unfit, strict=True) if each.primary and why is None]
     whole = [each for each, why in zip(counted, _at(missing, measurements, counted), strict=True) if why is None]
     together = bool(groups_of(whole))
-    level = policy.level(len(counted), together, moved)
-    adjusted = _adjusted(policy, measurements, unfit, missing, policy.apart(together, moved) / policy.alpha)
+    level = policy.level(len(counted), together, moved, decided)
+    apart = policy.apart(together, moved, decided) / policy.alpha
+    adjusted = _adjusted(policy, measurements, unfit, missing, apart)
     return tuple(
         _finding(policy, measured, unfit[place], missing[place], level, adjusted.get(place))
         for place, measured in enumerate(measurements)
@@ -196,10 +203,10 @@ def _unfit(policy: Policy, measured: Measurement, instrument: ExplainerSanity | 
     return None
 
 
-def _agreements(policy: Policy, measurements: Sequence[Measurement]) -> tuple[Agreement, ...]:
+def _agreements(policy: Policy, measurements: Sequence[Measurement], alpha: float) -> tuple[Agreement, ...]:
     groups = groups_of(measurements)
     margins = [policy.margins.get(group[0].statistic, 0.0) for group in groups]
-    return agreements_of(groups, policy.alpha * policy.together_share, margins)
+    return agreements_of(groups, alpha * policy.together_share, margins)
 
 
 def _fit(finding: Finding) -> bool:

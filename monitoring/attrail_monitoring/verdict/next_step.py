@@ -6,7 +6,7 @@ from functools import partial
 
 from attrail_monitoring.inference.prediction_bound import FEWEST
 from attrail_monitoring.verdict.combination import fit_for_verdict
-from attrail_monitoring.verdict.findings import Finding, Verdict
+from attrail_monitoring.verdict.findings import DecisionFinding, Finding, Verdict
 from attrail_monitoring.verdict.open_question import TOO_WIDE
 
 LOOK = "look at the overlays in the report: a person decides what one explainer alone sees"
@@ -17,7 +17,14 @@ NO_FLOORS = {
 }
 
 
-def next_step(verdict: Verdict, findings: Sequence[Finding], change: str, hidden: bool, level: float) -> str:
+def next_step(
+    verdict: Verdict,
+    findings: Sequence[Finding],
+    change: str,
+    hidden: bool,
+    level: float,
+    decisions: Sequence[DecisionFinding] = (),
+) -> str:
     """What to do next, in one sentence; "" where the verdict needs nothing more.
 
     ``change`` is the declared one: another architecture can have no floor. ``hidden`` says that the maps that the
@@ -28,6 +35,7 @@ def next_step(verdict: Verdict, findings: Sequence[Finding], change: str, hidden
     steps = [_floor(fit or primary, change)]
     if verdict is Verdict.INCONCLUSIVE:
         steps.append(_open(findings, fit, hidden, level))
+        steps += [each.step for each in decisions if not each.measurement.localised]
     return "; ".join(dict.fromkeys(step for step in steps if step))
 
 

@@ -10,18 +10,23 @@ from attrail_explainers.parameters import plain, require_choice, require_number,
 from attrail_monitoring.maps.settings import Settings
 from attrail_monitoring.maps.statistic import make_statistic, statistic_names
 
+DECISION_MARGINS = ("accuracy_margin", "churn_margin", "calibration_margin")
+
 
 @dataclass(frozen=True)
 class Policy:
     """What counts as drift, fixed before the run.
 
-    ``alpha`` is the chance of a false flag the whole audit may take. ``moved_share`` of it goes to single images that
-    moved and, where there are two explainers or more, ``together_share`` to what they see together. Of what is left,
-    ``class_share`` goes to hypotheses about single classes, the rest to the primary hypotheses of each explainer.
-    Within each family it is shared by Holm's method, among many class hypotheses by e-BH. ``margins`` is, per
-    statistic, a distance too small to matter; the noise floor's bound is used where it is larger. ``moved_margin`` is
-    the share of an image's evidence that may leave what reference and retrains show. ``strict`` times alpha is the
-    level at which one explainer alone blocks.
+    ``alpha`` is the chance of a false flag the whole audit may take. ``decision_share`` of it goes to decisions, where
+    they are known, the rest to evidence: ``moved_share`` of that to single images that moved and, where there are two
+    explainers or more, ``together_share`` to what they see together. Of what is left, ``class_share`` goes to
+    hypotheses about single classes, the rest to the primary hypotheses of each explainer; decisions share theirs with
+    single classes likewise. Within each family it is shared by Holm's method, among many class hypotheses by e-BH.
+    ``margins`` is, per statistic, a distance too small to matter; the noise floor's bound is used where it is larger.
+    ``accuracy_margin``, ``churn_margin`` and ``calibration_margin``, 0..1, are the same for a loss of accuracy, the
+    share of changed predictions and a rise of the calibration error. ``moved_margin`` is the share of an image's
+    evidence that may leave what reference and retrains show. ``strict`` times alpha is the level at which one explainer
+    alone blocks, or a loss of accuracy without a floor.
     ``undefined_limit`` is the share of images without a map, and ``fewest_images`` the number of images, beyond and
     below which nothing can be concluded. ``repeat_limit`` is the share of the floor by which an explainer's own draws
     may change a distance. ``targets`` is the class explained: the slice's "label" or the "reference" version's own top
@@ -42,14 +47,18 @@ class Policy:
     repeat_limit: float = 0.1
     targets: Literal["label", "reference"] = "label"
     settings: Settings = field(default_factory=Settings)
+    decision_share: float = 0.2
+    accuracy_margin: float = 0.02
+    churn_margin: float = 0.1
+    calibration_margin: float = 0.05
 
     def __post_init__(self) -> None:
-        for name in ("alpha", "strict", "class_share", "together_share", "moved_share"):
+        for name in ("alpha", "strict", "class_share", "together_share", "moved_share", "decision_share"):
             require_share(f"policy: {name}", getattr(self, name))
         if self.together_share + self.moved_share >= 1:
             given = f"{self.together_share} + {self.moved_share}"
             raise ConfigError(f"policy: together_share and moved_share must leave some of alpha, got {given}")
-        for name in ("moved_margin", "undefined_limit", "repeat_limit"):
+        for name in ("moved_margin", *DECISION_MARGINS, "undefined_limit", "repeat_limit"):
             require_number(f"policy: {name}", getattr(self, name), "lie in 0..1", lambda share: 0 <= share <= 1)
         require_whole("policy: fewest_images", self.fewest_images, 0)
         require_choice("policy: targets", self.targets, ("label", "reference"))
@@ -67,16 +76,25 @@ class Policy:
         """The digest of every value of the policy: two policies are one when it is equal."""
         return digest_of(asdict(self))
 
-    def level(self, hypotheses: int, together: bool = False, moved: bool = False) -> float:
+    def level(self, hypotheses: int, together: bool = False, moved: bool = False, decided: bool = False) -> float:
         """The primary hypotheses' alpha divided by their number (Bonferroni): the level of the bounds shown.
 
-        ``together`` and ``moved`` say whether the audit has such hypotheses too.
+        ``together``, ``moved`` and ``decided`` say whether the audit has hypotheses of what explainers see together,
+        of single images and of decisions too.
         """
-        return self.apart(together, moved) * (1 - self.class_share) / max(1, hypotheses)
+        return self.apart(together, moved, decided) * (1 - self.class_share) / max(1, hypotheses)
 
-    def apart(self, together: bool, moved: bool) -> float:
+    def apart(self, together: bool, moved: bool, decided: bool = False) -> float:
         """What is left of alpha for each explainer by itself."""
-        return self.alpha * (1 - self.together_share * together - self.moved_share * moved)
+        return self.evidence(decided) * (1 - self.together_share * together - self.moved_share * moved)
+
+    def evidence(self, decided: bool) -> float:
+        """What is left of alpha for evidence, where decisions have their share."""
+        return self.alpha * (1 - self.decision_share * decided)
+
+    def decision_margin(self, key: str) -> float:
+        """The margin of a statistic of decisions that names this key, 0 where it names none."""
+        return float(getattr(self, key)) if key else 0.0
 
 
 def _require_margin(statistic: str, margin: object) -> None:

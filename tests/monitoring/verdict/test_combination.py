@@ -1,14 +1,17 @@
 """Combining findings: who decides, who asks for review, and that surrogates never decide."""
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from attrail_monitoring.floor.decision_floors import DecisionFloor
 from attrail_monitoring.floor.noise_floor import NoiseFloor
 from attrail_monitoring.maps.strata import is_class
 from attrail_monitoring.verdict.agreement import Agreement
 from attrail_monitoring.verdict.combination import combine
-from attrail_monitoring.verdict.findings import Finding, Verdict
+from attrail_monitoring.verdict.decision_measurement import DecisionMeasurement
+from attrail_monitoring.verdict.findings import DecisionFinding, Finding, Verdict
 from attrail_monitoring.verdict.measurement import Measurement
 
 SEVERITY = {Verdict.PASS: 0, Verdict.INCONCLUSIVE: 1, Verdict.DRIFT: 2}
@@ -205,3 +208,51 @@ def test_pass_needs_a_pass_everywhere(cells):
     if combine(found_in(cells))[0] is Verdict.PASS:
         assert {verdict for _, _, verdict, stratum in cells if stratum == "all"} == {Verdict.PASS}
         assert all(verdict is not Verdict.DRIFT for _, _, verdict, _ in cells)
+
+
+def decided(verdict, words=0.3, stratum="all"):
+    floor = DecisionFloor((0.1, 0.11, 0.12, 0.1), ("m",) * 4)
+    measured = DecisionMeasurement(
+        "all", "accuracy_loss", stratum, words, 0.2, 0.4, 0.72, 0.42, np.zeros((9, 1)), floor
+    )
+    return DecisionFinding(measured, 0.2, 0.02, 0.2, 0.01, 0.01, Verdict[verdict], "because")
+
+
+def test_pass_means_evidence_and_decisions():
+    passed, moved = ([finding(name, verdict) for name in "ab"] for verdict in ("PASS", "DRIFT"))
+    verdict, reason = combine(passed, decisions=[decided("PASS")])
+    assert verdict is Verdict.PASS
+    assert reason.endswith("stayed within its limit on every slice; its decisions stayed within theirs")
+    verdict, reason = combine(passed, decisions=[decided("PASS"), decided("INCONCLUSIVE")])
+    assert verdict is Verdict.INCONCLUSIVE
+    assert reason == "its decisions may have moved: on slice all accuracy fell from 72.0 % to 42.0 %: because"
+    verdict, reason = combine(passed, decisions=[decided("DRIFT")])
+    assert verdict is Verdict.DRIFT
+    assert reason == "its decisions moved: on slice all accuracy fell from 72.0 % to 42.0 %"
+    verdict, reason = combine(moved, decisions=[decided("DRIFT")])
+    assert verdict is Verdict.DRIFT
+    assert "; its evidence moved too: on slice all, a and b found evidence" in reason
+    assert combine(moved, decisions=[decided("INCONCLUSIVE")]) == combine(moved)
+
+
+def test_a_class_whose_decisions_moved_is_drift_and_an_open_one_is_nothing():
+    passed = [finding(name, "PASS") for name in "ab"]
+    verdict, reason = combine(passed, names=("dog", "cat"), decisions=[decided("DRIFT", stratum="class 1")])
+    assert verdict is Verdict.DRIFT
+    assert "on class 1 (cat) of slice all accuracy fell" in reason
+    assert combine(passed, decisions=[decided("PASS"), decided("INCONCLUSIVE", stratum="class 1")])[0] is Verdict.PASS
+
+
+def test_a_sentence_names_four_places():
+    found = [decided("DRIFT", stratum=f"class {place}") for place in range(6)]
+    _, reason = combine([], decisions=found)
+    assert reason.count("accuracy fell") == 4
+    assert reason.endswith("; and 2 more")
+
+
+def test_decisions_count_whatever_the_evidence_is_worth():
+    """Surrogates never decide about evidence, and where no image is decided rightly by both there is none."""
+    against_surrogates = [finding(name, "PASS", source="surrogates") for name in "ab"]
+    for found in (against_surrogates, [], [finding("a", "INCONCLUSIVE", unfit=True)]):
+        assert combine(found, decisions=[decided("PASS")])[0] is Verdict.INCONCLUSIVE
+        assert combine(found, decisions=[decided("DRIFT")])[0] is Verdict.DRIFT

@@ -1,21 +1,23 @@
 """The rows that people read: one for everything that a verdict can rest on, and which of them it rests on."""
 
-from dataclasses import asdict, replace
+from dataclasses import replace
 
+import numpy as np
 import pytest
 
-from attrail_monitoring import Policy
+from attrail_monitoring.floor.decision_floors import DecisionFloor
 from attrail_monitoring.floor.noise_floor import NoiseFloor
 from attrail_monitoring.maps.strata import class_name, is_class
 from attrail_monitoring.verdict.agreement import Agreement
 from attrail_monitoring.verdict.combination import combine
-from attrail_monitoring.verdict.findings import DriftReport, Finding, Verdict
+from attrail_monitoring.verdict.decision_measurement import DecisionMeasurement
+from attrail_monitoring.verdict.findings import DecisionFinding, DriftReport, Finding, Verdict
 from attrail_monitoring.verdict.judged import JudgedRow, judged_rows
 from attrail_monitoring.verdict.measurement import Measurement
 from attrail_monitoring.verdict.moved_images import MovedImages
 
 FLOOR = NoiseFloor((0.1, 0.11, 0.12, 0.1))
-POLICY = asdict(Policy())
+LEVEL = 0.02  # of what explainers see together
 
 
 def finding(explainer, verdict, stratum="all", bound=0.2, margin=0.05, floor=FLOOR, **facts):
@@ -42,7 +44,8 @@ def finding(explainer, verdict, stratum="all", bound=0.2, margin=0.05, floor=FLO
 
 
 def agreement(flagged=True, hides=False):
-    return Agreement("night", "rank_distance", ("a", "b"), 0.4, 0.32, FLOOR, 0.001, 0.002, 0.05, flagged, hides)
+    judged = (0.001, 0.002, 0.05, flagged, hides, LEVEL)
+    return Agreement("night", "rank_distance", ("a", "b"), 0.4, 0.32, FLOOR, *judged)
 
 
 def images(flagged=True):
@@ -52,14 +55,14 @@ def images(flagged=True):
 def rows(findings, agreements=(), moved=(), names=()):
     verdict, reason = combine(findings, agreements, moved, names)
     report = DriftReport(verdict, reason, tuple(findings), "sha256:0", 0.01, 2, tuple(agreements), tuple(moved))
-    return verdict, judged_rows(report, POLICY, names)
+    return verdict, judged_rows(report, names)
 
 
 def test_what_explainers_see_together_has_a_row_that_decides():
     """Three rows that pass and one that is open stand above a DRIFT: the row that made it one is there."""
     verdict, found = rows([finding("a", "PASS"), finding("b", "INCONCLUSIVE")], [agreement()])
     assert verdict is Verdict.DRIFT
-    bound = FLOOR.bound(POLICY["alpha"] * POLICY["together_share"])
+    bound = FLOOR.bound(LEVEL)
     assert found[-1] == JudgedRow(
         "night", "together", "rank_distance", "0.400 (0.320 up)", f"{bound:.3f} floor", "DRIFT", True
     )
@@ -142,3 +145,25 @@ def test_the_limit_says_what_it_comes_from(bound, margin, limit):
 def test_no_limit_at_all():
     bare = replace(finding("a", "INCONCLUSIVE"), bound=None, margin=None, limit=None)
     assert rows([bare])[1][0].limit == "none"
+
+
+def test_decisions_come_first_and_only_flagged_classes_of_them():
+    floor = DecisionFloor((0.1, 0.11, 0.12, 0.1), ("m",) * 4)
+
+    def decided(verdict, stratum="all"):
+        measured = DecisionMeasurement(
+            "night", "accuracy_loss", stratum, 0.3, 0.2, 0.4, 0.7, 0.4, np.zeros((9, 1)), floor
+        )
+        return DecisionFinding(measured, 0.2, 0.02, 0.2, 0.01, 0.01, Verdict[verdict], "because")
+
+    decisions = (decided("PASS", "class 0"), decided("DRIFT", "class 1"), decided("DRIFT"))
+    found = judged_rows(
+        DriftReport(Verdict.DRIFT, "", (finding("a", "PASS"),), "sha256:0", 0.01, 1, decisions=decisions),
+        ("dog", "cat"),
+    )
+    assert [(row.explainer, row.what, row.decides) for row in found] == [
+        ("decisions", "accuracy_loss", True),
+        ("decisions", "accuracy_loss of class 1 (cat)", True),
+        ("a", "rank_distance", False),
+    ]
+    assert (found[0].distance, found[0].limit) == ("0.300 (0.200 to 0.400)", "0.200 floor")

@@ -422,6 +422,10 @@ def test_what_an_explainer_can_measure_is_asked_of_the_whole_slice(measurement):
         ({"class_share": 0}, "class_share must lie between 0 and 1"),
         ({"undefined_limit": 1.1}, "undefined_limit must lie in"),
         ({"repeat_limit": -0.1}, "repeat_limit must lie in"),
+        ({"decision_share": 1}, "decision_share must lie between 0 and 1"),
+        ({"accuracy_margin": -0.1}, r"accuracy_margin must lie in 0\.\.1"),
+        ({"churn_margin": 1.1}, r"churn_margin must lie in 0\.\.1"),
+        ({"calibration_margin": True}, r"calibration_margin must lie in 0\.\.1"),
         ({"margins": {"rank_distance": -0.1}}, "margin of rank_distance must lie in"),
         ({"margins": {"rank_distance": math.nan}}, "margin of rank_distance must lie in"),
         ({"margins": {"rank_distance": 2.1}}, "margin of rank_distance must lie in"),
@@ -481,6 +485,13 @@ def test_single_images_take_their_share_of_alpha():
     assert policy.level(1, True, True) == pytest.approx(policy.alpha * 0.2 * 0.8)
 
 
+def test_decisions_take_their_share_of_alpha_first():
+    policy = Policy(decision_share=0.3)
+    assert policy.evidence(False) == policy.alpha
+    assert policy.evidence(True) == pytest.approx(0.7 * policy.alpha)
+    assert policy.level(1, True, True, True) == pytest.approx(0.7 * policy.level(1, True, True))
+
+
 def test_margins_of_unknown_statistics_are_refused():
     with pytest.raises(UnknownNameError, match="'ndcg': known are"):
         Policy(margins={"ndcg": 0.1})
@@ -492,6 +503,10 @@ CHANGES = [
     {"class_share": 0.3},
     {"together_share": 0.3},
     {"moved_share": 0.3},
+    {"decision_share": 0.3},
+    {"accuracy_margin": 0.01},
+    {"churn_margin": 0.2},
+    {"calibration_margin": 0.1},
     {"moved_margin": 0.1},
     {"margins": {"coherent_shift": 0.06}},
     {"undefined_limit": 0.1},

@@ -1,0 +1,1 @@
+"""What versions decided on the same images, and the statistics of it, one file each."""

@@ -1,0 +1,89 @@
+"""Decisions: what one version predicts on a slice, how sure it is, and what would be right."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy.special import softmax
+
+from attrail_explainers.errors import ConfigError, IncomparableError
+
+Classes = NDArray[np.int64]
+Rows = NDArray[np.bool_]
+
+
+@dataclass(frozen=True, eq=False)
+class Decisions:
+    """What one version decided on a slice: ``predictions`` (N,), the predicted classes.
+
+    ``labels`` (N,) are the right classes and ``confidences`` (N,), 0..1, the probabilities of the predicted ones, each
+    None where nobody knows them. Raises ConfigError when they are not of the same images or no probabilities::
+
+        Decisions.of(logits, labels)
+    """
+
+    predictions: Classes
+    labels: Classes | None = None
+    confidences: NDArray[np.float64] | None = None
+
+    def __post_init__(self) -> None:
+        predictions = np.asarray(self.predictions)
+        if predictions.ndim != 1 or not np.issubdtype(predictions.dtype, np.integer):
+            raise ConfigError(
+                f"decisions: predictions must be one class index for each image, got {predictions.dtype} of shape "
+                f"{predictions.shape}"
+            )
+        object.__setattr__(self, "predictions", predictions.astype(np.int64))
+        for name, kind in (("labels", np.int64), ("confidences", np.float64)):
+            given = getattr(self, name)
+            if given is not None:
+                object.__setattr__(self, name, _like(np.asarray(given), predictions, name).astype(kind))
+        if self.confidences is not None and not ((self.confidences >= 0) & (self.confidences <= 1)).all():
+            raise ConfigError("decisions: confidences must be probabilities of the predicted classes, 0..1")
+
+    @classmethod
+    def of(cls, logits: ArrayLike, labels: ArrayLike | None = None) -> "Decisions":
+        """What logits (N,classes) decide: the top class, with its probability by softmax."""
+        found = np.asarray(logits, dtype=np.float64)
+        top = found.argmax(axis=1)
+        sure = softmax(found, axis=1)[np.arange(len(found)), top].clip(0, 1)
+        return cls(top, None if labels is None else np.asarray(labels), sure)
+
+    @property
+    def right(self) -> Rows | None:
+        """(N,) where the prediction is right, None without labels."""
+        return None if self.labels is None else np.asarray(self.predictions == self.labels)
+
+    def at(self, rows: Rows) -> "Decisions":
+        """The decisions about some of the images, those where ``rows`` (N,) is true."""
+        labels = None if self.labels is None else self.labels[rows]
+        return Decisions(self.predictions[rows], labels, None if self.confidences is None else self.confidences[rows])
+
+    def __len__(self) -> int:
+        return len(self.predictions)
+
+
+def require_same_images(slice_name: str, reference: Decisions, other: Decisions) -> None:
+    """Raise IncomparableError unless both are about the same images, and the same is known of both."""
+    where = f"decisions on slice {slice_name!r}"
+    if len(reference) != len(other):
+        raise IncomparableError(f"{where} are about {len(reference)} images and about {len(other)}: give the same ones")
+    for name in ("labels", "confidences"):
+        if (getattr(reference, name) is None) != (getattr(other, name) is None):
+            raise IncomparableError(f"{where} have {name} for one version alone: give them for every version or none")
+    if not np.array_equal(_known(reference.labels), _known(other.labels)):
+        raise IncomparableError(f"{where} have other labels for one version than for another: give the same ones")
+
+
+def _known(labels: Classes | None) -> Classes:
+    return np.empty(0, dtype=np.int64) if labels is None else labels
+
+
+def _like(given: NDArray[np.generic], predictions: NDArray[np.generic], name: str) -> NDArray[np.generic]:
+    if given.shape != predictions.shape:
+        raise ConfigError(
+            f"decisions: {name} must be one number for each of {len(predictions)} predictions, got {given.shape}"
+        )
+    if name == "labels" and not np.issubdtype(given.dtype, np.integer):
+        raise ConfigError(f"decisions: labels must be class indices, got {given.dtype}")
+    return given
