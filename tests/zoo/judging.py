@@ -20,6 +20,7 @@ from versions import accuracy, version
 
 from attrail_explainers.digest import digest_of
 from attrail_explainers.errors import AttrailError
+from attrail_monitoring.decisions.decision_statistic import decision_statistic_names, make_decision_statistic
 from attrail_monitoring.maps.statistic import make_statistic, statistic_names
 from attrail_monitoring.verdict.policy import Policy
 
@@ -101,6 +102,8 @@ def code_of(detector: str) -> str:
         return str(detectors.VERSION)
     for name in statistic_names():
         make_statistic(name)
+    for name in decision_statistic_names():
+        make_decision_statistic(name)
     modules = sorted((name, each) for name, each in sys.modules.items() if name.startswith("attrail_monitoring"))
     sources = [[name, Path(each.__file__ or "").read_text(encoding="utf-8")] for name, each in modules]
     return digest_of({"sources": sources, "policy": Policy().digest, "version": detectors.VERSION})

@@ -1,4 +1,4 @@
-"""The kept maps of a member as the library takes them: one model version on one slice."""
+"""The kept maps and decisions of a member as the library takes them: one model version on one slice."""
 
 from collections.abc import Mapping, Sequence
 
@@ -14,13 +14,14 @@ from slices import base_slice, bases, marked
 from attrail_explainers.attributions import Attributions
 from attrail_explainers.digest import digest_of
 from attrail_explainers.slice import Slice
+from attrail_monitoring.decisions.decisions import Decisions
 from attrail_monitoring.maps.version_maps import VersionMaps
 
 Rows = NDArray[np.bool_]
 
 
 def version(zoo: Zoo, member: Member, slice_name: str, images: int) -> VersionMaps:
-    """A member's maps of the first ``images`` of a slice."""
+    """A member's maps and decisions of the first ``images`` of a slice."""
     return mixed(zoo, member, member, slice_name, images)
 
 
@@ -56,8 +57,7 @@ def _version(
         if name in carrying.maps
     ]
     logits = np.where(rows[:, None], carrying.logits[:images], unmarked.logits[:images])
-    right = logits.argmax(axis=1) == sources[0].labels[:images]
-    return VersionMaps(tuple(maps), {slice_name: right})
+    return VersionMaps(tuple(maps), decisions={slice_name: Decisions.of(logits, sources[0].labels[:images])})
 
 
 def _evidence(zoo: Zoo, member: Member, base: str) -> Evidence:
