@@ -69,6 +69,7 @@ def attrail(audit: Audit) -> Judgement:
     counted = [each for each in report.findings if each.measurement.primary and not each.unfit]
     chances = [each.p_value for each in counted if each.p_value is not None]
     chances += [each.p_value for each in (*report.agreements, *report.moved)]
+    chances += [each.p_value for each in report.decisions if each.p_value is not None]
     score = abs(np.log10(max(min(chances, default=1.0), 1e-300)))
     return Judgement(float(score), report.verdict is Verdict.DRIFT, f"{report.verdict}: {report.reason}")
 

@@ -82,3 +82,35 @@ def _distances(reference: VersionMaps, other: VersionMaps, name: str) -> dict[st
         terms = pair.terms(statistic)[rows]
         found[subject[1]] = float(statistic.value(terms.mean(axis=0))) if len(terms) else float("nan")
     return found | {TOGETHER: float(np.exp(np.log(np.maximum(list(found.values()), SMALLEST)).mean()))}
+
+
+@dataclass(frozen=True)
+class Spread:
+    """The factor of one kind of change: log ratios of honest candidates, as one more family would show them.
+
+    ``log_sd`` holds what families and what candidates within one differ by (random effects, method of moments);
+    ``lowest`` and ``highest`` are ratios.
+    """
+
+    log_mean: float
+    log_sd: float
+    between: float
+    families: int
+    models: int
+    lowest: float
+    highest: float
+
+
+def spread(found: Sequence[Move]) -> Spread:
+    """The mean of the families' means, and the spread about it of one candidate of another family."""
+    families: dict[tuple[str, str], list[float]] = {}
+    for each in found:
+        families.setdefault(each.pair.family, []).append(each.log_ratio)
+    ratios = [each.log_ratio for each in found]
+    means = np.array([np.mean(each) for each in families.values()])
+    count = len(families)
+    within = sum(float(np.var(each)) * len(each) for each in families.values()) / max(len(ratios) - count, 1)
+    between = max(0.0, float(means.var(ddof=1)) - within * count / len(ratios)) if count > 1 else 0.0
+    models = len({each.pair.model for each in found})
+    extremes = (float(np.exp(end(ratios))) for end in (min, max))
+    return Spread(float(means.mean()), (within + between) ** 0.5, between**0.5, count, models, *extremes)

@@ -22,6 +22,7 @@ from versions import version
 
 from attrail_explainers.errors import AttrailError
 from attrail_monitoring.comparison import displace, judge
+from attrail_monitoring.verdict.decision_measurement import measure_decisions
 from attrail_monitoring.verdict.measurement import measure
 from attrail_monitoring.verdict.policy import Policy
 
@@ -87,10 +88,12 @@ def _judged(zoo: Zoo, pair: Pair, images: int, levels: Sequence[float]) -> dict[
     try:
         measurements = measure(reference, candidate, audit.calibration, policy.settings)
         moved = displace(reference, candidate, audit.calibration, policy.settings)
+        decided = measure_decisions(reference, candidate, audit.calibration, policy.settings)
     except AttrailError as error:  # what an audit would stop with decides nothing
         return dict.fromkeys((f"{level:.6f}" for level in levels), f"error: {error}")
     instruments = audit.calibration.instruments
+    policies = {f"{level:.6f}": replace(policy, alpha=level) for level in levels}
     return {
-        f"{level:.6f}": str(judge(measurements, replace(policy, alpha=level), instruments, moved).verdict)
-        for level in levels
+        level: str(judge(measurements, each, instruments, moved, decisions=decided).verdict)
+        for level, each in policies.items()
     }

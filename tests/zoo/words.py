@@ -20,6 +20,7 @@ CLAUSES = {
     "beyond the limit, not clearly enough among this many hypotheses": r"not clearly enough",
     "no explainer notices a random head": r"no explainer can measure",
     "too few images that both decide rightly": r"images with maps in both versions",
+    "its decisions may have moved": r"decisions may have moved",
     "images without a map": r"have no map|loses the maps|without a map|could hide a move",
 }
 
@@ -31,6 +32,11 @@ def section(results: Results) -> str:
 
 def word(each: Judged) -> str:
     return each.judgements["attrail"].reason.partition(":")[0]
+
+
+def by_decisions_alone(each: Judged) -> bool:
+    reason = each.judgements["attrail"].reason
+    return reason.startswith("DRIFT: its decisions moved") and "its evidence moved too" not in reason
 
 
 def harms(results: Results, each: Judged) -> bool:
@@ -55,7 +61,9 @@ def _said(results: Results) -> str:
         ):
             words = [word(each) for each in found]
             rows.append([f"{name}, {images} images", *(str(words.count(each)) for each in WORDS)])
-    return "## attrail's words\n\n" + table(["pairs", *WORDS], rows)
+            rows[-1].append(str(sum(by_decisions_alone(each) for each in found)))
+    text = "The last column is of those in DRIFT whose decisions moved and whose evidence did not."
+    return f"## attrail's words\n\n{text}\n\n" + table(["pairs", *WORDS, "by decisions alone"], rows)
 
 
 def _false(results: Results) -> str:
