@@ -101,6 +101,7 @@ def explain_slice(
     return attributions
 
 
+@torch.inference_mode(False)  # the caller's own inference mode would leave no gradients to explain with
 def explain_part(
     classifier: Classifier,
     part: Slice,
@@ -118,8 +119,30 @@ def explain_part(
     if len(part) == 0:
         raise SliceError(f"slice {part.name!r} is empty: there is nothing to explain")
     seed = require_whole("seed", seed, 0)
-    with torch.inference_mode(False):  # the caller's own inference mode would leave no gradients to explain with
-        return _explained(classifier, part, explainers, targets, seed, progress)
+    classifier.require_classes(targets, part.images)
+    model = classifier.working_copy(part.images)
+    forced = classifier.target_layer
+    layers = model.fitting(lambda: [_layer_for(explainer, forced, model, part.images) for explainer in explainers])
+    examples = Examples(part.images, part.sample_ids)
+
+    def chunk(start: int) -> list[Maps]:
+        rows = slice(start, min(start + model.batch, len(part)))
+        images, classes = (torch.from_numpy(np.array(each[rows])).to(model.device) for each in (part.images, targets))
+        subject = Subject(model, images, classes, part.sample_ids[rows], seed, examples=examples)
+        pairs = zip(explainers, layers, strict=True)
+        return [_attribute(explainer, subject.with_layer(layer), progress) for explainer, layer in pairs]
+
+    parts: list[list[Maps]] = [[] for _ in explainers]
+    start = 0
+    while start < len(part):
+        chunk_maps = model.fitting(partial(chunk, start))
+        for maps, found in zip(chunk_maps, parts, strict=True):
+            found.append(maps)
+        start += len(chunk_maps[0].values)
+    return [
+        _attributions(classifier, part, explainer, layer, targets, seed, maps)
+        for explainer, layer, maps in zip(explainers, layers, parts, strict=True)
+    ]
 
 
 def require_some_map(attributions: Attributions) -> None:
@@ -141,40 +164,6 @@ def with_layer_found(explainer: Explainer, classifier: Classifier, images: NDArr
     model.require_numbers()
     layer = model.fitting(lambda: _layer_for(explainer, classifier.target_layer, model, images))
     return make_explainer(name_of(explainer), parameters | {"layer": layer})
-
-
-def _explained(
-    classifier: Classifier,
-    slice_: Slice,
-    explainers: Sequence[Explainer],
-    targets: NDArray[np.int64],
-    seed: int,
-    progress: Progress,
-) -> list[Attributions]:
-    classifier.require_classes(targets, slice_.images)
-    model = classifier.working_copy(slice_.images)
-    forced = classifier.target_layer
-    layers = model.fitting(lambda: [_layer_for(explainer, forced, model, slice_.images) for explainer in explainers])
-    examples = Examples(slice_.images, slice_.sample_ids)
-
-    def chunk(start: int) -> list[Maps]:
-        rows = slice(start, min(start + model.batch, len(slice_)))
-        images, classes = (torch.from_numpy(np.array(each[rows])).to(model.device) for each in (slice_.images, targets))
-        subject = Subject(model, images, classes, slice_.sample_ids[rows], seed, examples=examples)
-        pairs = zip(explainers, layers, strict=True)
-        return [_attribute(explainer, subject.with_layer(layer), progress) for explainer, layer in pairs]
-
-    parts: list[list[Maps]] = [[] for _ in explainers]
-    start = 0
-    while start < len(slice_):
-        chunk_maps = model.fitting(partial(chunk, start))
-        for maps, part in zip(chunk_maps, parts, strict=True):
-            part.append(maps)
-        start += len(chunk_maps[0].values)
-    return [
-        _attributions(classifier, slice_, explainer, layer, targets, seed, maps)
-        for explainer, layer, maps in zip(explainers, layers, parts, strict=True)
-    ]
 
 
 def _attribute(explainer: Explainer, subject: Subject, progress: Progress) -> Maps:

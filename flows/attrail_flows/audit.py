@@ -10,7 +10,7 @@ from attrail_flows.audit_steps.artifacts import announce
 from attrail_flows.audit_steps.judging import continue_sequence, hold_rules
 from attrail_flows.audit_steps.record import BegunAudit, audit_record, shown_config
 from attrail_flows.audit_steps.tasks import compare, explain, flow_run, judge, load, open_audit, record, validate
-from attrail_flows.calibrate import floor_of
+from attrail_flows.calibrate import floor_of, has_floor, matched_floor_of
 from attrail_flows.configuration import AuditConfig
 from attrail_flows.engine.session import ExplainSession, explaining
 from attrail_flows.inputs.remarks import wide_limits
@@ -55,14 +55,16 @@ def gather(session: ExplainSession, begun: BegunAudit) -> Evidence:
     """Explain, measure and judge: everything an audit keeps, before it is kept."""
     config, policy, versions, slices = begun.config, begun.policy, begun.versions, begun.slices
     reference = explain(session, versions.reference, slices, None)
-    calibrated = floor_of(session, versions, slices, reference, policy.settings)
+    known = floor_of(session, versions, slices, reference, policy.settings) if has_floor(config, versions) else None
     candidate = explain(session, versions.candidate, slices, reference)
-    calibration.require_retrains(calibrated.facts.models, candidate)
+    calibrated = known or matched_floor_of(session, slices, reference, candidate, policy.settings)
+    if known is not None:
+        calibration.require_retrains(known.facts.models, candidate)
     measurements, displacements, validation = compare(reference, candidate, calibrated, policy)
     report = judge(measurements, displacements, policy, config.registry.change, calibrated, reference)
     sequence = continue_sequence(session.registry, config, report, reference, candidate, policy.settings)
     if sequence is not None:
-        report = with_alarm(report, sequence, policy.alpha)
+        report = with_alarm(report, sequence, policy)
     report, rules = hold_rules(config, report)
     for each in wide_limits(report):
         logger.warning(each)

@@ -7,16 +7,29 @@ from typing import Any
 
 from prefect import flow
 
+from attrail_explainers.errors import UnsupportedModelError
 from attrail_explainers.slice import Slice
 from attrail_flows.audit_steps import calibration
-from attrail_flows.audit_steps.calibration import Calibrated
-from attrail_flows.audit_steps.tasks import explain, find_floor, flow_run, load_floor, measure_floor, validate
+from attrail_flows.audit_steps.calibration import Calibrated, FloorModels
+from attrail_flows.audit_steps.matched_noise import SliceNoise
+from attrail_flows.audit_steps.tasks import (
+    explain,
+    explain_with_noise,
+    find_floor,
+    flow_run,
+    load_floor,
+    match_noise,
+    measure_floor,
+    validate,
+)
 from attrail_flows.configuration import AuditConfig
 from attrail_flows.engine.explained import Explained, model_facts
 from attrail_flows.engine.session import ExplainSession, explaining
 from attrail_flows.flow_runs.late_runs import newest_when_late
 from attrail_flows.flow_runs.progress import Clock
 from attrail_flows.inputs.versions import Versions
+from attrail_monitoring.floor.noise_floor import Source
+from attrail_monitoring.inference.prediction_bound import FEWEST
 from attrail_monitoring.maps.settings import Settings
 
 logger = logging.getLogger("attrail.audit")
@@ -46,12 +59,12 @@ def floor_of(
     session: ExplainSession, versions: Versions, slices: Sequence[Slice], reference: Explained, settings: Settings
 ) -> Calibrated:
     """The reference's noise floor: as kept before, or measured now."""
-    registry, config = session.registry, session.config
-    key = calibration.calibration_key(config, versions, slices, reference, settings)
-    found = find_floor(registry, config, key)
+    config = session.config
+    source, change = calibration.source_of(config), config.registry.change
+    identities = [(each.label, each.source, each.run_id) for each in versions.floor]
+    key = calibration.calibration_key(source, identities, slices, reference, settings, change)
+    found = _kept(session, reference, key)
     if found is not None:
-        known = found.facts
-        logger.info("noise floor of %s: as calibrated %s in run %s", reference.version.label, known.time, known.run_id)
         return found
     clock = Clock(len(versions.floor) + 1, started=time.monotonic())
     floor = []
@@ -59,4 +72,60 @@ def floor_of(
         floor.append(explain(session, version, slices, reference))
         clock.step(f"explained {version.label}")
     calibration.require_retrains([model_facts(each, "floor") for each in floor], reference)
-    return measure_floor(session, slices, reference, floor, key, settings)
+    return measure_floor(session, slices, reference, FloorModels(source, change, tuple(floor)), key, settings)
+
+
+def has_floor(config: AuditConfig, versions: Versions) -> bool:
+    """Whether an audit has a floor of other versions, or of explanations anew where the function stays the same."""
+    return calibration.source_of(config) == "repeats" or len(versions.floor) >= FEWEST
+
+
+def matched_floor_of(
+    session: ExplainSession,
+    slices: Sequence[Slice],
+    reference: Explained,
+    candidate: Explained,
+    settings: Settings,
+) -> Calibrated:
+    """The floor of two versions and nothing else: noise on the reference's weights, as large as the candidate's move.
+
+    There is none, and it is said, for weights that no noise can be put on.
+    """
+    change = session.config.registry.change
+    noises = _noises(session, slices, reference, candidate)
+    source: Source = "noise" if noises else "retrains"
+    key = calibration.calibration_key(source, [each.row() for each in noises], slices, reference, settings, change)
+    found = _kept(session, reference, key)
+    if found is not None:
+        return found
+    models = explain_with_noise(session, slices, reference, noises) if noises else ()
+    return measure_floor(session, slices, reference, FloorModels(source, change, models, noises), key, settings)
+
+
+def _noises(
+    session: ExplainSession, slices: Sequence[Slice], reference: Explained, candidate: Explained
+) -> tuple[SliceNoise, ...]:
+    """The matched noise of every slice, none where one has none."""
+    try:
+        noises = match_noise(session, slices, reference, candidate)
+    except UnsupportedModelError as error:
+        logger.warning("there is no noise floor: %s", error)
+        return ()
+    for each in noises:
+        if not each.reached:
+            logger.warning(
+                "there is no noise floor: on slice %s no noise moves the answers of %s as far as those of %s are moved",
+                each.slice,
+                reference.label,
+                candidate.label,
+            )
+            return ()
+    return noises
+
+
+def _kept(session: ExplainSession, reference: Explained, key: str) -> Calibrated | None:
+    found = find_floor(session.registry, session.config, key)
+    if found is not None:
+        known = found.facts
+        logger.info("noise floor of %s: as calibrated %s in run %s", reference.version.label, known.time, known.run_id)
+    return found

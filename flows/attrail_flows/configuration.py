@@ -17,7 +17,7 @@ from attrail_monitoring.verdict.policy import Policy
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]+$", max_length=60)]
 Version = Annotated[str, BeforeValidator(lambda given: str(given) if type(given) is int else given)]  # 7 as "7"
-Change = Literal["same-function", "retrain", "refresh", "fine-tune", "architecture"]
+Change = Literal["same-function", "edit", "fine-tune", "retrain", "refresh", "architecture"]
 Whole = Annotated[int, Field(strict=True, gt=0)]  # true is no number, and "16" and 16.0 are no whole ones
 Number = Annotated[float, Field(strict=True, allow_inf_nan=False)]
 Flag = Annotated[bool, Field(strict=True)]  # 1 and "yes" are neither true nor false
@@ -114,6 +114,7 @@ class PolicySection(Section):
     fewest_images: Whole = Policy.fewest_images
     repeat_limit: Number = Policy.repeat_limit
     targets: Literal["label", "reference"] = Policy.targets
+    margins_decide: Flag = Policy.margins_decide
     grid: Whole = Settings.grid
     resamples: Whole = Settings.resamples
     confidence: Annotated[Number, Field(gt=0, lt=1)] = Settings.confidence

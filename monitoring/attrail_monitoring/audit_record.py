@@ -77,7 +77,7 @@ class SliceFacts:
 class CalibrationFacts:
     """The calibration an audit used: its ``key`` and ``digest``, the run that holds it, its models and their accuracy.
 
-    ``accuracy`` per slice and label.
+    ``accuracy`` per slice and label. ``noise`` says per slice which noise was matched to which move of the answers.
     """
 
     key: str
@@ -87,6 +87,7 @@ class CalibrationFacts:
     digest: str
     models: tuple[ModelFacts, ...]
     accuracy: Mapping[str, Mapping[str, float]]
+    noise: tuple[Mapping[str, Any], ...] = ()
 
 
 @dataclass(frozen=True)

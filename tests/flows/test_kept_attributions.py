@@ -23,7 +23,7 @@ from attrail_flows.engine.model_pool import POOL
 from attrail_flows.engine.serial_engine import explained_alone
 from attrail_flows.engine.session import ExplainSession
 from attrail_flows.engine.task_runners import Load
-from attrail_flows.engine.worker import Answer, Question, Work, answer, compute
+from attrail_flows.engine.worker import Question, Reply, Work, answer, compute
 from attrail_flows.inputs.slices import read_slices
 from attrail_mlflow.registry.folder_digest import file_digest
 from attrail_mlflow.registry.registry import Registry
@@ -40,7 +40,7 @@ class InTurn:
         self.done: list[Work] = []
         self.fail_at = fail_at
 
-    def ask(self, question: Question) -> Answer:
+    def ask(self, question: Question[Reply]) -> Reply:
         return answer(question)
 
     def compute(self, works: Iterable[Work], load: Load | None = None) -> Iterator[tuple[Work, list[Entry]]]:
@@ -150,7 +150,7 @@ def test_what_another_machine_computed_for_this_one_is_not_taken_for_its_own(
     config: AuditConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class Elsewhere(InTurn):
-        def ask(self, question: Question) -> Answer:
+        def ask(self, question: Question[Reply]) -> Reply:
             found = super().ask(question)
             monkeypatch.setattr(working_copy, "machine_of", lambda device: "x86_64, without AVX2")
             return found
@@ -281,7 +281,7 @@ def test_an_audit_says_which_runs_made_its_maps(attrail: Run, workplace) -> None
 @pytest.mark.parametrize("what", ["weights_digest", "program_digest"])
 def test_a_model_that_was_exchanged_is_refused(config: AuditConfig, what: str) -> None:
     class Before(InTurn):
-        def ask(self, question: Question) -> Answer:
+        def ask(self, question: Question[Reply]) -> Reply:
             found = super().ask(question)
             return replace(found, model=replace(found.model, **{what: "sha256:" + "0" * 64}))
 

@@ -12,17 +12,18 @@ from attrail_explainers.digest import digest_of, digest_of_arrays
 from attrail_explainers.errors import ConfigError
 from attrail_explainers.explainer import Trait
 from attrail_explainers.slice import Slice
+from attrail_flows.audit_steps.matched_noise import SliceNoise
 from attrail_flows.audit_steps.rehearsals import REPEATS, Rehearsing
 from attrail_flows.configuration import AuditConfig
-from attrail_flows.engine.explained import Explained, explainer_facts, explainers_of, model_facts
+from attrail_flows.engine.explained import Explained, explainer_facts, explainers_of, joined_maps, model_facts
 from attrail_flows.engine.session import ExplainSession
 from attrail_flows.engine.shards import code_digest, packages
-from attrail_flows.inputs.versions import Versions
 from attrail_mlflow.registry.registry import Registry
 from attrail_mlflow.runs.calibration_run import find_calibration, keep_calibration
 from attrail_mlflow.runs.evidence_files import slug
 from attrail_monitoring.audit_record import CalibrationFacts, ModelFacts
 from attrail_monitoring.floor.calibration import FORMAT, Calibration, Rehearsal, calibrate
+from attrail_monitoring.floor.factors import factors_of
 from attrail_monitoring.floor.noise_floor import Source
 from attrail_monitoring.maps.settings import Settings
 from attrail_monitoring.maps.statistic import statistic_names
@@ -40,17 +41,42 @@ class Calibrated:
     facts: CalibrationFacts
 
 
+@dataclass(frozen=True, eq=False)
+class FloorModels:
+    """What a floor is measured with: explained ``models`` and what they are, for a declared ``change``.
+
+    Those of matched ``noise`` are explained on one slice each: another noise is as large as the candidate's move there.
+    """
+
+    source: Source
+    change: str
+    models: tuple[Explained, ...] = ()
+    noise: tuple[SliceNoise, ...] = ()
+
+    @property
+    def by_label(self) -> dict[str, list[Explained]]:
+        """The parts of each model's evidence."""
+        found: dict[str, list[Explained]] = {}
+        for each in self.models:
+            found.setdefault(each.label, []).append(each)
+        return found
+
+
 def calibration_key(
-    config: AuditConfig, versions: Versions, slices: Sequence[Slice], reference: Explained, settings: Settings
+    source: Source, floor: Sequence[Any], slices: Sequence[Slice], reference: Explained, settings: Settings, change: str
 ) -> str:
-    """Digest of all that a floor depends on: it is measured anew when any of it changes."""
-    floor = [(each.label, each.source, each.run_id) for each in versions.floor]
+    """Digest of all that a floor depends on: it is measured anew when any of it changes.
+
+    ``floor`` holds plain values that say which its models are.
+    """
+    factors = {name: asdict(each) for name, each in factors_of(source, change).items()}
     return digest_of(
         {
             "format": FORMAT,
-            "source": source_of(config),
-            "reference": [versions.reference.label, reference.weights_digest, reference.program_digest],
-            "floor": floor,
+            "source": source,
+            "reference": [reference.version.label, reference.weights_digest, reference.program_digest],
+            "floor": list(floor),
+            **({"factors": factors} if factors else {}),
             "slices": {each.name: each.digest for each in slices},
             "targets": {name: found.tolist() for name, found in reference.targets.items()},
             "explainers": explainer_facts(reference),
@@ -82,46 +108,51 @@ def measure(
     session: ExplainSession,
     slices: Sequence[Slice],
     reference: Explained,
-    floor: Sequence[Explained],
+    floor: FloorModels,
     key: str,
     settings: Settings,
     progress: Progress = lambda images: None,
 ) -> Calibrated:
     """Calibrate, and keep it with all its maps in a run of its own."""
     registry, config = session.registry, session.config
-    source = source_of(config)
     rehearsing = Rehearsing(session, slices, reference, progress)
-    repeats = rehearsing.repeats() if source == "repeats" else []
-    rehearsal = Rehearsal(rehearsing.random_head(), rehearsing.again(floor[0] if floor else None))
-    others = repeats or [each.version_maps for each in floor]
-    calibration = calibrate(reference.version_maps, others, settings, source, rehearsal)
+    repeats = rehearsing.repeats() if floor.source == "repeats" else []
+    models = list(floor.by_label.values())
+    rehearsal = Rehearsal(rehearsing.random_head(), rehearsing.again(models[0] if models else ()))
+    others = repeats or [joined_maps(each) for each in models]
+    calibration = calibrate(reference.version_maps, others, settings, floor.source, rehearsal, floor.change)
     document = calibration.document() | {
         "key": key,
         "time": datetime.now(UTC).isoformat(timespec="seconds"),
         "reference": asdict(model_facts(reference, "reference")),
-        "floor": [asdict(model_facts(each, "floor")) for each in floor],
-        "accuracy": {each.name: {other.version.label: other.accuracy[each.name] for other in floor} for each in slices},
+        "floor": [asdict(model_facts(each, "floor")) for each in floor.models],
+        "accuracy": {each.name: _accuracies(floor.models, each.name) for each in slices},
+        "noise": [each.row() for each in floor.noise],
         "slices": {each.name: each.digest for each in slices},
         "explainers": explainer_facts(reference),
     }
-    title = f"floor of {reference.version.label}: {len(others)} {source}"
+    title = f"floor of {reference.version.label}: {len(others)} {floor.source}"
     with tempfile.TemporaryDirectory(prefix="attrail-") as folder:
-        for role, maps in [(f"floor-{each.version.label}", each.maps) for each in floor]:
-            for each in maps:
-                name = f"{slug(role)}.safetensors"
+        for model in floor.models:
+            for each in model.maps:
+                name = f"{slug(f'floor-{model.label}')}.safetensors"
                 save_attributions(each, Path(folder) / "maps" / each.slice_name / each.explainer / name)
         kept = (document, calibration.arrays, Path(folder))
         run_id = keep_calibration(registry, config.registry.experiment, title, *kept)
     return Calibrated(calibration, _facts(document, run_id))
 
 
-def rehearsed(config: AuditConfig, reference: Explained, floor: Sequence[Explained], slices: Sequence[Slice]) -> int:
+def rehearsed(floor: FloorModels, reference: Explained, slices: Sequence[Slice]) -> int:
     """How many maps ``measure`` computes."""
     explainers = explainers_of(reference)
     aware = sum(Trait.UNTARGETED not in each.traits for each in explainers)
     drawing = sum(Trait.RANDOM in each.traits for each in explainers)
-    again = REPEATS * drawing if source_of(config) == "repeats" else 2 * drawing if floor else 0
+    again = REPEATS * drawing if floor.source == "repeats" else 2 * drawing if floor.models else 0
     return sum(len(each) for each in slices) * (aware + again)
+
+
+def _accuracies(models: Sequence[Explained], slice_name: str) -> dict[str, float]:
+    return {each.label: each.accuracy[slice_name] for each in models if slice_name in each.accuracy}
 
 
 def require_retrains(models: Sequence[ModelFacts], compared: Explained) -> None:
@@ -151,4 +182,5 @@ def _facts(document: Mapping[str, Any], run_id: str) -> CalibrationFacts:
         digest=digest_of(document),
         models=tuple(ModelFacts(**each) for each in document["floor"]),
         accuracy=document["accuracy"],
+        noise=tuple(document.get("noise", ())),
     )

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from attrail_explainers.digest import seed_of
-from attrail_explainers.explainer import Trait
+from attrail_explainers.explainer import Explainer, Trait
 from attrail_explainers.slice import Slice
 from attrail_flows.engine.explained import Explained, explainers_of
 from attrail_flows.engine.session import Draw, ExplainSession, Progress
@@ -32,17 +32,23 @@ class Rehearsing:
         draw = Draw(seed, seed_of("random head", seed))
         return self.session.rehearse(self.reference.version, self.slices, aware, self.reference, draw, self.progress)
 
-    def again(self, retrain: Explained | None) -> tuple[VersionMaps, VersionMaps] | None:
-        """Reference and one retrain with other draws, by the explainers that draw; None when there is no retrain."""
+    def again(self, retrain: Sequence[Explained]) -> tuple[VersionMaps, VersionMaps] | None:
+        """Reference and one retrain with other draws, by the explainers that draw; None when there is no retrain.
+
+        The retrain may have been explained in parts, each on slices of its own.
+        """
         drawing = [each for each in explainers_of(self.reference) if Trait.RANDOM in each.traits]
-        if retrain is None or not drawing:
+        if not retrain or not drawing:
             return None
-        seed = seed_of("again", self.session.config.policy.seed)
-        first, second = (
-            self.session.rehearse(version, self.slices, drawing, self.reference, Draw(seed), self.progress)
-            for version in (self.reference.version, retrain.version)
-        )
-        return first, second
+        plain = Draw(seed_of("again", self.session.config.policy.seed))
+        first = self._drawn(self.reference, drawing, plain)
+        seconds = [self._drawn(part, drawing, replace(plain, noise=part.noise)) for part in retrain]
+        maps = tuple(maps for each in seconds for maps in each.maps)
+        return first, VersionMaps(maps, self.reference.right, self.reference.regions)
+
+    def _drawn(self, explained: Explained, explainers: Sequence[Explainer], draw: Draw) -> VersionMaps:
+        slices = [each for each in self.slices if each.name in explained.right]
+        return self.session.rehearse(explained.version, slices, explainers, self.reference, draw, self.progress)
 
     def repeats(self) -> list[VersionMaps]:
         """The reference explained anew; explainers that draw nothing repeat themselves exactly."""

@@ -9,9 +9,10 @@ from prefect import runtime, task
 from prefect.cache_policies import NO_CACHE
 
 from attrail_explainers.slice import Slice
-from attrail_flows.audit_steps import calibration
-from attrail_flows.audit_steps.calibration import Calibrated
+from attrail_flows.audit_steps import calibration, matched_noise
+from attrail_flows.audit_steps.calibration import Calibrated, FloorModels
 from attrail_flows.audit_steps.judging import measure_versions
+from attrail_flows.audit_steps.matched_noise import SliceNoise
 from attrail_flows.configuration import AuditConfig
 from attrail_flows.engine.explained import Explained
 from attrail_flows.engine.session import ExplainSession
@@ -78,6 +79,36 @@ def explain(
         return session.explain(version, slices, reference, advance)
 
 
+@task(
+    name="match noise",
+    cache_policy=NO_CACHE,
+    retries=RETRIES,
+    retry_delay_seconds=DELAYS,
+    retry_condition_fn=may_help,
+)
+def match_noise(
+    session: ExplainSession, slices: Sequence[Slice], reference: Explained, candidate: Explained
+) -> tuple[SliceNoise, ...]:
+    """Find the noise of each slice that moves the reference's answers as far as the candidate's are from them."""
+    return tuple(matched_noise.match(session, each, reference, candidate) for each in slices)
+
+
+@task(
+    name="explain with noise",
+    cache_policy=NO_CACHE,
+    retries=RETRIES,
+    retry_delay_seconds=DELAYS,
+    retry_condition_fn=may_help,
+)
+def explain_with_noise(
+    session: ExplainSession, slices: Sequence[Slice], reference: Explained, noises: Sequence[SliceNoise]
+) -> tuple[Explained, ...]:
+    """Explain the reference with each noise on its weights, on the slice that the noise was matched on."""
+    maps = matched_noise.DRAWS * sum(len(each) for each in slices) * len(session.config.explainers)
+    with progress_of(f"explain {reference.version.label} with noise", maps) as advance:
+        return matched_noise.explained(session, slices, reference, noises, advance)
+
+
 @task(name="calibrate", cache_policy=NO_CACHE, retries=RETRIES, retry_delay_seconds=DELAYS, retry_condition_fn=may_help)
 def find_floor(registry: Registry, config: AuditConfig, key: str) -> Calibrated | None:
     """The noise floor, where it was measured before."""
@@ -95,12 +126,12 @@ def measure_floor(
     session: ExplainSession,
     slices: Sequence[Slice],
     reference: Explained,
-    floor: Sequence[Explained],
+    floor: FloorModels,
     key: str,
     settings: Settings,
 ) -> Calibrated:
     """Measure the noise floor and whether the explainers can measure, and keep both."""
-    with progress_of("rehearse", calibration.rehearsed(session.config, reference, floor, slices)) as advance:
+    with progress_of("rehearse", calibration.rehearsed(floor, reference, slices)) as advance:
         return calibration.measure(session, slices, reference, floor, key, settings, advance)
 
 

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from attrail_explainers.attributions import Attributions
 from attrail_explainers.errors import SliceError
 from attrail_explainers.explainer import Explainer, make_explainer
+from attrail_explainers.model.weight_noise import WeightNoise
 from attrail_explainers.slice import Slice
 from attrail_flows.configuration import AuditConfig
 from attrail_flows.inputs import remarks
@@ -27,7 +28,8 @@ logger = logging.getLogger("attrail.audit")
 class Explained:
     """One version's evidence: maps per slice and explainer; per slice predictions, targets and ``right``, all (N,).
 
-    ``logits`` (N,classes) per slice are what the predictions were read off.
+    ``label`` is the version's, or says which ``noise`` was put on its weights. ``logits`` (N,classes) per slice are
+    what the predictions were read off.
     ``made_in`` says for maps, as slice/explainer/label, how many shards of them each MLflow run holds; ``pickled`` that
     the version was loaded from a pickle; ``outputs`` what the model returns. ``program_digest`` says what it
     computes with its weights, and ``machine`` on which kind of machine it was run.
@@ -35,6 +37,7 @@ class Explained:
     """
 
     version: RegisteredVersion
+    label: str
     weights_digest: str
     classes: int
     maps: tuple[Attributions, ...]
@@ -49,6 +52,7 @@ class Explained:
     machine: str = ""
     batch_size: int | None = None
     logits: Mapping[str, NDArray[np.float32]] = field(default_factory=dict)
+    noise: WeightNoise | None = None
 
     @property
     def accuracy(self) -> dict[str, float]:
@@ -57,6 +61,16 @@ class Explained:
     @property
     def version_maps(self) -> VersionMaps:
         return VersionMaps(self.maps, self.right, self.regions)
+
+
+def joined_maps(parts: Sequence[Explained]) -> VersionMaps:
+    """The maps of one version that was explained in parts, each on slices of its own."""
+    found = [each.version_maps for each in parts]
+    return VersionMaps(
+        tuple(maps for each in found for maps in each.maps),
+        {name: rows for each in found for name, rows in each.right.items()},
+        {name: rows for each in found for name, rows in each.regions.items()},
+    )
 
 
 def require_fitting(
@@ -114,7 +128,7 @@ def model_facts(explained: Explained, role: str) -> ModelFacts:
     """What a record says of a version."""
     found = explained.version
     digest = explained.weights_digest
-    facts = (found.label, found.uri, digest, role, found.version, found.source, found.run_id)
+    facts = (explained.label, found.uri, digest, role, found.version, found.source, found.run_id)
     return ModelFacts(*facts, explained.pickled, explained.outputs, explained.program_digest, explained.batch_size)
 
 

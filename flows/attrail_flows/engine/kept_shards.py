@@ -16,7 +16,7 @@ from attrail_flows.engine.folder_store import Store
 from attrail_flows.engine.model_pool import ModelKey
 from attrail_flows.engine.shards import LOGITS, Shard, keys, seconds
 from attrail_flows.engine.task_runners import Load
-from attrail_flows.engine.worker import Answer, Question, Work, read_result
+from attrail_flows.engine.worker import Question, Reply, Work, read_result
 from attrail_mlflow.runs.attribution_store import Entry
 
 Known = Mapping[str, Sequence[Entry]]  # complete files by key
@@ -29,10 +29,10 @@ logger = logging.getLogger("attrail.audit")
 class Computes(Protocol):
     """An engine: every work with what was kept of it, in order; ``load`` is all of it together.
 
-    ``ask`` gives the answer of a process that may load the model.
+    ``ask`` gives the reply of a process that may load the model.
     """
 
-    def ask(self, question: Question) -> Answer: ...
+    def ask(self, question: Question[Reply]) -> Reply: ...
 
     def compute(self, works: Iterable[Work], load: Load | None = None) -> Iterator[tuple[Work, list[Entry]]]: ...
 

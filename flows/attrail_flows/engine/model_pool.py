@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from attrail_explainers.assessment.weight_randomisation import head_weights, shuffled
 from attrail_explainers.model.classifier import Classifier
+from attrail_explainers.model.weight_noise import WeightNoise, noised
 from attrail_mlflow.registry.registry import RegisteredVersion, Registry
 
 KEPT = 2  # model versions whose idle copies stay in memory
@@ -20,7 +21,8 @@ KEPT = 2  # model versions whose idle copies stay in memory
 class ModelKey:
     """A model to be loaded. ``flow`` tells apart the runs of flows: no run is served a model that another one loaded.
 
-    ``allow_pickle`` as in the policy; ``head`` is the seed that its classification layer is shuffled with, if it is.
+    ``allow_pickle`` as in the policy; ``head`` is the seed that its classification layer is shuffled with, if it is,
+    ``noise`` what is put on its weights, if anything.
     """
 
     tracking_uri: str
@@ -28,10 +30,13 @@ class ModelKey:
     flow: str
     allow_pickle: bool = False
     head: int | None = None
+    noise: WeightNoise | None = None
 
     @property
     def label(self) -> str:
         """What this model is, for people."""
+        if self.noise is not None:
+            return f"{self.version.label} with {self.noise}"
         return self.version.label if self.head is None else f"{self.version.label} with a random head"
 
     def __hash__(self) -> int:
@@ -82,9 +87,11 @@ class ModelPool:
 
 def _loaded(key: ModelKey, registry: Registry, images: NDArray[np.float32]) -> Classifier:
     classifier = registry.load(key.version, allow_pickle=key.allow_pickle)
-    if key.head is None:
-        return classifier
-    return shuffled(classifier, classifier.working_copy(images), head_weights, key.head)
+    if key.noise is not None:
+        return noised(classifier, classifier.working_copy(images), key.noise)
+    if key.head is not None:
+        return shuffled(classifier, classifier.working_copy(images), head_weights, key.head)
+    return classifier
 
 
 POOL = ModelPool()

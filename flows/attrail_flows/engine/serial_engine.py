@@ -15,7 +15,7 @@ from attrail_flows.engine.explained import Explained
 from attrail_flows.engine.model_pool import POOL
 from attrail_flows.engine.session import ExplainSession
 from attrail_flows.engine.task_runners import Load
-from attrail_flows.engine.worker import Answer, Question, Work, answer, compute
+from attrail_flows.engine.worker import Question, Reply, Work, answer, compute
 from attrail_flows.flow_runs.progress import progress_of
 from attrail_mlflow.registry.registry import RegisteredVersion, Registry
 from attrail_mlflow.runs.attribution_store import Entry
@@ -25,8 +25,8 @@ from attrail_mlflow.signing.keyless_process import another_process, must_be_apar
 class InTurn:
     """The plainest engine."""
 
-    def ask(self, question: Question) -> Answer:
-        """What a model is."""
+    def ask(self, question: Question[Reply]) -> Reply:
+        """The reply to a question about a model."""
         return answer(question)
 
     def compute(self, works: Iterable[Work], load: Load | None = None) -> Iterator[tuple[Work, list[Entry]]]:
@@ -41,8 +41,8 @@ class InAnotherProcess:
 
     process: Executor
 
-    def ask(self, question: Question) -> Answer:
-        """What a model is."""
+    def ask(self, question: Question[Reply]) -> Reply:
+        """The reply to a question about a model."""
         return self.process.submit(answer, question).result()
 
     def compute(self, works: Iterable[Work], load: Load | None = None) -> Iterator[tuple[Work, list[Entry]]]:

@@ -14,6 +14,7 @@ from attrail_explainers.attributions import Attributions
 from attrail_explainers.errors import ExplanationError
 from attrail_explainers.explainer import Explainer, name_of
 from attrail_explainers.explanation import require_some_map
+from attrail_explainers.model.weight_noise import WeightNoise
 from attrail_explainers.runtime.torch_threads import one_torch_thread
 from attrail_explainers.slice import Slice
 from attrail_flows.configuration import AuditConfig
@@ -31,7 +32,7 @@ from attrail_flows.engine.model_pool import POOL, ModelKey
 from attrail_flows.engine.own_script import script_not_run_again
 from attrail_flows.engine.shards import Shard, cut
 from attrail_flows.engine.task_engine import Engine
-from attrail_flows.engine.worker import Answer, Question
+from attrail_flows.engine.worker import Answer, Description, Matched, Matching
 from attrail_flows.inputs.large_arrays import large_array
 from attrail_mlflow.registry.registry import RegisteredVersion, Registry
 from attrail_mlflow.signing.keyless_process import must_be_apart
@@ -49,10 +50,14 @@ logger = logging.getLogger("attrail.audit")
 
 @dataclass(frozen=True)
 class Draw:
-    """What a rehearsal draws with: the explainers' ``seed``, and the one that shuffles the head, if it is shuffled."""
+    """What a rehearsal draws with: the explainers' ``seed``, the one that shuffles the head, if it is shuffled.
+
+    ``noise`` is what is put on the weights, if anything.
+    """
 
     seed: int
     head: int | None = None
+    noise: WeightNoise | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,10 +76,18 @@ class ExplainSession:
     folder: Path | None = None
 
     def explain(
-        self, version: RegisteredVersion, slices: Sequence[Slice], reference: Explained | None, progress: Progress
+        self,
+        version: RegisteredVersion,
+        slices: Sequence[Slice],
+        reference: Explained | None,
+        progress: Progress,
+        noise: WeightNoise | None = None,
     ) -> Explained:
-        """The version's evidence on every slice. With ``reference``, its targets and layers are used."""
-        key = self._key(version)
+        """The version's evidence on every slice. With ``reference``, its targets and layers are used.
+
+        ``noise`` is put on the version's weights before.
+        """
+        key = self._key(version, noise=noise)
         found = self._asked(key, slices[0], tuple(explainers_for(self.config, reference)))
         require_fitting(version, found.model.classes, slices, reference)
         warn_of_batch_size(version.label, found.model.batch_size)
@@ -92,7 +105,7 @@ class ExplainSession:
         progress: Progress,
     ) -> VersionMaps:
         """The version's maps for the reference's targets, drawn otherwise; an explainer that gives none is left out."""
-        key = self._key(version, draw.head)
+        key = self._key(version, draw.head, draw.noise)
         version_ = self._version(key, self._asked(key, slices[0]), reference.targets, draw.seed)
         try:
             maps = version_.maps(slices, explainers, progress)
@@ -100,10 +113,14 @@ class ExplainSession:
             maps = [each for explainer in explainers for each in version_.maps_if_any(slices, explainer, progress)]
         return VersionMaps(tuple(maps), reference.right, reference.regions)
 
+    def match(self, version: RegisteredVersion, part: Slice, divergence: float, draws: int, seed: int) -> Matched:
+        """Noise that moves the version's answers to a part of a slice by so much; raises what ``match_noise`` does."""
+        return self.engine.ask(Matching(self._key(version), part, divergence, draws, seed))
+
     def _asked(self, key: ModelKey, slice_: Slice, explainers: tuple[Explainer, ...] = ()) -> Answer:
         """What the model is, by whoever loads it; its files are those that the registry holds it to from now on."""
         some = Shard(slice_, 0, min(SOME, len(slice_))).part
-        found = self.engine.ask(Question(key, some, explainers))
+        found = self.engine.ask(Description(key, some, explainers))
         self.registry.remember(key.version, found.files)
         return found
 
@@ -114,8 +131,8 @@ class ExplainSession:
         )
         return _Version(shards, pickled=found.files.pickled)
 
-    def _key(self, version: RegisteredVersion, head: int | None = None) -> ModelKey:
-        return ModelKey(self.registry.tracking_uri, version, self.flow, self.config.policy.allow_pickle, head)
+    def _key(self, version: RegisteredVersion, head: int | None = None, noise: WeightNoise | None = None) -> ModelKey:
+        return ModelKey(self.registry.tracking_uri, version, self.flow, self.config.policy.allow_pickle, head, noise)
 
 
 @contextlib.contextmanager
@@ -190,6 +207,7 @@ class _Version:
         targets = self.kept.targets or predictions
         return Explained(
             version=self.kept.key.version,
+            label=self.label,
             weights_digest=model.weights_digest,
             classes=model.classes,
             pickled=self.pickled,
@@ -204,6 +222,7 @@ class _Version:
             machine=model.machine,
             batch_size=model.batch_size,
             logits=logits,
+            noise=self.kept.key.noise,
         )
 
     def _maps(self, joined: Mapping[MapKey, JoinedMaps], targets: Targets) -> tuple[Attributions, ...]:

@@ -13,7 +13,7 @@ from prefect.task_runners import TaskRunner
 
 from attrail_flows.configuration import RunSection
 from attrail_flows.engine.task_runners import RUNNERS, Load, apart_from_here, chosen, claiming, require_gpus, workers
-from attrail_flows.engine.worker import Answer, Question, Work, answer, compute
+from attrail_flows.engine.worker import Question, Reply, Work, answer, compute
 from attrail_flows.flow_runs.retries import DELAYS, RETRIES, may_help
 from attrail_mlflow.runs.attribution_store import Entry
 
@@ -43,8 +43,8 @@ def explain_shard(work: Work) -> list[Entry]:
     retry_delay_seconds=DELAYS,
     retry_condition_fn=may_help,
 )
-def look_at_model(question: Question) -> Answer:
-    """Load a model on whatever worker this is, and say what it is."""
+def look_at_model(question: Question[Reply]) -> Reply:
+    """Load a model on whatever worker this is, and reply to a question about it."""
     return answer(question)
 
 
@@ -71,12 +71,12 @@ class Engine:
         self._running = {}
         self._stack.close()
 
-    def ask(self, question: Question) -> Answer:
-        """What a model is: looked at here, or by a worker."""
+    def ask(self, question: Question[Reply]) -> Reply:
+        """The reply to a question about a model: looked at here, or by a worker."""
         if not self.apart:
             return answer(question)
         runner = self._started(self.section)
-        found: Answer = self._context.run(lambda: _submitted(runner, self.section, question)).result()
+        found: Reply = self._context.run(lambda: _submitted(runner, self.section, question)).result()
         return found
 
     def compute(self, works: Iterable[Work], load: Load | None = None) -> Iterator[tuple[Work, list[Entry]]]:
@@ -105,9 +105,9 @@ class Engine:
         return self._running[section.runner]
 
 
-def _submitted(runner: TaskRunner[Any], section: RunSection, question: Question) -> PrefectFuture[Answer]:
+def _submitted(runner: TaskRunner[Any], section: RunSection, question: Question[Reply]) -> PrefectFuture[Reply]:
     with claiming(section):
-        future: PrefectFuture[Answer] = runner.submit(look_at_model, {"question": question})
+        future: PrefectFuture[Reply] = runner.submit(look_at_model, {"question": question})
     return future
 
 

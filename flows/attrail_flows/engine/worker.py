@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +19,7 @@ from attrail_explainers.explainer import Explainer, name_of
 from attrail_explainers.explanation import explain_part, with_layer_found
 from attrail_explainers.model.classifier import Classifier
 from attrail_explainers.model.description import ModelDescription, describe
+from attrail_explainers.model.weight_noise import NoiseMatch, match_noise, noised_tensors
 from attrail_explainers.runtime.torch_threads import one_torch_thread
 from attrail_explainers.slice import Slice
 from attrail_flows.engine.folder_store import store_at
@@ -53,13 +55,70 @@ class Work:
         return f"{self.model.label}-{self.part.name}-{what}-{self.part.sample_ids[0]}"
 
 
+Reply = TypeVar("Reply")
+Reply_co = TypeVar("Reply_co", covariant=True)
+
+
+class Question(Protocol[Reply_co]):
+    """What a worker is asked about a model that it may load, in values alone."""
+
+    @property
+    def model(self) -> ModelKey: ...
+
+    def answered(self) -> Reply_co:
+        """The reply, found by whoever loads the model."""
+        ...
+
+
 @dataclass(frozen=True, eq=False)
-class Question:
+class Description:
     """What is this model? Asked with a few images that it takes, and the explainers whose layers are to be found."""
 
     model: ModelKey
     part: Slice
     explainers: tuple[Explainer, ...] = ()
+
+    def answered(self) -> "Answer":
+        """Load the model and look at it.
+
+        Raises what ``Registry.load`` and ``describe`` raise: whether it gives numbers comes before where its evidence
+        lies.
+        """
+        key, part = self.model, self.part
+        registry = _registry(key.tracking_uri, key.flow)
+        with POOL.borrowed(key, registry, part.images) as classifier, one_torch_thread():
+            model = describe(classifier, part.images, part.sample_ids)
+            explainers = tuple(with_layer_found(each, classifier, part.images) for each in self.explainers)
+            return Answer(model, explainers, registry.loaded(key.version))
+
+
+@dataclass(frozen=True, eq=False)
+class Matching:
+    """Which noise moves this model's answers to the part's images by a mean ``divergence``, in so many ``draws``."""
+
+    model: ModelKey
+    part: Slice
+    divergence: float
+    draws: int
+    seed: int
+
+    def answered(self) -> "Matched":
+        """Load the model and match noise to it. Raises what ``match_noise`` raises."""
+        key, part = self.model, self.part
+        registry = _registry(key.tracking_uri, key.flow)
+        with POOL.borrowed(key, registry, part.images) as classifier, one_torch_thread():
+            tensors = noised_tensors(classifier.working_copy(part.images))
+            wanted = (classifier, part.images, part.sample_ids, self.divergence)
+            found = tuple(match_noise(*wanted, draw, self.seed) for draw in range(1, self.draws + 1))
+            return Matched(found, tensors)
+
+
+@dataclass(frozen=True)
+class Matched:
+    """The noises that were found, and the names of the tensors that they lie on."""
+
+    matches: tuple[NoiseMatch, ...]
+    tensors: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -71,17 +130,9 @@ class Answer:
     files: LoadedFiles
 
 
-def answer(question: Question) -> Answer:
-    """Load a model and look at it.
-
-    Raises what ``Registry.load`` and ``describe`` raise: whether it gives numbers comes before where its evidence lies.
-    """
-    key, part = question.model, question.part
-    registry = _registry(key.tracking_uri, key.flow)
-    with POOL.borrowed(key, registry, part.images) as classifier, one_torch_thread():
-        model = describe(classifier, part.images, part.sample_ids)
-        explainers = tuple(with_layer_found(each, classifier, part.images) for each in question.explainers)
-        return Answer(model, explainers, registry.loaded(key.version))
+def answer(question: Question[Reply]) -> Reply:
+    """The reply to a question, by this process."""
+    return question.answered()
 
 
 def compute(work: Work) -> list[Entry]:

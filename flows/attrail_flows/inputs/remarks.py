@@ -16,7 +16,7 @@ def remarks_of(models: Sequence[ModelFacts], floor: int, report: DriftReport) ->
 
 
 def few_models(count: int) -> str:
-    return f"registry.floor names {count} of the {FEWEST} models that a floor needs at least: only the margins are held"
+    return f"registry.floor names {count} of the {FEWEST} models that a floor needs at least: matched noise stands in"
 
 
 def batch_size(label: str, size: int) -> str:

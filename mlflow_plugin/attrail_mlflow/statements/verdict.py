@@ -11,7 +11,7 @@ from attrail_mlflow.signing.kind import Kind
 from attrail_mlflow.statements.predicate import ModelIdentity, Predicate, bare, loaded_model
 
 VERDICTS = ("PASS", "DRIFT", "INCONCLUSIVE")
-TIERS = "ABCD0"  # of the noise floor, best first; drift.md
+TIERS = "ABCMD0"  # of the noise floor, best first; drift.md
 MANIFEST_NAME = "attrail/manifest.json"
 
 

@@ -14,6 +14,7 @@ from attrail_explainers.digest import digest_of
 from attrail_explainers.errors import IncomparableError, RecordError
 from attrail_monitoring.floor.decision_floors import DecidedAt, DecisionFloor, decision_floors
 from attrail_monitoring.floor.envelope import Envelope
+from attrail_monitoring.floor.factors import Factor, factors_of
 from attrail_monitoring.floor.noise_floor import NoiseFloor, Source
 from attrail_monitoring.floor.sanity import ExplainerSanity, sanity_of
 from attrail_monitoring.inference.prediction_bound import FEWEST
@@ -98,6 +99,7 @@ class Calibration:
                     "distances": list(floor.distances),
                     "models": list(floor.models),
                     "shared": None if floor.shared is None else asdict(floor.shared),
+                    "factor": None if floor.factor is None else asdict(floor.factor),
                 }
                 for place, floor in self.floors.items()
             ],
@@ -125,6 +127,7 @@ class Calibration:
                     tuple(row["models"]),
                     source,
                     None if row["shared"] is None else SharedSpread(**row["shared"]),
+                    Factor(**row["factor"]) if row.get("factor") else None,
                 )
                 for row in document["floors"]
             }
@@ -166,12 +169,14 @@ def calibrate(
     settings: Settings | None = None,
     source: Source = "retrains",
     rehearsal: Rehearsal | None = None,
+    change: str = "retrain",
 ) -> Calibration:
     """Measure how far the floor's versions are from the reference, and return it for every comparison after this one.
 
     By every statistic, on every slice, explainer and stratum. ``reference`` and each of ``floor`` are the maps of one
     model version, as ``compare`` takes them; ``source`` says what the floor's models are (``NoiseFloor``).
-    ``rehearsal`` holds maps that show whether the explainers can measure at all. Raises IncomparableError when the
+    ``rehearsal`` holds maps that show whether the explainers can measure at all, ``change`` is the declared one, which
+    says how much further honest versions move than stand-ins do (``factors_of``). Raises IncomparableError when the
     maps are not of the same images, targets, explainers and parameters::
 
         calibration = calibrate(champion_maps, retrain_maps)
@@ -185,14 +190,14 @@ def calibrate(
     for subject in base.by_subject:
         first = _side(base, subject, settings)
         others = [_side(each, subject, settings) for each in versions]
-        floors |= _floors(subject, [Pair(first, other) for other in others], settings, source)
+        floors |= _floors(subject, [Pair(first, other) for other in others], settings, source, change)
         if rehearsal is not None:
             instruments[subject] = _instrument(subject, first, others, rehearsal, settings)
     models = tuple(each.maps[0].model for each in versions)
     envelopes = {
         subject: Envelope.of(maps, [each.of(subject) for each in versions], settings)
         for subject, maps in base.by_subject.items()
-        if len(versions) >= FEWEST
+        if len(versions) >= FEWEST and source != "noise"  # noise leaves single images nearer than honest versions do
     }
     subjects = {subject: _identity(maps) for subject, maps in base.by_subject.items()}
     return Calibration(source, floors, instruments, models, subjects, envelopes, decisions)
@@ -214,7 +219,9 @@ def _side(version: VersionMaps, subject: MapKey, settings: Settings) -> Side:
     return Side.of(version, subject, settings.grid)
 
 
-def _floors(subject: MapKey, pairs: Sequence[Pair], settings: Settings, source: Source) -> dict[MeasuredAt, NoiseFloor]:
+def _floors(
+    subject: MapKey, pairs: Sequence[Pair], settings: Settings, source: Source, change: str
+) -> dict[MeasuredAt, NoiseFloor]:
     found: dict[MeasuredAt, list[tuple[str, float]]] = {}
     for pair in pairs:
         strata = list(pair.strata(settings.class_images))
@@ -229,9 +236,14 @@ def _floors(subject: MapKey, pairs: Sequence[Pair], settings: Settings, source: 
                     value = float(statistic.value(terms[used].mean(axis=0)))
                     found.setdefault(MeasuredAt(*subject, name, stratum), []).append((pair.other.source.model, value))
     shared = _shared({place: tuple(value for _, value in each) for place, each in found.items()})
+    factors = factors_of(source, change)
     return {
         place: NoiseFloor(
-            tuple(value for _, value in each), tuple(model for model, _ in each), source, shared.get(place)
+            tuple(value for _, value in each),
+            tuple(model for model, _ in each),
+            source,
+            shared.get(place),
+            None if is_class(place.stratum) else factors.get(place.statistic),  # classes were not calibrated
         )
         for place, each in found.items()
     }

@@ -6,14 +6,16 @@ from typing import Literal
 import numpy as np
 from scipy import stats
 
+from attrail_monitoring.floor.factors import Factor
 from attrail_monitoring.inference.prediction_bound import FEWEST, prediction_bound
 from attrail_monitoring.inference.shared_spread import PooledSpread, SharedSpread
 
-Source = Literal["retrains", "history", "surrogates", "repeats"]
+Source = Literal["retrains", "history", "surrogates", "repeats", "noise"]
 TIERS = {
     "A": "19 or more models",
     "B": "4 to 18 models",
     "C": "approved history",
+    "M": "matched noise: decides where the zoo has shown that it may, else gives PASS and notices",
     "D": "surrogates: may notify, never decides",
     "0": "no floor: margins only",
 }
@@ -29,8 +31,10 @@ class NoiseFloor:
     The model is the statistical unit: more images never replace more models. ``source`` says what the models are:
     "retrains" of the reference's recipe (for a declared fine-tune: fine-tunes of the reference), "history": versions
     that were approved before, "surrogates": cheap stand-ins such as late checkpoints, "repeats": the reference
-    explained anew with other seeds, which is all that may change when the function is the same. ``shared`` is what
-    other floors tell of its spread: those of all classes, which have few images each, or of other statistics::
+    explained anew with other seeds, which is all that may change when the function is the same, "noise": the reference
+    with random changes of its weights that move its answers as far as the candidate's. ``shared`` is what other floors
+    tell of its spread: those of all classes, which have few images each, or of other statistics. ``factor`` says how
+    much further honest versions move than stand-ins::
 
         NoiseFloor((0.21, 0.24, 0.19, 0.26, 0.22)).bound(alpha=0.05)  # where one more model stays, but for 5 %
     """
@@ -39,6 +43,7 @@ class NoiseFloor:
     models: tuple[str, ...] = ()
     source: Source = "retrains"
     shared: SharedSpread | PooledSpread | None = None
+    factor: Factor | None = None
 
     @property
     def tier(self) -> str:
@@ -46,7 +51,14 @@ class NoiseFloor:
         count = len(self.distances)
         if count < FEWEST:
             return "0"
-        return {"history": "C", "surrogates": "D"}.get(self.source, "A" if count >= 19 else "B")
+        return {"history": "C", "surrogates": "D", "noise": "M"}.get(self.source, "A" if count >= 19 else "B")
+
+    @property
+    def may_flag(self) -> bool:
+        """Whether what lies beyond its bound may be called DRIFT."""
+        if self.tier == "M":
+            return self.factor is not None and self.factor.decides
+        return self.tier not in ("0", "D")
 
     @property
     def lacking(self) -> str:
@@ -64,7 +76,8 @@ class NoiseFloor:
         """What one more model exceeds with probability at most alpha, None with fewer than four models.
 
         t-prediction bound on log distances, exp(m + t s sqrt(1 + 1/K)) (Hahn & Meeker 1991, ch. 4), and never below a
-        distance that one of the models reached: where explanations have two modes, logs are far from normal.
+        distance that one of the models reached: where explanations have two modes, logs are far from normal. With a
+        factor it is told by the factor's spread between families.
         """
         if self.tier == "0":
             return None
@@ -82,6 +95,8 @@ class NoiseFloor:
             return None
         mean, spread, freedom = self._log_moments()
         tail = float(stats.t.sf((np.log(max(value, SMALLEST)) - mean) / spread, freedom))
+        if self.factor is not None:  # stand-ins' own ranks say nothing of honest versions
+            return tail
         reached = sum(distance >= value for distance in self.distances)
         return max(tail, (1 + reached) / (1 + len(self.distances))) if reached else tail
 
@@ -90,7 +105,7 @@ class NoiseFloor:
 
         The bound of few models is wide because their spread is hardly known: t with K - 1 degrees of freedom.
         """
-        if self.tier == "0" or max(self.distances) >= target:
+        if self.tier in ("0", "M") or max(self.distances) >= target:
             return None
         logs = np.log(np.maximum(self.distances, SMALLEST))
         for more in range(1, MOST_MORE + 1):
@@ -104,6 +119,13 @@ class NoiseFloor:
         """Mean of the log distances, prediction spread s sqrt(1 + 1/K), degrees of freedom."""
         logs = np.log(np.maximum(self.distances, SMALLEST))
         count = len(logs)
+        if self.factor is not None:
+            families = self.factor.freedom + 1
+            return (
+                float(logs.mean()) + self.factor.log_mean,
+                self.factor.log_sd * (1 + 1 / families) ** 0.5,
+                self.factor.freedom,
+            )
         variance, freedom = float(logs.var(ddof=1)), float(count - 1)
         if self.shared is not None:
             variance, freedom = self.shared.with_own(variance, count - 1)

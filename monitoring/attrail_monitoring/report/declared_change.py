@@ -20,6 +20,11 @@ CHANGES = {
         "it moved no further than explaining the reference anew, with other draws",
         "explaining it anew",
     ),
+    "edit": DeclaredChange(
+        "weights changed without training: pruned, quantized, merged",
+        "it moved no further than other changes of the weights that move the decisions as far",
+        "editing the weights",
+    ),
     "retrain": DeclaredChange(
         "the same recipe, trained again",
         "it moved no further than one more training of the reference's recipe",
@@ -46,6 +51,7 @@ MODELS: dict[Source, str] = {
     "history": "approved version",
     "surrogates": "surrogate",
     "repeats": "repeat",
+    "noise": "draw of weight noise",
 }
 
 
@@ -58,4 +64,6 @@ def declared_change(name: str, floor: NoiseFloor) -> DeclaredChange:
 def models_of(floor: NoiseFloor) -> str:
     """A floor's models, counted: "5 reference retrains"."""
     count = len(floor.distances)
-    return f"{count or 'no'} {MODELS[floor.source]}{'' if count == 1 else 's'}"
+    kind = MODELS[floor.source]
+    first, of, rest = kind.partition(" of ")
+    return f"{count or 'no'} {first}{'' if count == 1 else 's'}{of}{rest}"

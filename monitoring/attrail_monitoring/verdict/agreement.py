@@ -1,7 +1,7 @@
 """Agreement: how far the evidence moved by all explainers together, one hypothesis for each statistic of a slice."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -82,13 +82,13 @@ def agreements_of(groups: Sequence[Group], alpha: float, margins: Sequence[float
 def _one_floor(group: Sequence[Measurement]) -> bool:
     first = group[0].floor
     named = bool(first.models) and all(each.floor.models == first.models for each in group)
-    return named and first.tier != "0"
+    return named and (first.may_flag or first.tier == "D")
 
 
 def _floor(group: Group) -> NoiseFloor:
     first = group[0].floor
     columns = zip(*(each.floor.distances for each in group), strict=True)
-    return NoiseFloor(tuple(_mean(distances) for distances in columns), first.models, first.source)
+    return NoiseFloor(tuple(_mean(distances) for distances in columns), first.models, first.source, factor=first.factor)
 
 
 def _pooled(floors: Sequence[NoiseFloor]) -> list[NoiseFloor]:
@@ -98,7 +98,7 @@ def _pooled(floors: Sequence[NoiseFloor]) -> list[NoiseFloor]:
     for place, floor in enumerate(floors):
         others = (number for number, each in enumerate(floors) if number != place and each.models == floor.models)
         shared = PooledSpread(tuple(spreads[number] for number in others))
-        found.append(NoiseFloor(floor.distances, floor.models, floor.source, shared))
+        found.append(replace(floor, shared=shared))
     return found
 
 

@@ -4,6 +4,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
+from attrail_monitoring.floor.noise_floor import SMALLEST
 from attrail_monitoring.floor.sanity import ExplainerSanity
 from attrail_monitoring.inference.multiplicity import e_benjamini_hochberg, e_values_of, holm
 from attrail_monitoring.inference.prediction_bound import FEWEST
@@ -157,6 +158,8 @@ def _verdict(
     else:
         beyond_floor = adjusted <= policy.alpha and measured.lower > max(measured.floor.distances)
     if measured.lower > margin and beyond_floor:
+        if measured.floor.tier != "D" and not policy.may_flag(measured.floor):
+            return Verdict.INCONCLUSIVE, _noticed(measured, limit), ""
         return Verdict.DRIFT, _beyond(measured, limit), ""
     return _within(measured, limit, level)
 
@@ -188,10 +191,11 @@ def _unfit(policy: Policy, measured: Measurement, instrument: ExplainerSanity | 
     if instrument is None or measured.floor.mean is None:
         return None
     noise, forgot = (each.get(measured.statistic) for each in (instrument.repeat, instrument.random_head))
-    if noise is not None and noise > policy.repeat_limit * measured.floor.mean:
+    matters, what = max((measured.floor.mean, "floor"), (policy.margins.get(measured.statistic, 0.0), "margin"))
+    if noise is not None and noise > policy.repeat_limit * matters:
         return Open(
             f"the explainer's own draws change the distance by {noise:.2g}, more than {policy.repeat_limit:.0%} of "
-            f"the floor ({measured.floor.mean:.2g}): give it more evaluations",
+            f"the {what} ({matters:.2g}): give it more evaluations",
             f"give {measured.explainer} more evaluations, or use another explainer",
         )
     if forgot is not None and forgot <= max(measured.floor.distances):
@@ -246,6 +250,20 @@ def _with_lost_moved(measured: Measurement) -> Measurement:
 def _chance(measured: Measurement) -> float | None:
     """The floor's p-value at the lower end of the interval: the images' uncertainty counts for the candidate."""
     return None if math.isnan(measured.lower) else measured.floor.p_value(measured.lower)
+
+
+def _noticed(measured: Measurement, limit: float) -> str:
+    """What moved beyond a limit that no floor of honest versions stands under."""
+    floor = measured.floor
+    if floor.tier == "0":
+        return f"moved further than the policy's margin {limit:g}, its whole interval, as retrains do: {floor.lacking}"
+    times = measured.value / max(floor.mean or 0.0, SMALLEST)
+    known = (
+        floor.factor
+        and f"honest versions of the zoo lie between {floor.factor.lowest:.2g} and {floor.factor.highest:.2g}"
+    )
+    said = known or "how far honest versions of this kind of change move was not measured"
+    return f"moved {times:.2g} times as far as weight noise that moves the decisions as far; {said}"
 
 
 def _beyond(measured: Measurement, limit: float) -> str:

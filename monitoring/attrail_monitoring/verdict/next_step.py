@@ -32,20 +32,20 @@ def next_step(
     """
     primary = [finding for finding in findings if finding.measurement.primary]
     fit = fit_for_verdict(primary)
-    steps = [_floor(fit or primary, change)]
+    steps = [_floor(fit or primary, change, verdict)]
     if verdict is Verdict.INCONCLUSIVE:
         steps.append(_open(findings, fit, hidden, level))
         steps += [each.step for each in decisions if not each.measurement.localised]
     return "; ".join(dict.fromkeys(step for step in steps if step))
 
 
-def _floor(findings: Sequence[Finding], change: str) -> str:
-    """Advice about a floor that is missing or made of surrogates."""
+def _floor(findings: Sequence[Finding], change: str, verdict: Verdict) -> str:
+    """Advice about a floor that is missing, or made of what does not decide."""
     # without an image to measure no model has a distance, whatever floor was given
     tiers = {finding.measurement.floor.tier for finding in findings if finding.measurement.n}
     if "D" in tiers:
         return f"give the floor {FEWEST} retrains or more in place of the surrogates, which never decide"
-    if "0" not in tiers:
+    if "0" not in tiers and ("M" not in tiers or verdict is not Verdict.INCONCLUSIVE):
         return ""
     wanted = f"versions that differ from the reference by this kind of change alone, {FEWEST} or more"
     return NO_FLOORS.get(change, f"give a noise floor before you act on it: floor = [...], {wanted}")

@@ -7,6 +7,7 @@ from typing import Literal
 from attrail_explainers.digest import digest_of
 from attrail_explainers.errors import ConfigError, UnknownNameError
 from attrail_explainers.parameters import plain, require_choice, require_number, require_share, require_whole, settle
+from attrail_monitoring.floor.noise_floor import NoiseFloor
 from attrail_monitoring.maps.settings import Settings
 from attrail_monitoring.maps.statistic import make_statistic, statistic_names
 
@@ -30,7 +31,9 @@ class Policy:
     ``undefined_limit`` is the share of images without a map, and ``fewest_images`` the number of images, beyond and
     below which nothing can be concluded. ``repeat_limit`` is the share of the floor by which an explainer's own draws
     may change a distance. ``targets`` is the class explained: the slice's "label" or the "reference" version's own top
-    class. Raises ConfigError for a value that cannot be, UnknownNameError for a margin of an unknown statistic::
+    class. ``margins_decide`` lets a move be DRIFT where no noise floor may decide, although honest retrains move
+    further than any small margin. Raises ConfigError for a value that cannot be, UnknownNameError for a margin of an
+    unknown statistic::
 
         compare(champion_maps, candidate_maps, retrain_maps, Policy(alpha=0.01, fewest_images=64))
     """
@@ -46,6 +49,7 @@ class Policy:
     fewest_images: int = 16
     repeat_limit: float = 0.1
     targets: Literal["label", "reference"] = "label"
+    margins_decide: bool = False
     settings: Settings = field(default_factory=Settings)
     decision_share: float = 0.2
     accuracy_margin: float = 0.02
@@ -61,6 +65,8 @@ class Policy:
         for name in ("moved_margin", *DECISION_MARGINS, "undefined_limit", "repeat_limit"):
             require_number(f"policy: {name}", getattr(self, name), "lie in 0..1", lambda share: 0 <= share <= 1)
         require_whole("policy: fewest_images", self.fewest_images, 0)
+        if not isinstance(self.margins_decide, bool):
+            raise ConfigError(f"policy: margins_decide must be true or false, not {self.margins_decide!r}")
         require_choice("policy: targets", self.targets, ("label", "reference"))
         if not isinstance(self.margins, Mapping):
             raise ConfigError(f"policy: margins must give a distance for each statistic by name, not {self.margins!r}")
@@ -75,6 +81,10 @@ class Policy:
     def digest(self) -> str:
         """The digest of every value of the policy: two policies are one when it is equal."""
         return digest_of(asdict(self))
+
+    def may_flag(self, floor: NoiseFloor) -> bool:
+        """Whether a move beyond limits that stand on this floor may be called DRIFT."""
+        return floor.may_flag or (self.margins_decide and floor.tier != "D")
 
     def level(self, hypotheses: int, together: bool = False, moved: bool = False, decided: bool = False) -> float:
         """The primary hypotheses' alpha divided by their number (Bonferroni): the level of the bounds shown.

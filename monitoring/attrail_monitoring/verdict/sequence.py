@@ -16,9 +16,15 @@ from attrail_monitoring.maps.statistic import make_statistic
 from attrail_monitoring.verdict.combination import fit_for_verdict
 from attrail_monitoring.verdict.findings import DriftReport, Finding, Verdict
 from attrail_monitoring.verdict.measurement import image_distances
+from attrail_monitoring.verdict.policy import Policy
 
 FORMAT = "attrail.sequence/1"
 STATISTIC = "rank_distance"
+BARE = {
+    "D": "surrogates, which are no retrains",
+    "M": "weight noise, which stands for no honest version",
+    "0": "a margin, with no noise floor",
+}
 
 
 @dataclass(frozen=True)
@@ -87,16 +93,18 @@ def advance(
     return Sequence(name, process.updated(_whole(distances[counted])), (*fed, pair))
 
 
-def with_alarm(report: DriftReport, sequence: Sequence, alpha: float) -> DriftReport:
-    """The report, DRIFT when the sequence has raised its alarm; INCONCLUSIVE over surrogates, which never decide."""
+def with_alarm(report: DriftReport, sequence: Sequence, policy: Policy) -> DriftReport:
+    """The report, DRIFT when the sequence has raised its alarm; INCONCLUSIVE over floors that never decide."""
+    alpha = policy.alpha
     if not sequence.alarm(alpha) or report.verdict is Verdict.DRIFT:
         return report
     reason = (
         f"over the audits of sequence {sequence.name!r} the evidence against a mean within the limit reached "
         f"e = {sequence.process.peak:.3g}, an alarm at 1 / alpha = {1 / alpha:g}; this audit alone: {report.reason}"
     )
-    if any(each.measurement.floor.tier == "D" for each in fit_for_verdict(report.findings)):
-        told = f"{reason}; the limit comes from surrogates, which are no retrains: never decisive"
+    bare = [each for each in fit_for_verdict(report.findings) if not policy.may_flag(each.measurement.floor)]
+    if bare:
+        told = f"{reason}; the limit comes from {BARE[bare[0].measurement.floor.tier]}: never decisive"
         return replace(report, verdict=Verdict.INCONCLUSIVE, reason=told)
     step = report.next_step if report.verdict is Verdict.PASS else ""  # what would decide it is no longer asked
     return replace(report, verdict=Verdict.DRIFT, reason=reason, next_step=step)

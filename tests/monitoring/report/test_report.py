@@ -390,7 +390,7 @@ def test_an_alarm_of_scheduled_audits_is_not_said_of_this_audit_alone():
     process = EProcess(0.5).updated(np.full(60, 0.9))
     state = Sequence("nightly", process)
     policy = Policy()
-    report = with_alarm(audit.record.report, state, policy.alpha)
+    report = with_alarm(audit.record.report, state, policy)
     audit.record = replace(audit.record, report=report, sequence=state.document())
     text = Page(audit.page()).text
     assert "Over the audits of sequence nightly, the evidence of digits/7 moved further from digits/1" in text
@@ -408,7 +408,8 @@ def test_a_verdict_from_margins_alone_does_not_speak_of_retraining(drifted):
 
 
 def test_without_a_floor_drift_is_called_no_more_than_a_margin():
-    text = Page(make_audit(moved=True, retrains=0).page()).text
+    policy = Policy(margins_decide=True)
+    text = Page(make_audit(moved=True, retrains=0, policy=policy).page()).text
     assert re.search(r"than the policy.s margins allow\. This is a margin alone: no floor was given", text)
     assert "Next: give a noise floor before you act on it" in text
     assert "retraining moves it anyway." not in text

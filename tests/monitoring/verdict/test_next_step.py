@@ -24,7 +24,7 @@ def test_no_step_after_a_verdict_with_a_floor(measurement):
 @pytest.mark.parametrize("value", [0.01, 0.9])
 def test_without_a_floor_verdict_and_step_speak_of_a_margin_alone(measurement, value):
     """Every honest retrain is beyond a margin: the words must not call that more than it is."""
-    report = judge([measurement(value)], POLICY)
+    report = judge([measurement(value)], replace(POLICY, margins_decide=True))
     assert "the policy's margin" in report.reason
     assert report.reason.endswith("no floor was given, so nothing says how far honest models move anyway")
     assert report.next_step.startswith("give a noise floor before you act on it: floor = [...], versions that differ")

@@ -59,8 +59,8 @@ def policy_with(margin=None, **changes):
 margins = st.none() | st.floats(0, CEILING)
 
 
-def judged(measured, margin=None):
-    return judge_measurements(policy_with(margin), [measured])[0]
+def judged(measured, margin=None, **changes):
+    return judge_measurements(policy_with(margin, **changes), [measured])[0]
 
 
 def moved(measured, by):
@@ -176,14 +176,16 @@ def test_rows_are_strict_json(measured, margin):
 )
 def test_the_whole_interval_decides(measurement, lower, value, upper, verdict):
     measured = measurement(value, lower=lower, upper=upper)
-    assert judged(measured, 0.3).verdict is Verdict[verdict]
+    assert judged(measured, 0.3, margins_decide=True).verdict is Verdict[verdict]
 
 
 @pytest.mark.parametrize("floor", [(), FLOOR[:3]])
-def test_without_a_floor_margins_alone_decide(measurement, floor):
-    """Tier 0, as for another architecture: there is no p-value, and nothing strict."""
-    drift, passed = (judged(measurement(value, floor=floor), 0.3) for value in (0.4, 0.2))
-    assert (drift.verdict, passed.verdict) == (Verdict.DRIFT, Verdict.PASS)
+@pytest.mark.parametrize("asked", [False, True])
+def test_without_a_floor_margins_alone_decide_drift_only_where_the_policy_asks_for_it(measurement, floor, asked):
+    """Tier 0, as for another architecture: there is no p-value, and nothing strict; every retrain leaves a margin."""
+    drift, passed = (judged(measurement(value, floor=floor), 0.3, margins_decide=asked) for value in (0.4, 0.2))
+    assert (drift.verdict, passed.verdict) == (Verdict.DRIFT if asked else Verdict.INCONCLUSIVE, Verdict.PASS)
+    assert drift.reason.startswith("moved further than the policy's margin 0.3")
     for finding in (drift, passed):
         assert (finding.bound, finding.p_value, finding.adjusted, finding.strict) == (None, None, None, False)
         assert finding.limit == 0.3
@@ -325,7 +327,8 @@ def test_a_class_without_a_floor_of_its_own_is_not_judged_by_its_margin(measurem
     finding = judge_measurements(policy, [whole, thin])[1]
     assert finding.verdict is Verdict.INCONCLUSIVE
     assert "only 3 of the floor's models have enough such images: no floor for class 3" in finding.reason
-    margins_only = judge_measurements(policy, [dataclasses.replace(whole, floor=NoiseFloor()), thin])[1]
+    asked = policy_with(0.05, margins_decide=True)
+    margins_only = judge_measurements(asked, [dataclasses.replace(whole, floor=NoiseFloor()), thin])[1]
     assert margins_only.verdict is Verdict.DRIFT
 
 
@@ -394,6 +397,21 @@ def test_an_explainer_that_cannot_measure_is_unfit(measurement, instrument, reas
         assert reason in found.reason
     else:
         assert found.verdict is (Verdict.PASS if value < 0.1 else Verdict.DRIFT)
+
+
+def test_draws_that_move_less_than_a_tenth_of_the_margin_do_not_matter(measurement):
+    """A candidate that decides as the reference does has a floor near 0: any draw would be more than a tenth of it."""
+    quiet, loud = (
+        judge_measurements(
+            policy_with(0.05),
+            [measurement(0.01, 0.001, (0.002,) * 5)],
+            {("all", "gradcam"): ExplainerSanity(repeat={"rank_distance": repeat})},
+        )[0]
+        for repeat in (0.004, 0.006)
+    )
+    assert (quiet.unfit, quiet.verdict) == (False, Verdict.PASS)
+    assert loud.unfit
+    assert "more than 10% of the margin (0.05)" in loud.reason
 
 
 def test_unfit_explainers_are_no_hypotheses(measurement):
@@ -513,6 +531,7 @@ CHANGES = [
     {"fewest_images": 17},
     {"repeat_limit": 0.2},
     {"targets": "reference"},
+    {"margins_decide": True},
     {"settings": Settings(grid=7)},
     {"settings": Settings(resamples=100)},
     {"settings": Settings(confidence=0.9)},

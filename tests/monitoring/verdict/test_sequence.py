@@ -100,16 +100,20 @@ def test_without_a_limit_there_is_nothing_to_bet_against(maps, measurement):
 def test_an_alarm_makes_the_verdict_drift_and_nothing_else_changes_it(maps, finding, measurement):
     report = judge([measurement(value=0.2)], POLICY)
     assert report.verdict is Verdict.PASS
-    alarmed = with_alarm(report, steps(maps, finding, 0.9, 2), 0.05)
+    asked = replace(POLICY, margins_decide=True)
+    alarmed = with_alarm(report, steps(maps, finding, 0.9, 2), asked)
     assert alarmed.verdict is Verdict.DRIFT
     assert "alarm at 1 / alpha = 20" in alarmed.reason
-    assert with_alarm(report, steps(maps, finding, 0.1, 2), 0.05) == report
+    assert with_alarm(report, steps(maps, finding, 0.1, 2), asked) == report
+    alone = with_alarm(report, steps(maps, finding, 0.9, 2), POLICY)
+    assert alone.verdict is Verdict.INCONCLUSIVE
+    assert alone.reason.endswith("the limit comes from a margin, with no noise floor: never decisive")
 
 
 def test_an_alarm_over_surrogates_never_decides(maps, finding, measurement):
     surrogates = NoiseFloor((0.25, 0.26, 0.27, 0.28), ("a", "b", "c", "d"), "surrogates")
     report = judge([replace(measurement(value=0.2), floor=surrogates)], POLICY)
-    alarmed = with_alarm(report, steps(maps, finding, 0.9, 2), 0.05)
+    alarmed = with_alarm(report, steps(maps, finding, 0.9, 2), POLICY)
     assert alarmed.verdict is Verdict.INCONCLUSIVE
     assert "alarm at 1 / alpha = 20" in alarmed.reason
     assert alarmed.reason.endswith("surrogates, which are no retrains: never decisive")
