@@ -76,7 +76,7 @@ def _of_finding(finding: Finding, verdict: Verdict, drifting: bool, names: Seque
         explainer=measured.explainer,
         what=f"{measured.statistic}{of_class}",
         distance=f"{number(measured.value)} ({number(measured.lower)} to {number(measured.upper)})",
-        limit=_limit(finding.bound, finding.margin, measured.floor),
+        limit=_limit(finding.bound, finding.margin, _kind(measured.floor)),
         verdict=LEFT_OUT if finding.unfit else finding.verdict.value,
         decides=drifting if verdict is Verdict.DRIFT else not finding.unfit and _decides(finding.verdict, verdict),
         of_class=measured.localised,
@@ -109,7 +109,7 @@ def _of_agreements(report: DriftReport) -> Iterator[JudgedRow]:
             explainer=TOGETHER,
             what=each.statistic,
             distance=f"{number(each.value)} ({number(each.lower)} up)",
-            limit=_limit(None if level is None else each.floor.bound(level), each.margin, each.floor),
+            limit=_limit(None if level is None else each.floor.bound(level), each.margin, _kind(each.floor)),
             verdict=_verdict(each).value,
             decides=_decides(_verdict(each), report.verdict),
         )
@@ -140,12 +140,16 @@ def _decides(found: Verdict, verdict: Verdict) -> bool:
     return found is Verdict.DRIFT if verdict is Verdict.DRIFT else found is not Verdict.PASS
 
 
-def _limit(bound: float | None, margin: float | None, floor: NoiseFloor) -> str:
+def _limit(bound: float | None, margin: float | None, kind: str = "floor") -> str:
     """The limit, and what it comes from."""
     if bound is None and margin is None:
         return "none"
     return (
-        f"{number(bound)} {'noise' if floor.tier == 'M' else 'floor'}"
+        f"{number(bound)} {kind}"
         if (bound or 0.0) >= (margin or 0.0) and bound is not None
         else f"{number(margin)} margin"
     )
+
+
+def _kind(floor: NoiseFloor) -> str:
+    return "noise" if floor.tier == "M" else "floor"
