@@ -100,6 +100,7 @@ class Calibration:
                     "models": list(floor.models),
                     "shared": None if floor.shared is None else asdict(floor.shared),
                     "factor": None if floor.factor is None else asdict(floor.factor),
+                    "joint": None if floor.joint is None else asdict(floor.joint),
                 }
                 for place, floor in self.floors.items()
             ],
@@ -127,7 +128,7 @@ class Calibration:
                     tuple(row["models"]),
                     source,
                     None if row["shared"] is None else SharedSpread(**row["shared"]),
-                    Factor(**row["factor"]) if row.get("factor") else None,
+                    *(Factor(**row[name]) if row.get(name) else None for name in ("factor", "joint")),
                 )
                 for row in document["floors"]
             }
@@ -236,14 +237,15 @@ def _floors(
                     value = float(statistic.value(terms[used].mean(axis=0)))
                     found.setdefault(MeasuredAt(*subject, name, stratum), []).append((pair.other.source.model, value))
     shared = _shared({place: tuple(value for _, value in each) for place, each in found.items()})
-    factors = factors_of(source, change)
+    factors, joint = factors_of(source, change), factors_of(source, change, "together")
     return {
         place: NoiseFloor(
             tuple(value for _, value in each),
             tuple(model for model, _ in each),
             source,
             shared.get(place),
-            None if is_class(place.stratum) else factors.get(place.statistic),  # classes were not calibrated
+            # classes were not calibrated
+            *(None if is_class(place.stratum) else each.get(place.statistic) for each in (factors, joint)),
         )
         for place, each in found.items()
     }

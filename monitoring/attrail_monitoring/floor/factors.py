@@ -5,9 +5,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
-from typing import Any
+from typing import Any, Literal
 
 FILE = "factors.toml"
+Explainers = Literal["each", "together"]
 
 
 @dataclass(frozen=True)
@@ -27,15 +28,16 @@ class Factor:
     decides: bool = False
 
 
-def factors_of(source: str, change: str) -> Mapping[str, Factor]:
+def factors_of(source: str, change: str, explainers: Explainers = "each") -> Mapping[str, Factor]:
     """The factors, by statistic, between floors of a source and honest versions of a declared change; none unmeasured.
 
+    Of "each" explainer, or of what all see "together": they differ from family to family more than their mean does.
     They are written by ``make zoo``, with the families and models that they come from.
     """
     return {
         row["statistic"]: Factor(*(row[name] for name in Factor.__dataclass_fields__))
         for row in _rows()
-        if (row["source"], row["change"]) == (source, change)
+        if (row["source"], row["change"], row["explainers"]) == (source, change, explainers)
     }
 
 

@@ -34,7 +34,7 @@ class NoiseFloor:
     explained anew with other seeds, which is all that may change when the function is the same, "noise": the reference
     with random changes of its weights that move its answers as far as the candidate's. ``shared`` is what other floors
     tell of its spread: those of all classes, which have few images each, or of other statistics. ``factor`` says how
-    much further honest versions move than stand-ins::
+    much further honest versions move than stand-ins, ``joint`` the same of what explainers see together::
 
         NoiseFloor((0.21, 0.24, 0.19, 0.26, 0.22)).bound(alpha=0.05)  # where one more model stays, but for 5 %
     """
@@ -44,6 +44,7 @@ class NoiseFloor:
     source: Source = "retrains"
     shared: SharedSpread | PooledSpread | None = None
     factor: Factor | None = None
+    joint: Factor | None = None
 
     @property
     def tier(self) -> str:

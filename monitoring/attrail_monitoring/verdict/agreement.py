@@ -82,13 +82,13 @@ def agreements_of(groups: Sequence[Group], alpha: float, margins: Sequence[float
 def _one_floor(group: Sequence[Measurement]) -> bool:
     first = group[0].floor
     named = bool(first.models) and all(each.floor.models == first.models for each in group)
-    return named and (first.may_flag or first.tier == "D")
+    return named and (replace(first, factor=first.joint).may_flag or first.tier == "D")
 
 
 def _floor(group: Group) -> NoiseFloor:
     first = group[0].floor
     columns = zip(*(each.floor.distances for each in group), strict=True)
-    return NoiseFloor(tuple(_mean(distances) for distances in columns), first.models, first.source, factor=first.factor)
+    return NoiseFloor(tuple(_mean(distances) for distances in columns), first.models, first.source, factor=first.joint)
 
 
 def _pooled(floors: Sequence[NoiseFloor]) -> list[NoiseFloor]:

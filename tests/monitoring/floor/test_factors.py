@@ -22,7 +22,7 @@ DRAWS = (0.1, 0.12, 0.11, 0.1, 0.13)
 
 def test_every_factor_of_the_zoo_is_about_a_primary_statistic_and_lies_within_what_was_seen():
     for row in factors._rows():
-        found = factors_of(row["source"], row["change"])[row["statistic"]]
+        found = factors_of(row["source"], row["change"], row["explainers"])[row["statistic"]]
         assert row["statistic"] in statistic_names()
         assert make_statistic(row["statistic"]).primary
         assert found.lowest <= math.exp(found.log_mean) <= found.highest
@@ -61,7 +61,9 @@ def test_a_calibration_of_noise_keeps_its_factors_and_has_no_envelopes(maps, mon
     """Noise leaves single images nearer to the reference than honest versions do, and classes were not measured."""
     row = {"source": "noise", "change": "fine-tune", "statistic": "rank_distance"}
     known = {name: getattr(FACTOR, name) for name in Factor.__dataclass_fields__}
-    monkeypatch.setattr(factors, "_rows", lambda: (row | known,))
+    joint = replace(FACTOR, log_sd=0.1)
+    rows = (row | known | {"explainers": "each"}, row | known | {"explainers": "together", "log_sd": 0.1})
+    monkeypatch.setattr(factors, "_rows", lambda: rows)
     targets = np.arange(60) % 2
     draw = np.random.default_rng(0).normal
     base = draw(size=(60, 8, 8))
@@ -72,11 +74,11 @@ def test_a_calibration_of_noise_keeps_its_factors_and_has_no_envelopes(maps, mon
     found = calibrate(reference, others, Settings(grid=4, resamples=50), "noise", change="fine-tune")
     assert not found.envelopes
     for place, floor in found.floors.items():
-        expected = FACTOR if place.statistic == "rank_distance" and not is_class(place.stratum) else None
-        assert floor.factor == expected
+        measured = place.statistic == "rank_distance" and not is_class(place.stratum)
+        assert (floor.factor, floor.joint) == ((FACTOR, joint) if measured else (None, None))
     again = Calibration.from_document(found.document(), found.arrays)
     assert again == found
     without = found.document()
     for each in without["floors"]:
-        del each["factor"]  # as calibrations were kept before there were factors
+        del each["factor"], each["joint"]  # as calibrations were kept before there were factors
     assert {each.factor for each in Calibration.from_document(without, {}).floors.values()} == {None}

@@ -16,7 +16,8 @@ NAMES = tuple(f"net/1 with noise {draw}" for draw in range(1, 6))
 PLAIN = NoiseFloor(DRAWS, NAMES, "noise")
 FACTOR = Factor(log_mean=0.5, log_sd=0.2, freedom=20, lowest=1.1, highest=2.5)
 NOTICED = replace(PLAIN, factor=FACTOR)
-DECIDING = replace(PLAIN, factor=replace(FACTOR, decides=True))
+JOINT = replace(FACTOR, log_sd=0.1, decides=True)
+DECIDING = replace(PLAIN, factor=replace(FACTOR, decides=True), joint=JOINT)
 POLICY = Policy(margins={"rank_distance": 0.05})
 
 
@@ -53,7 +54,7 @@ def test_where_the_zoo_has_shown_that_it_may_it_decides(report):
     found = report(0.9, DECIDING, change="edit")
     assert found.verdict is Verdict.DRIFT
     assert [each.flagged for each in found.agreements] == [True]
-    assert found.agreements[0].floor.factor == DECIDING.factor
+    assert found.agreements[0].floor.factor == JOINT
     rows = judged_rows(found, {"alpha": 0.05, "together_share": 0.4})
     assert [each.limit.split()[1] for each in rows] == ["noise"] * 3
 
