@@ -115,6 +115,7 @@ class PolicySection(Section):
     repeat_limit: Number = Policy.repeat_limit
     targets: Literal["label", "reference"] = Policy.targets
     margins_decide: Flag = Policy.margins_decide
+    looks: tuple[Whole, ...] = Policy.looks
     grid: Whole = Settings.grid
     resamples: Whole = Settings.resamples
     confidence: Annotated[Number, Field(gt=0, lt=1)] = Settings.confidence

@@ -129,7 +129,7 @@ class ExplainSession:
         shards = KeptShards(
             store, self.engine, key, found.model, seed, targets, parent=self.parent, fresh=self.config.run.fresh
         )
-        return _Version(shards, pickled=found.files.pickled)
+        return _Version(shards, found.files.pickled, self.config.policy.looks)
 
     def _key(self, version: RegisteredVersion, head: int | None = None, noise: WeightNoise | None = None) -> ModelKey:
         return ModelKey(self.registry.tracking_uri, version, self.flow, self.config.policy.allow_pickle, head, noise)
@@ -154,24 +154,30 @@ def explaining(
 
 @dataclass(frozen=True, eq=False)
 class _Version:
-    """One version while it is being explained; ``pickled`` says that it was loaded from a pickle."""
+    """One version while it is being explained; ``pickled`` says that it was loaded from a pickle.
+
+    ``looks`` are the numbers of images that no shard goes across.
+    """
 
     kept: KeptShards
     pickled: bool
+    looks: tuple[int, ...] = ()
 
     @property
     def label(self) -> str:
         return self.kept.key.label
 
     def explained(self, slices: Sequence[Slice], explainers: Sequence[Explainer], progress: Progress) -> Explained:
-        shards = [shard for each in slices for shard in cut(each, explainers, self.kept.model)]
+        shards = [shard for each in slices for shard in cut(each, explainers, self.kept.model, self.looks)]
         return self._whole(slices, *self._joined(slices, explainers, shards, progress))
 
     def maps(
         self, slices: Sequence[Slice], explainers: Sequence[Explainer], progress: Progress
     ) -> Sequence[Attributions]:
         """Maps alone; ExplanationError when an explainer gives none for any image of a slice."""
-        shards = [shard for each in slices for shard in cut(each, explainers, self.kept.model) if shard.explainers]
+        shards = [
+            shard for each in slices for shard in cut(each, explainers, self.kept.model, self.looks) if shard.explainers
+        ]
         _, joined = self._joined(slices, explainers, shards, progress)
         return self._maps(joined, self.kept.targets)
 

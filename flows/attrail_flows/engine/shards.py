@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -54,18 +55,21 @@ class Shard:
         return self.stop - self.start
 
 
-def cut(slice_: Slice, explainers: Sequence[Explainer], model: ModelDescription) -> Iterator[Shard]:
+def cut(
+    slice_: Slice, explainers: Sequence[Explainer], model: ModelDescription, looks: Sequence[int] = ()
+) -> Iterator[Shard]:
     """The shards of a slice, those for the logits first; explainers that cost the same are run together.
 
-    They may share evaluations then.
+    They may share evaluations then. No shard goes across a look, so that what the first look computed serves the next.
     """
-    yield from _rows(slice_, (), _affordable(1, model))
-    by_size: dict[int, list[Explainer]] = {}
+    yield from _rows(slice_, (), _affordable(1, model), looks)
+    groups: dict[tuple[int, Sequence[int]], list[Explainer]] = {}
     for each in explainers:
-        size = len(slice_) if Need.EXAMPLES in each.needs else _affordable(runs(each), model)
-        by_size.setdefault(size, []).append(each)
-    for size, group in by_size.items():
-        yield from _rows(slice_, tuple(group), size)
+        whole = Need.EXAMPLES in each.needs
+        group = (len(slice_), ()) if whole else (_affordable(runs(each), model), tuple(looks))
+        groups.setdefault(group, []).append(each)
+    for (size, ends), members in groups.items():
+        yield from _rows(slice_, tuple(members), size, ends)
 
 
 def runs(explainer: Explainer) -> int:
@@ -103,9 +107,11 @@ def keys(shard: Shard, model: ModelDescription, targets: NDArray[np.int64] | Non
     }
 
 
-def _rows(slice_: Slice, explainers: tuple[Explainer, ...], size: int) -> Iterator[Shard]:
-    for start in range(0, len(slice_), size):
-        yield Shard(slice_, start, min(start + size, len(slice_)), explainers)
+def _rows(slice_: Slice, explainers: tuple[Explainer, ...], size: int, looks: Sequence[int]) -> Iterator[Shard]:
+    ends = [*(each for each in looks if each < len(slice_)), len(slice_)]
+    for begin, end in pairwise([0, *ends]):
+        for start in range(begin, end, size):
+            yield Shard(slice_, start, min(start + size, end), explainers)
 
 
 def _affordable(runs_: int, model: ModelDescription) -> int:

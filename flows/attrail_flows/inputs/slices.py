@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from attrail_explainers.digest import seed_of
 from attrail_explainers.errors import ConfigError, SliceError
 from attrail_explainers.files.picture_file import size_of
 from attrail_explainers.slice import Preprocessing, Slice, require_float_images
@@ -48,6 +49,34 @@ def read_tables(config: AuditConfig, reference: RegisteredVersion, *, labelled: 
     validations = tuple(validate_slice_table(table, found, count) for table, found in pairs)
     said = tuple(cautions(table, names, count) if labelled else left_out(table) for table in tables)
     return Tables(tables, labels, validations, said)
+
+
+def drawn(tables: Tables, seed: int) -> Tables:
+    """The tables with their rows in a random order that the seed draws, so that the first of them stand for all."""
+    orders = [
+        np.random.default_rng(seed_of("order of looks", seed, each.name)).permutation(len(each.rows))
+        for each in tables.tables
+    ]
+    rows = tuple(
+        replace(table, rows=table.rows.iloc[order]) for table, order in zip(tables.tables, orders, strict=True)
+    )
+    labels = tuple(each.iloc[order] for each, order in zip(tables.labels, orders, strict=True))
+    return replace(tables, tables=rows, labels=labels)
+
+
+def first(tables: Tables, images: int) -> Tables:
+    """The tables of the first images of each slice."""
+    rows = tuple(replace(each, rows=each.rows.iloc[:images]) for each in tables.tables)
+    return replace(tables, tables=rows, labels=tuple(each.iloc[:images] for each in tables.labels))
+
+
+def first_images(slice_: Slice, images: int) -> Slice:
+    """The first images of a slice, as a slice of its own; the slice itself where it has no more."""
+    if images >= len(slice_):
+        return slice_
+    regions = None if slice_.regions is None else slice_.regions[:images]
+    few = (slice_.images[:images], slice_.labels[:images], slice_.sample_ids[:images])
+    return Slice(slice_.name, *few, slice_.preprocessing, regions)
 
 
 def read_table(

@@ -1,6 +1,6 @@
 """Policy: every threshold there is; ``judgement`` alone reads them."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Literal
 
@@ -32,7 +32,8 @@ class Policy:
     below which nothing can be concluded. ``repeat_limit`` is the share of the floor by which an explainer's own draws
     may change a distance. ``targets`` is the class explained: the slice's "label" or the "reference" version's own top
     class. ``margins_decide`` lets a move be DRIFT where no noise floor may decide, although honest retrains move
-    further than any small margin. Raises ConfigError for a value that cannot be, UnknownNameError for a margin of an
+    further than any small margin. ``looks`` are numbers of images after which an audit stops if it knows by then
+    (``looks.planned_looks``). Raises ConfigError for a value that cannot be, UnknownNameError for a margin of an
     unknown statistic::
 
         compare(champion_maps, candidate_maps, retrain_maps, Policy(alpha=0.01, fewest_images=64))
@@ -50,6 +51,7 @@ class Policy:
     repeat_limit: float = 0.1
     targets: Literal["label", "reference"] = "label"
     margins_decide: bool = False
+    looks: tuple[int, ...] = ()
     settings: Settings = field(default_factory=Settings)
     decision_share: float = 0.2
     accuracy_margin: float = 0.02
@@ -67,6 +69,7 @@ class Policy:
         require_whole("policy: fewest_images", self.fewest_images, 0)
         if not isinstance(self.margins_decide, bool):
             raise ConfigError(f"policy: margins_decide must be true or false, not {self.margins_decide!r}")
+        _require_looks(self.looks)
         require_choice("policy: targets", self.targets, ("label", "reference"))
         if not isinstance(self.margins, Mapping):
             raise ConfigError(f"policy: margins must give a distance for each statistic by name, not {self.margins!r}")
@@ -75,6 +78,7 @@ class Policy:
         if not isinstance(self.settings, Settings):
             raise ConfigError(f"policy: settings must be Settings, not {self.settings!r}")
         settle(self)
+        object.__setattr__(self, "looks", tuple(plain(each) for each in self.looks))
         object.__setattr__(self, "margins", {statistic: plain(margin) for statistic, margin in self.margins.items()})
 
     @property
@@ -105,6 +109,15 @@ class Policy:
     def decision_margin(self, key: str) -> float:
         """The margin of a statistic of decisions that names this key, 0 where it names none."""
         return float(getattr(self, key)) if key else 0.0
+
+
+def _require_looks(looks: object) -> None:
+    if not isinstance(looks, Sequence) or isinstance(looks, str):
+        raise ConfigError(f"policy: looks must be a list of numbers of images, not {looks!r}")
+    for each in looks:
+        require_whole("policy: looks", each, 1)
+    if sorted(set(looks)) != list(looks):
+        raise ConfigError(f"policy: looks must be numbers of images that grow, got {list(looks)}")
 
 
 def _require_margin(statistic: str, margin: object) -> None:

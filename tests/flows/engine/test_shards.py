@@ -204,3 +204,21 @@ def test_a_key_changes_with_everything_that_a_map_depends_on(slice_: Slice, monk
     monkeypatch.setattr("attrail_flows.engine.shards.code_digest", lambda: "sha256:2")
     found.append(key())
     assert len(set(found)) == len(found)
+
+
+@pytest.mark.parametrize("looks", [(64, 128), (50, 130, 400), ()])
+def test_what_the_first_look_computed_serves_the_next(looks: tuple[int, ...]) -> None:
+    """The shards of the first images are shards of all of them, under the same keys; one that needs examples is not."""
+    whole = blank(300)
+    counted = [each for each in looks if each < len(whole)]
+    every = list(cut(whole, EXPLAINERS, MODEL, looks))
+    known = {key for shard in every for key in keys(shard, MODEL, shard.part.labels, 7).values()}
+    for images in counted:
+        part = Slice(whole.name, whole.images[:images], whole.labels[:images], whole.sample_ids[:images])
+        for shard in cut(part, EXPLAINERS, MODEL, looks):
+            assert set(keys(shard, MODEL, shard.part.labels, 7).values()) <= known
+    assert all(sum(len(shard) for shard in every if each in shard.explainers) == 300 for each in EXPLAINERS)
+    (examples,) = (
+        shard for shard in cut(whole, [make_explainer("nearest_examples")], MODEL, looks) if shard.explainers
+    )
+    assert len(examples) == 300

@@ -532,6 +532,7 @@ CHANGES = [
     {"repeat_limit": 0.2},
     {"targets": "reference"},
     {"margins_decide": True},
+    {"looks": (64, 128)},
     {"settings": Settings(grid=7)},
     {"settings": Settings(resamples=100)},
     {"settings": Settings(confidence=0.9)},
