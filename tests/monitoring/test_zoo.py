@@ -16,8 +16,9 @@ from attrail_explainers.model.divergence import mean_divergence
 ZOO = Path(__file__).resolve().parents[1] / "zoo"
 IMAGES = 48
 MODULES = (
-    "cache", "curve", "data", "detectors", "evidence", "factors", "judging", "looks", "making", "marks", "noise",
-    "page", "pairs", "rates", "recipe", "reliance", "results", "sub_population", "training", "versions", "words",
+    "by_noise", "cache", "curve", "data", "detectors", "early", "evidence", "factors", "judging", "looks", "making",
+    "marks", "no_floor", "noise", "page", "pairs", "rates", "recipe", "reliance", "results", "sub_population",
+    "training", "versions", "words",
 )  # fmt: skip
 
 
@@ -91,16 +92,48 @@ def test_noise_is_matched_and_a_cheat_moves_farther_than_it(zoo: Any, monkeypatc
         found = [mean_divergence(champion, each.logits) for each in zoo.noise.drawn(zoo.place, pair)]
         assert found == pytest.approx([wanted] * 2, rel=0.1)
     moves = zoo.factors.moves(zoo.place, [pruned, cheat], 1)
-    ratios = {
-        each.pair.group: each.log_ratio
-        for each in moves
-        if (each.explainer, each.statistic) == (zoo.factors.TOGETHER, "coherent_shift")
-    }
+    joint = [each for each in moves if (each.explainer, each.statistic) == (zoo.factors.TOGETHER, "coherent_shift")]
+    ratios = {each.pair.group: each.log_ratio for each in joint}
     assert ratios["corner mark"] > ratios["20 % pruned"] + 0.5
     assert {each.pair.group: zoo.factors.change_of(each.pair) for each in moves} == {
         "20 % pruned": "edit",
         "corner mark": "retrain",
     }
+
+
+def test_two_versions_alone_are_judged_with_the_factors_of_other_families(
+    zoo: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One family tells no factor: then noise says DRIFT of nothing. With one that may decide, a cheat is flagged."""
+    monkeypatch.setattr(zoo.noise, "DRAWS", 4)
+    pairs = [replace(zoo.audits[place], floor=()) for place in (2, 1)]
+    zoo.noise.draw_all(zoo.place, pairs, 1)
+    pruned, cheat = zoo.by_noise.judge_by_noise(zoo.place, zoo.factors.moves(zoo.place, pairs, 1), pairs, 1)
+    assert (pruned.change, cheat.change) == ("edit", "retrain")
+    assert "DRIFT" not in (pruned.word, cheat.word)
+    factor = zoo.by_noise.Factor(0.0, 0.1, 30.0, 0.8, 1.2, decides=True)
+    names = ("coherent_shift", "rank_distance")
+    places = [("retrain", each, name) for each in ("each", "together") for name in names]
+    flagged = zoo.by_noise.judge_one(zoo.place, (pairs[1], dict.fromkeys(places, factor)))
+    assert flagged.word == "DRIFT"
+    results = zoo.results.Results((), (), {}, 8, 1.0, (), (pruned, flagged))
+    text = zoo.no_floor.section(results)
+    assert "| corner mark | 1 | 0 | 0 | 1 |" in text
+
+
+def test_a_factor_holds_what_families_differ_by_and_what_models_within_one_do(zoo: Any) -> None:
+    """Families of five models each, whose means have an SD of 0.3, models within one of 0.1."""
+    generator = np.random.default_rng(0)
+    moves = [
+        SimpleNamespace(pair=SimpleNamespace(family=family, model=(family, model)), log_ratio=float(ratio))
+        for family, mean in enumerate(generator.normal(0.5, 0.3, 200))
+        for model, ratio in enumerate(generator.normal(mean, 0.1, 5))
+    ]
+    found = zoo.factors.spread(moves)
+    assert (found.families, found.models) == (200, 1000)
+    assert found.log_mean == pytest.approx(0.5, abs=0.07)
+    assert found.between == pytest.approx(0.3, abs=0.04)
+    assert found.log_sd == pytest.approx((0.3**2 + 0.1**2) ** 0.5, abs=0.04)
 
 
 def test_a_model_on_the_way_lies_between_its_parent_and_where_that_came_from(zoo: Any) -> None:
@@ -142,11 +175,13 @@ def test_reasons_are_counted_by_kind(zoo: Any, reason: str, name: str) -> None:
 
 def test_the_page_and_the_curve_are_written(zoo: Any) -> None:
     known = {audit.candidate.recipe.digest: zoo.reliance.reliance(zoo.place, audit.candidate) for audit in zoo.audits}
-    results = zoo.results.Results(zoo.judged, (), known, 8, 1.0)
+    looked = zoo.looks.look_all(zoo.place, zoo.audits, 1)
+    results = zoo.results.Results(zoo.judged, (), known, 8, 1.0, looked=looked)
     text = zoo.page.page(results, "curve.png")
     assert all(f"| {name} | 256 |" in text for name in zoo.detectors.NAMES)
     assert "| corner mark | 1 |" in text
     assert "### False PASS" in text
+    assert "| all at every look | 0.0 % |" in text
     assert zoo.curve.draw(results).startswith(b"\x89PNG")
 
 

@@ -12,10 +12,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import page
+from by_noise import judge_by_noise
 from cache import Cache, default_cache
 from curve import draw
 from data import available
+from factors import moves
 from judging import judge_all
+from looks import look_all
 from making import Zoo, make
 from networks import NETWORKS
 from noise import draw_all
@@ -56,10 +59,14 @@ def run(zoo: Zoo, families: Sequence[Sequence[Member]], workers: int, started: f
     by_noise = [pair for family in families for pair in noise_pairs(family)]
     failed = make(zoo, [*audits, *by_noise], workers)
     draw_all(zoo, by_noise, workers)
+    moved = moves(zoo, by_noise, workers)
+    told = judge_by_noise(zoo, moved, by_noise, workers)
     judged = judge_all(zoo, audits, workers)
     found = [each for family in tqdm(families, desc="sub-populations") for each in sub_populations(zoo, family)]
     known = {member.recipe.digest: reliance(zoo, member) for member in every if member.kind == "harmful"}
-    return Results(judged, found, known, len(every), time.monotonic() - started, failed)
+    looked = look_all(zoo, audits, workers)
+    seconds = time.monotonic() - started
+    return Results(judged, found, known, len(every), seconds, moved, told, looked, failed)
 
 
 def _arguments() -> argparse.ArgumentParser:

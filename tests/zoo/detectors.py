@@ -22,6 +22,7 @@ from sklearn.preprocessing import StandardScaler
 from attrail_explainers.attributions import Attributions
 from attrail_monitoring.comparison import compare
 from attrail_monitoring.floor.calibration import Calibration, Rehearsal, calibrate
+from attrail_monitoring.floor.noise_floor import Source
 from attrail_monitoring.maps.version_maps import VersionMaps
 from attrail_monitoring.verdict.findings import DriftReport, Verdict
 from attrail_monitoring.verdict.policy import Policy
@@ -45,17 +46,22 @@ class Judgement:
 
 @dataclass(frozen=True)
 class Audit:
-    """What a detector may look at; only ours looks at ``random_head``, the reference without its classes, and floor."""
+    """What a detector may look at; only ours looks at ``random_head``, the reference without its classes, and floor.
+
+    ``source`` says what the floor's versions are, ``change`` what is declared of the candidate.
+    """
 
     reference: VersionMaps
     candidate: VersionMaps
     random_head: VersionMaps
     floor: tuple[VersionMaps, ...]
+    source: Source = "retrains"
+    change: str = "retrain"
 
     @cached_property
     def calibration(self) -> Calibration:
         rehearsal = Rehearsal(replace(self.random_head, right=self.reference.right))
-        return calibrate(self.reference, self.floor, Policy().settings, rehearsal=rehearsal)
+        return calibrate(self.reference, self.floor, Policy().settings, self.source, rehearsal, self.change)
 
 
 def verdict(audit: Audit) -> DriftReport:

@@ -101,6 +101,20 @@ class Spread:
     highest: float
 
 
+Place = tuple[str, str, str]  # change, explainers ("each" or "together") and statistic
+
+
+def spreads(found: Sequence[Move]) -> dict[Place, Spread]:
+    """The factors that honest candidates show, of every change that two families or more have."""
+    honest: dict[Place, list[Move]] = {}
+    for each in found:
+        if not each.pair.harmful:
+            explainers = TOGETHER if each.explainer == TOGETHER else "each"
+            honest.setdefault((change_of(each.pair), explainers, each.statistic), []).append(each)
+    seen = {place: spread(known) for place, known in sorted(honest.items(), key=lambda item: item[0])}
+    return {place: each for place, each in seen.items() if each.families > 1}
+
+
 def spread(found: Sequence[Move]) -> Spread:
     """The mean of the families' means, and the spread about it of one candidate of another family."""
     families: dict[tuple[str, str], list[float]] = {}

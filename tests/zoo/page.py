@@ -5,6 +5,8 @@ from collections.abc import Callable, Sequence
 from importlib.metadata import version
 
 import comparisons
+import early
+import no_floor
 import numpy as np
 import words
 from detectors import BASELINES, NAMES
@@ -24,7 +26,7 @@ Section = Callable[[Results], str]
 def page(results: Results, picture: str) -> str:
     """The whole page; ``picture`` is the file name of the failure curve beside it."""
     sections: tuple[Section, ...] = (
-        _head, _detectors, _benign, _harmful, words.section, comparisons.section,
+        _head, _detectors, _benign, _harmful, words.section, no_floor.section, early.section, comparisons.section,
         lambda each: _failures(each, picture), _sub_populations, _families, _notes,
     )  # fmt: skip
     return "\n\n".join(section(results) for section in sections) + "\n"

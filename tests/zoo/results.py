@@ -3,7 +3,10 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from by_noise import ByNoise
+from factors import Move
 from judging import Judged
+from looks import Looked
 from pairs import Pair
 from recipe import VISIBLE
 from reliance import LEARNED
@@ -19,6 +22,9 @@ class Results:
     reliance: dict[str, float | None]
     models: int
     seconds: float
+    moves: Sequence[Move] = ()
+    by_noise: Sequence[ByNoise] = ()
+    looked: Sequence[Looked] = ()
     failed: dict[str, str] = field(default_factory=dict)
 
     def benign(self, images: int, group: str = "") -> list[Judged]:

@@ -1,0 +1,84 @@
+"""The verdict from two versions and nothing else: matched noise for a floor.
+
+The factors between noise and honest versions come from all families but the pair's own, so that the rates are those of
+a user whose models the zoo has never seen.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+
+from detectors import Audit
+from factors import Move, Place, change_of, spreads
+from making import Zoo
+from noise import IMAGES
+from pairs import Pair
+from processes import shared_out
+from tqdm import tqdm
+from versions import noise_versions, version
+
+from attrail_monitoring.comparison import compare
+from attrail_monitoring.floor.calibration import Calibration
+from attrail_monitoring.floor.factors import Factor
+from attrail_monitoring.maps.strata import is_class
+from attrail_monitoring.verdict.policy import Policy
+
+DECIDING = ("edit", "fine-tune")  # changes of which the noise may say DRIFT; of the others it notices
+NOTICE = "times as far as weight noise"
+Factors = Mapping[Place, Factor]
+
+
+@dataclass(frozen=True)
+class ByNoise:
+    """What attrail says of a pair with matched noise alone; ``noticed`` where a statistic moved beyond that."""
+
+    pair: Pair
+    word: str
+    reason: str
+    noticed: bool
+
+    @property
+    def change(self) -> str:
+        return change_of(self.pair)
+
+
+def judge_by_noise(zoo: Zoo, moves: Sequence[Move], pairs: Sequence[Pair], workers: int) -> list[ByNoise]:
+    """Every pair, with the factors of the other families."""
+    families = dict.fromkeys(pair.family for pair in pairs)
+    known = {family: factors_of([each for each in moves if each.pair.family != family]) for family in families}
+    work = [(pair, known[pair.family]) for pair in pairs]
+    found = shared_out(partial(judge_one, zoo), work, workers)
+    return list(tqdm(found, total=len(work), desc="by noise", smoothing=0.05))
+
+
+def factors_of(moves: Sequence[Move]) -> dict[Place, Factor]:
+    """The factors that honest candidates show, as the library takes them."""
+    return {
+        place: Factor(
+            seen.log_mean, seen.log_sd, seen.families - 1.0, seen.lowest, seen.highest, decides=place[0] in DECIDING
+        )
+        for place, seen in spreads(moves).items()
+    }
+
+
+def judge_one(zoo: Zoo, work: tuple[Pair, Factors]) -> ByNoise:
+    """One pair by attrail's default policy, instrument checks included."""
+    pair, factors = work
+    reference, candidate, head = (version(zoo, each, pair.slice, IMAGES) for each in pair.members)
+    audit = Audit(reference, candidate, head, noise_versions(zoo, pair), "noise", change_of(pair))
+    report = compare(reference, candidate, _with(audit.calibration, factors, audit.change), Policy())
+    noticed = any(NOTICE in each.reason for each in report.findings if each.measurement.primary)
+    return ByNoise(pair, str(report.verdict), report.reason, noticed)
+
+
+def _with(calibration: Calibration, factors: Factors, change: str) -> Calibration:
+    """A calibration with these factors in place of those that the library has."""
+    floors = {
+        place: replace(
+            floor,
+            factor=None if is_class(place.stratum) else factors.get((change, "each", place.statistic)),
+            joint=None if is_class(place.stratum) else factors.get((change, "together", place.statistic)),
+        )
+        for place, floor in calibration.floors.items()
+    }
+    return replace(calibration, floors=floors)
