@@ -44,7 +44,7 @@ ROOMS = {
         windows report expectations
     """,
     "attrail_mlflow": """
-        quiet signing statements registry log_classifier journal gate gate_server plugin trail runs webhooks
+        quiet signing statements registry log_classifier journal gate gate_server plugin trail runs history webhooks
     """,
     "attrail_flows": """
         configuration flow_runs inputs engine audit_steps sign_off calibrate audit audit_registry promote one_version

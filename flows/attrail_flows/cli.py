@@ -11,6 +11,7 @@ import click
 from attrail_explainers.errors import AttrailError
 from attrail_flows.commands.deploy import deploy
 from attrail_flows.commands.doctor import doctor
+from attrail_flows.commands.floor import ask_for_floor, floor
 from attrail_flows.commands.flows import audit_registry, promote, signoff, watch
 from attrail_flows.commands.gate import baseline, caution_of_gate, gate, reconcile, serve, waive
 from attrail_flows.commands.options import CONFIG, Computing, computing, quiet_console, say
@@ -55,6 +56,7 @@ def audit(
     if json_file is not None:
         require_output(json_file)
     caution_of_gate("verdict")
+    ask_for_floor(config)
     from attrail_flows.inputs.preflight import preflight_audit
 
     preflight_audit(config)
@@ -139,6 +141,7 @@ def calibrate(config_file: Path, reference: str | None, computed: Computing) -> 
     from attrail_flows.flow_runs.preconditions import require_folders, require_server
 
     require_folders()
+    ask_for_floor(config)
     from attrail_flows.inputs.preflight import preflight_floor
 
     preflight_floor(config)
@@ -219,6 +222,7 @@ COMMANDS = (
     (export, journal, keys, verify),
     (gate, waive, baseline, serve, reconcile),
     (deploy, doctor),
+    (floor,),
 )
 for _command in (each for group in COMMANDS for each in group):
     attrail.add_command(_command)

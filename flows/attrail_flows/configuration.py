@@ -185,7 +185,7 @@ class AuditConfig(Section):
             return self
         return self.model_copy(update={"registry": self.registry.model_copy(update={"candidate": candidate})})
 
-    def between(self, model: str, reference: str, candidate: str) -> "AuditConfig":
+    def between(self, model: str, reference: str, candidate: str | None) -> "AuditConfig":
         """A copy for another model, reference and candidate; listed versions of another model are no floor of it."""
         given = self.registry.floor
         floor = given if isinstance(given, str) or model == self.registry.model else ()

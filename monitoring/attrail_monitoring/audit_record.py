@@ -114,6 +114,8 @@ class AuditRecord:
     ``remarks`` are sentences: what was taken as it is, but can mislead.
     ``made_in`` says for maps, as slice/explainer/label, how many shards of them each MLflow run holds; a shard that
     another audit computed is in that audit's run.
+    ``floor_choice`` says by whom, when and why each version of the floor was chosen out of the registry's history, and
+    why each other one was left.
     """
 
     change: str
@@ -136,6 +138,7 @@ class AuditRecord:
     rules: tuple[Mapping[str, Any], ...] = ()
     remarks: tuple[str, ...] = ()
     made_in: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    floor_choice: Mapping[str, Any] | None = None
     run: Mapping[str, str] = field(default_factory=dict)
     not_claimed: tuple[str, ...] = NOT_CLAIMED
 

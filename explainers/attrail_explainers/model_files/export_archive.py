@@ -4,6 +4,8 @@
 gets a copy that holds the members checked here and nothing else. Names are those of ``torch.export.pt2_archive``.
 """
 
+import contextlib
+import hashlib
 import json
 import re
 import shutil
@@ -15,13 +17,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from attrail_explainers.digest import digest_of
 from attrail_explainers.errors import UnsupportedModelError
 from attrail_explainers.excerpt import excerpt
 from attrail_explainers.model_files.export_program import require_plain_program
 
 PROGRAM = "models/model.json"
 SAMPLES = "data/sample_inputs/model.pt"  # a pickle; torch needs none to load a program, and an empty one is no pickle
-TENSORS = {"data/weights/": "model_weights_config.json", "data/constants/": "model_constants_config.json"}
+WEIGHTS = "data/weights/"
+TENSORS = {WEIGHTS: "model_weights_config.json", "data/constants/": "model_constants_config.json"}
 FIXED = {"archive_format": b"pt2", "archive_version": b"0", "byteorder": b"little"}
 REQUIRED = (PROGRAM, *FIXED, *(folder + config for folder, config in TENSORS.items()), ".data/version")
 KNOWN = re.compile(
@@ -31,8 +35,17 @@ KNOWN = re.compile(
 )
 ROOT = re.compile(r"(?!\.{0,2}/)[^/\\:\x00-\x1f]+/")  # what the file was called when it was written
 OLD = "serialized_exported_program.json"  # as torch up to 2.6 wrote them
+IN_MEMORY = ("dtype", "sizes", "strides", "storage_offset")  # what its bytes mean
 PIECE = 1024 * 1024
 LOG_AGAIN = "log the model again with mlflow.pytorch.log_model"
+
+
+@dataclass(frozen=True)
+class ArchivedState:
+    """What an archive says of its tensors: type and sizes by name, and the ``digest`` of these and of their bytes."""
+
+    tensors: Mapping[str, tuple[Any, tuple[Any, ...]]]
+    digest: str
 
 
 def copy_checked(archive: Path, target: Path, label: str) -> str:
@@ -42,17 +55,32 @@ def copy_checked(archive: Path, target: Path, label: str) -> str:
     there twice or under another spelling, packed otherwise than torch packs, pickled, or none that torch writes for a
     program; and what ``require_plain_program`` raises.
     """
+    with _opened(archive, label) as found:
+        version = found.check()
+        found.copy(target)
+    return version
+
+
+def archived_state(archive: Path, label: str) -> ArchivedState:
+    """The names, types and sizes of an archive's tensors, and the digest of their bytes; none of them is loaded.
+
+    The same numbers laid out otherwise in memory are other bytes. Raises what ``copy_checked`` raises.
+    """
+    with _opened(archive, label) as found:
+        found.check()
+        return found.state()
+
+
+@contextlib.contextmanager
+def _opened(archive: Path, label: str) -> Iterator["_Archive"]:
     try:
         with zipfile.ZipFile(archive) as source:
-            found = _Archive(source, label, archive.stat().st_size)
-            version = found.check()
-            found.copy(target)
+            yield _Archive(source, label, archive.stat().st_size)
     except (zipfile.BadZipFile, NotImplementedError, EOFError, ValueError, zlib.error) as error:
         raise UnsupportedModelError(
             f"model {label}: its archive {archive.name} is damaged, or none that torch.export.save wrote ({error}); "
             f"{LOG_AGAIN}"
         ) from error
-    return version
 
 
 @dataclass(frozen=True)
@@ -76,6 +104,30 @@ class _Archive:
                     if info.filename != self._root + SAMPLES:
                         with self.source.open(info) as original:
                             shutil.copyfileobj(original, member, PIECE)
+
+    def state(self) -> ArchivedState:
+        entries = self._json(WEIGHTS + TENSORS[WEIGHTS])["config"]
+        tensors = {name: self._tensor(name, entry["tensor_meta"]) for name, entry in sorted(entries.items())}
+        held = {each: self._digest(each) for each in {entry["path_name"] for entry in entries.values()}}
+        bytes_ = {
+            name: [*(entry["tensor_meta"].get(key) for key in IN_MEMORY), held[entry["path_name"]]]
+            for name, entry in entries.items()
+        }
+        return ArchivedState(tensors, digest_of(bytes_))
+
+    def _tensor(self, name: str, meta: Mapping[str, Any]) -> tuple[Any, tuple[Any, ...]]:
+        """The type of a tensor, as torch numbers types, and its sizes."""
+        sizes = meta.get("sizes")
+        if not isinstance(sizes, list) or not all(isinstance(each, dict) for each in sizes):
+            raise self._refused(f"does not say how large {name!r} is")
+        return meta.get("dtype"), tuple(each.get("as_int") for each in sizes)
+
+    def _digest(self, weight: str) -> str:
+        digest = hashlib.sha256()
+        with self.source.open(self._root + WEIGHTS + weight) as file:
+            while piece := file.read(PIECE):
+                digest.update(piece)
+        return digest.hexdigest()
 
     @property
     def _root(self) -> str:

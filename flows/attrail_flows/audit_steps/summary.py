@@ -5,12 +5,21 @@ from typing import Any
 
 
 def lines_beside(document: Mapping[str, Any]) -> Iterator[str]:
-    """What counts beside the rows: cautions about slices, what versions return, the sequence, rules."""
+    """What counts beside the rows: cautions about slices, whose floor, what versions return, the sequence, rules."""
     for each in document["slices"]:
         yield from (f"caution on {each['name']}: {caution}" for caution in each["cautions"])
+    yield from _choice(document)
     yield from _scales(document)
     yield from _sequence(document)
     yield from _rules(document)
+
+
+def _choice(document: Mapping[str, Any]) -> Iterator[str]:
+    """Who chose the floor, where it was chosen out of the history."""
+    choice = document.get("floor_choice")
+    if choice is not None:
+        versions = ", ".join(each["version"] for each in choice["versions"])
+        yield f"floor: versions {versions}, chosen out of the history by {choice['by']} on {choice['time'][:10]}"
 
 
 def _scales(document: Mapping[str, Any]) -> Iterator[str]:

@@ -20,7 +20,7 @@ from attrail_flows.flow_runs.progress import progress_of
 from attrail_flows.flow_runs.retries import DELAYS, RETRIES, may_help
 from attrail_flows.inputs.preflight import preflight_audit, preflight_floor
 from attrail_flows.inputs.slices import Tables, load_slices, preprocessing_of, read_tables
-from attrail_flows.inputs.versions import ComparedVersions, Versions, warn_of_few
+from attrail_flows.inputs.versions import ComparedVersions, Versions, require_chosen_files, warn_of_floor
 from attrail_mlflow.registry.registry import RegisteredVersion, Registry
 from attrail_mlflow.runs.audit_run import AuditRun, open_run
 from attrail_mlflow.runs.evidence_files import Evidence
@@ -41,7 +41,8 @@ from attrail_monitoring.verdict.policy import Policy
 def load(config: AuditConfig) -> tuple[Registry, ComparedVersions]:
     """Connect to MLflow and find every version, once nothing can be seen to be wrong."""
     registry, versions = preflight_audit(config)
-    warn_of_few(versions)
+    require_chosen_files(registry, config, versions)
+    warn_of_floor(versions)
     return registry, versions
 
 
@@ -51,7 +52,8 @@ def load(config: AuditConfig) -> tuple[Registry, ComparedVersions]:
 def load_floor(config: AuditConfig) -> tuple[Registry, Versions]:
     """Connect to MLflow and find the reference and its noise floor's versions, once nothing can be seen to be wrong."""
     registry, versions = preflight_floor(config)
-    warn_of_few(versions)
+    require_chosen_files(registry, config, versions)
+    warn_of_floor(versions)
     return registry, versions
 
 

@@ -9,6 +9,7 @@ from uuid import UUID
 import click
 
 from attrail_explainers.errors import ConfigError
+from attrail_flows.commands.floor import ask_for_floor
 from attrail_flows.commands.options import CONFIG, Computing, computing, quiet_console, say
 
 NOT_DONE, UNSURE = 1, 3
@@ -67,6 +68,7 @@ def promote(
     require_folders()
     from attrail_flows.inputs.preflight import preflight_audit
 
+    ask_for_floor(config.with_candidate(candidate))
     preflight_audit(config.with_candidate(candidate))
     require_server()
     from attrail_flows.promote import promote as flow

@@ -20,9 +20,9 @@ DECIDES = "\N{BLACK LEFT-POINTING SMALL TRIANGLE}"
 MOST_CLASSES = 6  # rows about single classes that a screen shows of a slice
 
 
-def console() -> Console:
-    """Standard output, as wide as the terminal; numbers and names are not coloured by guesses."""
-    return Console(width=None if Console().is_terminal else WIDTH, highlight=False)
+def console(*, stderr: bool = False) -> Console:
+    """Standard output, or error, as wide as the terminal; numbers and names are not coloured by guesses."""
+    return Console(width=None if Console(stderr=stderr).is_terminal else WIDTH, highlight=False, stderr=stderr)
 
 
 def table_of(title: str, *columns: str, numbers: Collection[str] = ()) -> Table:

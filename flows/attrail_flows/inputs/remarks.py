@@ -19,6 +19,10 @@ def few_models(count: int) -> str:
     return f"registry.floor names {count} of the {FEWEST} models that a floor needs at least: matched noise stands in"
 
 
+def own_floor(candidate: str, reference: str) -> str:
+    return f"{candidate} was chosen for the floor of {reference}, and is the candidate now: the floor is without it"
+
+
 def batch_size(label: str, size: int) -> str:
     one = "one image at a time" if size == 1 else f"{size} images at a time"
     return (

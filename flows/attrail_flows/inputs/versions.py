@@ -2,13 +2,14 @@
 
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 from attrail_explainers.errors import ConfigError, IncomparableError
 from attrail_flows.configuration import AuditConfig
 from attrail_flows.inputs import remarks
 from attrail_flows.inputs.floor_versions import FloorVersions
-from attrail_mlflow.registry.registry import RegisteredVersion
+from attrail_mlflow.history.choice import FloorChoice, require_files
+from attrail_mlflow.registry.registry import RegisteredVersion, Registry
 from attrail_monitoring.inference.prediction_bound import FEWEST
 
 Find = Callable[[str, str], RegisteredVersion]  # a registry's ``resolve``
@@ -18,10 +19,15 @@ logger = logging.getLogger("attrail.audit")
 
 @dataclass(frozen=True)
 class Versions:
-    """A reference and the versions of its noise floor."""
+    """A reference and the versions of its noise floor; ``choice`` says who chose these out of its history.
+
+    ``said`` are remarks about the floor.
+    """
 
     reference: RegisteredVersion
     floor: tuple[RegisteredVersion, ...]
+    choice: FloorChoice | None = field(default=None, kw_only=True)
+    said: tuple[str, ...] = field(default=(), kw_only=True)
 
     @property
     def every(self) -> tuple[RegisteredVersion, ...]:
@@ -51,11 +57,9 @@ def resolve(find: Find, config: AuditConfig, floor: FloorVersions) -> ComparedVe
             f"{candidate.label}: nothing can have moved; name two versions"
         )
     if candidate.label in [each.label for each in base.floor]:
-        raise ConfigError(
-            f"{candidate.label} is compared and in the noise floor as well: take it out of registry.floor"
-        )
+        base = _without(candidate, base)
     require_same_classes(base.reference.label, base.reference.classes, candidate.label, candidate.classes)
-    return ComparedVersions(base.reference, base.floor, candidate)
+    return ComparedVersions(base.reference, base.floor, candidate, choice=base.choice, said=base.said)
 
 
 def resolve_floor(find: Find, config: AuditConfig, given: FloorVersions) -> Versions:
@@ -71,13 +75,37 @@ def resolve_floor(find: Find, config: AuditConfig, given: FloorVersions) -> Vers
         raise ConfigError("registry.floor names a version twice: every reference retrain counts once")
     for each in floor:
         require_same_classes(reference.label, reference.classes, each.label, each.classes)
-    return Versions(reference, tuple(floor))
+    return Versions(reference, tuple(floor), choice=given.choice)
 
 
-def warn_of_few(versions: Versions) -> None:
-    """Say it when there are models for a floor, but too few to be one."""
+def _without(candidate: RegisteredVersion, base: Versions) -> Versions:
+    """The floor that was chosen out of the history without the candidate, if enough is left; ConfigError else."""
+    floor = tuple(each for each in base.floor if each.label != candidate.label)
+    if base.choice is None:
+        raise ConfigError(
+            f"{candidate.label} is compared and in the noise floor as well: take it out of registry.floor"
+        )
+    if len(floor) < FEWEST:
+        raise ConfigError(
+            f"{candidate.label} is the candidate and one of the {len(base.floor)} versions chosen for the floor of "
+            f"{base.reference.label}, which needs {FEWEST}: choose more of them, see attrail floor"
+        )
+    return replace(base, floor=floor, said=(remarks.own_floor(candidate.label, base.reference.label),))
+
+
+def warn_of_floor(versions: Versions) -> None:
+    """Say what there is to remark about a floor, and it when there are models for one, but too few to be one."""
+    for each in versions.said:
+        logger.warning(each)
     if 0 < len(versions.floor) < FEWEST:
         logger.warning(remarks.few_models(len(versions.floor)))
+
+
+def require_chosen_files(registry: Registry, config: AuditConfig, versions: Versions) -> None:
+    """Raise EvidenceError when a floor's version has other files than when somebody chose it out of the history."""
+    if versions.choice is not None:
+        for each in versions.floor:
+            require_files(registry, each, versions.choice, allow_pickle=config.policy.allow_pickle)
 
 
 def require_same_classes(first: str, known: int | None, second: str, other: int | None) -> None:

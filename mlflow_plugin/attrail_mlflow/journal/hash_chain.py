@@ -39,6 +39,7 @@ class Event(StrEnum):
     AUDIT = "audit"
     BASELINE = "baseline"
     WAIVER = "waiver"
+    FLOOR = "floor"
     SIGN_OFF = "sign-off"
     GATE_ALLOWED = "gate-allowed"
     GATE_REFUSED = "gate-refused"

@@ -145,7 +145,7 @@ class Registry:
 
     def resolve(self, model: str, reference: str) -> RegisteredVersion:
         """The version that an alias, a version number or a ``models:/`` URI names; RegistryError if there is none."""
-        return self._described(self.find(model, reference))
+        return self.described(self.find(model, reference))
 
     def find(self, model: str, reference: str) -> ModelVersion:
         """The version, as MLflow's registry has it, that an alias, a number or a ``models:/`` URI names.
@@ -196,14 +196,35 @@ class Registry:
         Raises RegistryError when it cannot be fetched, is no exported PyTorch model (or pickled and not allowed), or
         comes with anything that is not needed to load one; UnsupportedModelError when the export is not as it must be.
         """
+        with self.files(version, allow_pickle=allow_pickle) as (checked, digest):
+            self.remember(version, LoadedFiles(digest, checked.pickled_by is not None))
+            return _classifier(checked, version)
+
+    @contextlib.contextmanager
+    def files(self, version: RegisteredVersion, *, allow_pickle: bool = False) -> Iterator[tuple[ModelFolder, str]]:
+        """A version's files, checked as ``load`` checks them, and their digest, in a folder that is gone afterwards."""
+        what = f"model {version.uri}"
         with tempfile.TemporaryDirectory(prefix="attrail-") as folder:
-            what = f"model {version.uri}"
             with self._reading(what):
                 local = fetch_model(version.uri, Path(folder))
                 digest = digest_folder(local)
-            checked = checked_folder(local, what, allow_pickle=allow_pickle)
-            self.remember(version, LoadedFiles(digest, checked.pickled_by is not None))
-            return _classifier(checked, version)
+            yield checked_folder(local, what, allow_pickle=allow_pickle), digest
+
+    def described(self, found: ModelVersion) -> RegisteredVersion:
+        """A version, as MLflow's registry has it, with what its MLmodel file says; RegistryError as ``resolve``."""
+        mlmodel = self.mlmodel(f"models:/{found.name}/{found.version}")
+        source = str(found.source)
+        return RegisteredVersion(
+            name=found.name,
+            version=str(found.version),
+            source=source,
+            model_id=source.removeprefix("models:/") if source.startswith("models:/m-") else None,
+            run_id=found.run_id or None,
+            classes=mlmodel.classes,
+            input_shape=mlmodel.input_shape,
+            metadata=mlmodel.metadata,
+            input_type=mlmodel.input_type,
+        )
 
     def mlmodel(self, uri: str) -> MLmodel:
         """What the MLmodel file of a ``models:/`` URI says; RegistryError when it cannot be fetched or read."""
@@ -236,21 +257,6 @@ class Registry:
         """The aliases that name a version now."""
         with self.asking(f"the aliases of {version.uri} cannot be looked up"):
             return tuple(sorted(self.client.get_model_version(version.name, version.version).aliases))
-
-    def _described(self, found: ModelVersion) -> RegisteredVersion:
-        mlmodel = self.mlmodel(f"models:/{found.name}/{found.version}")
-        source = str(found.source)
-        return RegisteredVersion(
-            name=found.name,
-            version=str(found.version),
-            source=source,
-            model_id=source.removeprefix("models:/") if source.startswith("models:/m-") else None,
-            run_id=found.run_id or None,
-            classes=mlmodel.classes,
-            input_shape=mlmodel.input_shape,
-            metadata=mlmodel.metadata,
-            input_type=mlmodel.input_type,
-        )
 
     def _registered(self, model_id: str) -> ModelVersion:
         """The one version whose files are those of a logged model; MLflow 3 prints the ids of these everywhere."""

@@ -10,6 +10,7 @@ STATEMENT_TAG = "attrail.statement"
 WAIVER_TAG = "attrail.waiver"
 RUN_ID_TAG = "attrail.run_id"
 REFERENCE_TAG = "attrail.reference"
+FLOOR_TAG = "attrail.floor"  # which earlier versions somebody chose as this one's noise floor
 
 # Of a run.
 COMPLETE_TAG = "attrail.complete"

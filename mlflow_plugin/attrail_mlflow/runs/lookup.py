@@ -10,11 +10,12 @@ from attrail_explainers.errors import EvidenceError
 from attrail_mlflow.registry.errors import asking
 from attrail_mlflow.registry.experiments import find_experiment
 from attrail_mlflow.registry.registry import Registry
-from attrail_mlflow.registry.searching import newest_complete_run
-from attrail_mlflow.registry.tags import COMPLETE_TAG, SEQUENCE_TAG
+from attrail_mlflow.registry.searching import newest_complete_run, runs_with
+from attrail_mlflow.registry.tags import COMPLETE_TAG, MODEL_TAG, SEQUENCE_TAG, VERDICT_TAG
 from attrail_mlflow.runs.audit_run import ROOT
 
 SEQUENCE = "sequence.json"
+PAGE = 200  # runs that are asked for at once
 
 
 def newest_complete(registry: Registry, experiment: str, tag: str, value: str) -> Run | None:
@@ -24,6 +25,23 @@ def newest_complete(registry: Registry, experiment: str, tag: str, value: str) -
     """
     found = find_experiment(registry.client, experiment)
     return newest_complete_run(registry.client, found.experiment_id, tag, value) if found is not None else None
+
+
+def verdicts_against(registry: Registry, experiment: str, model: str, reference: str) -> dict[str, tuple[str, str]]:
+    """By candidate, the newest verdict of an audit against a ``reference`` and its run id; both are ``models:/`` URIs.
+
+    Audits of candidates of the ``model`` alone. Raises what ``newest_complete`` raises.
+    """
+    found = find_experiment(registry.client, experiment)
+    if found is None:
+        return {}
+    verdicts: dict[str, tuple[str, str]] = {}
+    complete = {MODEL_TAG: model, COMPLETE_TAG: "true"}
+    for run in runs_with(registry.client, found.experiment_id, complete, page=PAGE):
+        if run.data.params.get("reference") == reference:
+            candidate, verdict = run.data.params.get("candidate", ""), run.data.tags.get(VERDICT_TAG, "")
+            verdicts.setdefault(candidate, (verdict, run.info.run_id))
+    return verdicts
 
 
 def find_sequence(registry: Registry, experiment: str, name: str) -> tuple[str, dict[str, Any]] | None:
