@@ -4,6 +4,7 @@ The package imports this module, and MLflow imports the package in everybody's p
 needs them.
 """
 
+import contextlib
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from importlib.metadata import version
@@ -47,8 +48,9 @@ def log_classifier(
         timm_model: Name of the timm model that this one was made from, for the record.
         metrics: Written on the run that logs the model.
 
-    ``preprocessing``, ``classes`` and ``timm_model`` are kept in the logged model's metadata under ``attrail``. Raises
-    ConfigError for an example or a preprocessing that is none, before anything is logged.
+    It logs to the active run, where there is one, whose parameters say how the version was trained; else to one of its
+    own. ``preprocessing``, ``classes`` and ``timm_model`` are kept in the logged model's metadata under ``attrail``.
+    Raises ConfigError for an example or a preprocessing that is none, before anything is logged.
     """
     import mlflow  # noqa: PLC0415 - see above
 
@@ -60,7 +62,8 @@ def log_classifier(
         preprocessing = preprocessing_from(preprocessing, "preprocessing", "give a Preprocessing, or a dict like it")
     module.eval().cpu()
     facts = {"preprocessing": asdict(preprocessing), "classes": list(classes), "timm_model": timm_model}
-    with mlflow.start_run(run_name=f"log {registered_name}"):
+    active = mlflow.active_run()
+    with contextlib.nullcontext(active) if active else mlflow.start_run(run_name=f"log {registered_name}"):
         mlflow.log_metrics(dict(metrics or {}))
         logged = mlflow.pytorch.log_model(
             module,

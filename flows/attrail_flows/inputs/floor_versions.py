@@ -1,5 +1,6 @@
 """Which versions make the floor: those that the configuration lists, or those that its word stands for."""
 
+import shlex
 from dataclasses import dataclass
 
 from attrail_explainers.errors import ConfigError
@@ -52,10 +53,8 @@ def _chosen_history(registry: Registry, section: RegistrySection) -> FloorVersio
     """The earlier versions that somebody chose, as long as all of them are there."""
     reference = registry.find(section.model, section.reference)
     label, choice = f"{reference.name}/{reference.version}", find_choice(registry, reference)
-    see = (
-        f"see attrail floor --model {reference.name} --reference {reference.version}, and choose with its --accept or "
-        "--versions"
-    )
+    which = f"--model {shlex.quote(reference.name)} --reference {reference.version}"
+    see = f"see attrail floor {which}, and choose with its --accept or --versions"
     if choice is None:
         raise ConfigError(
             f"registry.floor = 'history': nobody chose the earlier versions that are {label}'s floor; {see}"

@@ -30,6 +30,7 @@ from attrail_mlflow.trail.attestation import Trail
 
 FORMAT = "attrail.floor/1"
 FILE = "floor.json"
+ANEW = "choose anew with attrail floor --accept or --versions"
 FITS = 5000  # characters: what every MLflow keeps
 
 
@@ -115,12 +116,12 @@ def find_choice(registry: Registry, reference: ModelVersion) -> FloorChoice | No
         if "run_id" in document:
             document = decode_object(_fetched(registry, label, _POINTER(document, what)))
         choice = _CHOICE(document, what)
+        if choice.reference != f"models:/{label}":
+            raise EvidenceError(f"{what} is about {choice.reference}")
     except ValueError as error:
-        raise EvidenceError(f"{what}: {error}; choose anew with attrail floor --accept or --versions") from error
-    if choice.reference != f"models:/{label}":
-        raise EvidenceError(
-            f"{what} is about {choice.reference}: choose anew with attrail floor --accept or --versions"
-        )
+        raise EvidenceError(f"{what}: {error}; {ANEW}") from error
+    except EvidenceError as error:
+        raise EvidenceError(f"{error}; {ANEW}") from error
     return choice
 
 
@@ -131,7 +132,7 @@ def require_files(registry: Registry, version: RegisteredVersion, choice: FloorC
         if known[version.version] != digest:
             raise EvidenceError(
                 f"the files of {version.label} are not those that {choice.by} chose for the floor of "
-                f"{choice.reference} on {choice.time:%Y-%m-%d}: choose anew with attrail floor --accept or --versions"
+                f"{choice.reference} on {choice.time:%Y-%m-%d}; {ANEW}"
             )
 
 
@@ -155,10 +156,7 @@ def _fetched(registry: Registry, label: str, pointer: Mapping[str, str]) -> byte
     ):
         text = file.read_bytes()
     if digest_of_bytes(text) != pointer["digest"]:
-        raise EvidenceError(
-            f"run {run_id} holds another floor of {label} than was chosen: choose anew with attrail floor --accept or "
-            "--versions"
-        )
+        raise EvidenceError(f"run {run_id} holds another floor of {label} than was chosen")
     return text
 
 

@@ -109,8 +109,8 @@ def propose(
 ) -> Proposal:
     """Look at every other version of the model; the files of ``insisted`` versions are looked at in any case.
 
-    Raises ConfigError for a change that a history says nothing of, RegistryError when a version that is ``asked``
-    about is not there, its files cannot be used, or MLflow cannot be asked.
+    Raises ConfigError for a change that a history says nothing of and a candidate that is the reference, RegistryError
+    when a version that is ``asked`` about is not there, the reference's files cannot be used, or MLflow not be asked.
     """
     require_change(asked.change)
     search = _Search(registry, asked, frozenset(insisted), progress)
@@ -126,6 +126,11 @@ class _Search:
         self.label = f"{self.reference.name}/{self.reference.version}"
         self.uri = f"models:/{self.label}"
         self.candidate = registry.find(asked.model, asked.candidate) if asked.candidate else None
+        if self.candidate and (self.candidate.name, self.candidate.version) == (
+            self.reference.name,
+            self.reference.version,
+        ):
+            raise ConfigError(f"{self.label} is the candidate and the reference: name two versions")
         with registry.asking(f"the versions of {self.reference.name} and their verdicts cannot be looked up"):
             every = list(versions_named(registry.client, self.reference.name))
             self.verdicts = verdicts_against(registry, asked.experiment, self.reference.name, self.uri)

@@ -19,7 +19,7 @@ from torch import nn
 
 from attrail_explainers.errors import UnsupportedModelError
 from attrail_explainers.model.loading import classifier_from_export
-from attrail_explainers.model_files.export_archive import PROGRAM, SAMPLES, copy_checked
+from attrail_explainers.model_files.export_archive import PROGRAM, SAMPLES, archived_state, copy_checked
 from attrail_explainers.model_files.size_expression import is_size
 
 Members = dict[str, bytes]
@@ -102,6 +102,45 @@ def test_the_copy_has_the_same_members_and_no_pickle(exported: Path, tmp_path: P
     before, after = members_of(exported), members_of(tmp_path / "copy.pt2")
     assert len(before[SAMPLES]) > 0
     assert after == before | {SAMPLES: b""}
+
+
+def saved(path: Path, seed: int, change: Callable[[nn.Module], object] = lambda net: None) -> Path:
+    torch.manual_seed(seed)
+    net = Net().eval()
+    change(net)
+    torch.export.save(torch.export.export(net, (torch.zeros(2, 3, 8, 8),)), path)
+    return path
+
+
+def test_an_archives_state_is_that_of_the_module_and_nothing_is_loaded_for_it(exported: Path, tmp_path: Path) -> None:
+    path = written(tmp_path / "model.pt2", members_of(exported) | {SAMPLES: pickle.dumps(Telltale())})
+    before = Telltale.made
+    found = archived_state(path, "digits/1")
+    assert Telltale.made == before
+    sizes = {name: tuple(tensor.shape) for name, tensor in Net().state_dict().items()}
+    assert {name: shape for name, (_, shape) in found.tensors.items()} == sizes
+
+
+def test_archives_of_equal_weights_have_one_digest_and_others_another(tmp_path: Path) -> None:
+    """The archives' bytes differ in any case; which parameters were trained does not matter."""
+    frozen = saved(tmp_path / "frozen.pt2", 0, lambda net: net.head.weight.requires_grad_(False))
+    one, same, other = (
+        archived_state(each, "digits/1")
+        for each in (saved(tmp_path / "one.pt2", 0), frozen, saved(tmp_path / "other.pt2", 1))
+    )
+    assert one == same
+    assert one.tensors == other.tensors
+    assert one.digest != other.digest
+    halved = archived_state(saved(tmp_path / "half.pt2", 0, lambda net: net.head.double()), "digits/1")
+    assert halved.tensors != one.tensors
+
+
+@pytest.mark.parametrize("sizes", [None, 4, "4", [4], [[4]], {}])
+def test_a_tensor_whose_size_is_not_said_has_no_state(exported: Path, tmp_path: Path, sizes: object) -> None:
+    members = members_of(exported)
+    edited = changed(members, WEIGHTS, lambda found: found["config"]["head.bias"]["tensor_meta"].update(sizes=sizes))
+    with pytest.raises(UnsupportedModelError, match=r"does not say how large 'head\.bias' is"):
+        archived_state(written(tmp_path / "model.pt2", edited), "digits/1")
 
 
 class Telltale:

@@ -99,6 +99,19 @@ def test_numbers_that_are_aliases_too(registry: Registry, caplog: pytest.LogCapt
         registry.resolve("m-1", "30")
 
 
+def test_a_classifier_is_logged_to_the_active_run_else_to_one_of_its_own(registry: Registry) -> None:
+    network = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(3, 2))
+    arguments = (network, "logged", np.zeros((2, 3, 8, 8), np.float32), Preprocessing((8, 8), (0.5,) * 3, (0.5,) * 3))
+    with mlflow.start_run() as run:
+        mlflow.log_param("lr", 0.01)
+        own = registry.resolve("logged", log_classifier(*arguments))
+        assert mlflow.active_run() is not None
+    assert own.run_id == run.info.run_id
+    other = registry.resolve("logged", log_classifier(*arguments))
+    assert other.run_id not in (None, own.run_id)
+    assert registry.client.get_run(str(other.run_id)).info.status == "FINISHED"
+
+
 @pytest.mark.parametrize(
     ("example", "said"),
     [
