@@ -54,9 +54,7 @@ def judge_by_noise(zoo: Zoo, moves: Sequence[Move], pairs: Sequence[Pair], worke
 def factors_of(moves: Sequence[Move]) -> dict[Place, Factor]:
     """The factors that honest candidates show, as the library takes them."""
     return {
-        place: Factor(
-            seen.log_mean, seen.log_sd, seen.families - 1.0, seen.lowest, seen.highest, decides=place[0] in DECIDING
-        )
+        place: Factor(seen.log_mean, seen.log_sd, seen.freedom, seen.lowest, seen.highest, decides=place[0] in DECIDING)
         for place, seen in spreads(moves).items()
     }
 

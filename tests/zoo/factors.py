@@ -88,13 +88,14 @@ def _distances(reference: VersionMaps, other: VersionMaps, name: str) -> dict[st
 class Spread:
     """The factor of one kind of change: log ratios of honest candidates, as one more family would show them.
 
-    ``log_sd`` holds what families and what candidates within one differ by (random effects, method of moments);
-    ``lowest`` and ``highest`` are ratios.
+    ``log_sd`` holds what families (``between``) and what candidates within one differ by, known with ``freedom``
+    degrees of freedom; ``lowest`` and ``highest`` are ratios.
     """
 
     log_mean: float
     log_sd: float
     between: float
+    freedom: float
     families: int
     models: int
     lowest: float
@@ -116,15 +117,23 @@ def spreads(found: Sequence[Move]) -> dict[Place, Spread]:
 
 
 def spread(found: Sequence[Move]) -> Spread:
-    """The mean of the families' means, and the spread about it of one candidate of another family."""
+    """The mean of the families' means, and the spread about it of one candidate of another family.
+
+    Random effects in one layout, estimated by moments, with the degrees of freedom of a sum of mean squares
+    (Satterthwaite, Biometrics Bulletin 1946): that of families weighs as much as they differ.
+    """
     families: dict[tuple[str, str], list[float]] = {}
     for each in found:
         families.setdefault(each.pair.family, []).append(each.log_ratio)
     ratios = [each.log_ratio for each in found]
+    count, size = len(families), len(ratios) / len(families)
     means = np.array([np.mean(each) for each in families.values()])
-    count = len(families)
-    within = sum(float(np.var(each)) * len(each) for each in families.values()) / max(len(ratios) - count, 1)
-    between = max(0.0, float(means.var(ddof=1)) - within * count / len(ratios)) if count > 1 else 0.0
+    spare = len(ratios) - count
+    within = sum(float(np.var(each)) * len(each) for each in families.values()) / max(spare, 1)
+    parts = float(means.var(ddof=1)) if count > 1 else 0.0, within * (1 - 1 / size)
+    total = max(sum(parts), within)
+    freedom = total**2 / (parts[0] ** 2 / max(count - 1, 1) + parts[1] ** 2 / max(spare, 1))
+    between = max(0.0, parts[0] - within / size) ** 0.5
     models = len({each.pair.model for each in found})
     extremes = (float(np.exp(end(ratios))) for end in (min, max))
-    return Spread(float(means.mean()), (within + between) ** 0.5, between**0.5, count, models, *extremes)
+    return Spread(float(means.mean()), total**0.5, between, freedom, count, models, *extremes)

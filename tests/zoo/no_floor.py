@@ -22,10 +22,10 @@ def _factors(results: Results) -> str:
     for (change, explainers, statistic), seen in spreads(results.moves).items():
         rows.append(
             [f"{change}: {statistic}", explainers, number(math.exp(seen.log_mean)), number(seen.log_mean),
-             number(seen.log_sd), number(seen.between), str(seen.families), str(seen.models),
+             number(seen.log_sd), number(seen.between), f"{seen.freedom:.1f}", str(seen.families), str(seen.models),
              f"{seen.lowest:.2f}-{seen.highest:.2f}"]
         )  # fmt: skip
-    head = ["change and statistic", "explainers", "factor", "log mean", "log SD", "between families", "families",
+    head = ["change and statistic", "explainers", "factor", "log mean", "log SD", "of families", "freedom", "families",
             "models", "ratios seen"]  # fmt: skip
     text = (
         "Matched noise is the champion with Gaussian noise on its weights, as much as makes its answers diverge as far "
