@@ -23,6 +23,7 @@ from attrail_monitoring.verdict.open_question import (
 )
 from attrail_monitoring.verdict.policy import Policy
 
+NOTICED = 0.2  # of honest versions that lie beyond the bound of noise that never flags: the others pass, these ask
 FEW = 200  # hypotheses up to which Holm asks for less than e-BH, whose e-values come from p-values
 Judged = tuple[Verdict, str, str]  # with the reason and the next step
 
@@ -132,7 +133,7 @@ def _finding(
     adjusted: float | None,
 ) -> Finding:
     margin = policy.margins.get(measured.statistic)
-    bound = measured.floor.bound(policy.alpha * policy.class_share if measured.localised else level)
+    bound = measured.floor.bound(_tail(policy, measured, level))
     limit = max((number for number in (margin, bound) if number is not None), default=None)
     p_value = None if math.isnan(measured.value) else measured.floor.p_value(measured.value)
     why = unfit or missing
@@ -141,6 +142,18 @@ def _finding(
     strict = verdict is Verdict.DRIFT and adjusted is not None and adjusted <= policy.strict * policy.alpha
     left_out = unfit is not None
     return Finding(measured, bound, margin, limit, p_value, adjusted, verdict, strict, reason, left_out, step=step)
+
+
+def _tail(policy: Policy, measured: Measurement, level: float) -> float:
+    """The chance that the floor's bound leaves beyond it."""
+    if _notices(policy, measured):
+        return NOTICED
+    return policy.alpha * policy.class_share if measured.localised else level
+
+
+def _notices(policy: Policy, measured: Measurement) -> bool:
+    """Whether a floor is there that may not be left with DRIFT."""
+    return measured.floor.tier == "M" and not policy.may_flag(measured.floor)
 
 
 def _verdict(
@@ -157,8 +170,10 @@ def _verdict(
         beyond_floor = measured.lower > limit
     else:
         beyond_floor = adjusted <= policy.alpha and measured.lower > max(measured.floor.distances)
+    if _notices(policy, measured) and not measured.worst < limit:
+        return Verdict.INCONCLUSIVE, _noticed(measured, limit), ""
     if measured.lower > margin and beyond_floor:
-        if measured.floor.tier != "D" and not policy.may_flag(measured.floor):
+        if measured.floor.tier == "0" and not policy.margins_decide:
             return Verdict.INCONCLUSIVE, _noticed(measured, limit), ""
         return Verdict.DRIFT, _beyond(measured, limit), ""
     return _within(measured, limit, level)

@@ -37,6 +37,18 @@ def test_what_stays_within_it_passes(report, floor):
     assert found.next_step == ""
 
 
+def test_noise_that_never_flags_passes_four_of_five_honest_versions(report):
+    """A wide bound would flag nothing and let harm pass: where nothing is flagged, the bound is there to ask."""
+    bound = NOTICED.bound(0.2)
+    assert report(0.9 * bound, NOTICED).verdict is Verdict.PASS
+    found = report(1.1 * bound, NOTICED)
+    assert found.verdict is Verdict.INCONCLUSIVE
+    assert "times as far as weight noise" in found.reason
+    assert found.findings[0].limit == pytest.approx(bound)
+    alone = replace(DECIDING, joint=None)
+    assert report(1.1 * bound, alone).verdict is Verdict.PASS  # where it may flag, alpha is what it may flag at
+
+
 def test_beyond_it_a_notice_says_how_far_beside_honest_versions_and_what_would_decide(report):
     found = report(0.9, NOTICED)
     assert found.verdict is Verdict.INCONCLUSIVE
