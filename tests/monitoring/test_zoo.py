@@ -1,6 +1,7 @@
 """The zoo end to end on a handful of digits models of seconds, and its detectors and rates by themselves."""
 
-from dataclasses import replace
+import tomllib
+from dataclasses import fields, replace
 from importlib import import_module
 from pathlib import Path
 from types import SimpleNamespace
@@ -12,13 +13,14 @@ import torch
 from sklearn.metrics import roc_auc_score
 
 from attrail_explainers.model.divergence import mean_divergence
+from attrail_monitoring.floor.factors import Factor
 
 ZOO = Path(__file__).resolve().parents[1] / "zoo"
 IMAGES = 48
 MODULES = (
-    "by_noise", "cache", "curve", "data", "detectors", "early", "evidence", "factors", "judging", "looks", "making",
-    "marks", "no_floor", "noise", "page", "pairs", "rates", "recipe", "reliance", "results", "sub_population",
-    "training", "versions", "words",
+    "by_noise", "cache", "curve", "data", "detectors", "early", "evidence", "factor_file", "factors", "judging",
+    "looks", "making", "marks", "no_floor", "noise", "page", "pairs", "rates", "recipe", "reliance", "results",
+    "sub_population", "training", "versions", "words",
 )  # fmt: skip
 
 
@@ -134,6 +136,25 @@ def test_a_factor_holds_what_families_differ_by_and_what_models_within_one_do(zo
     assert found.log_mean == pytest.approx(0.5, abs=0.07)
     assert found.between == pytest.approx(0.3, abs=0.04)
     assert found.log_sd == pytest.approx((0.3**2 + 0.1**2) ** 0.5, abs=0.04)
+
+
+def test_the_factors_of_several_families_are_written_as_the_library_reads_them(zoo: Any) -> None:
+    def move(family: str, name: str, ratio: float) -> Any:
+        recipe = SimpleNamespace(parent="champion")
+        pair = SimpleNamespace(
+            family=family, model=(family, name), harmful=False, candidate=SimpleNamespace(name=name, recipe=recipe)
+        )
+        return SimpleNamespace(pair=pair, explainer="together", statistic="coherent_shift", log_ratio=ratio)
+
+    moves = [
+        move(f, n, r) for f, n, r in zip("aabbcc", ["int8", "int6"] * 3, (0.1, 0.0, 0.2, 0.3, -0.1, 0.1), strict=True)
+    ]
+    results = SimpleNamespace(moves=moves, by_noise=[])
+    (row,) = tomllib.loads(zoo.factor_file.text(results))["factor"]
+    assert (row["source"], row["change"], row["explainers"]) == ("noise", "edit", "together")
+    assert row["log_mean"] == pytest.approx(0.1)
+    assert (row["families"], row["models"], row["decides"]) == (3, 6, False)
+    assert {each.name for each in fields(Factor)} <= row.keys()
 
 
 def test_a_model_on_the_way_lies_between_its_parent_and_where_that_came_from(zoo: Any) -> None:

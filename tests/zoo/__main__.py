@@ -1,8 +1,9 @@
 """``make zoo``: how often the verdict is right, beside the detectors in use, on models that anyone can make again.
 
 For each data set and architecture it trains a champion, retrains of its recipe, benign and harmful candidates,
-explains them with attrail's own explainers, judges them, and writes ``monitoring/ZOO.md``. Models and maps are kept in
-``--cache``, so a run that was stopped goes on where it was.
+explains them with attrail's own explainers, judges them, and writes ``monitoring/ZOO.md`` and the factors between
+matched noise and honest versions. Models and maps are kept in ``--cache``, so a run that was stopped goes on where it
+was.
 """
 
 import argparse
@@ -11,6 +12,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+import factor_file
 import page
 from by_noise import judge_by_noise
 from cache import Cache, default_cache
@@ -31,6 +33,7 @@ from tqdm import tqdm
 
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "monitoring" / "ZOO.md"
+FACTORS = ROOT / "monitoring" / "attrail_monitoring" / "floor" / "factors.toml"
 PICTURE = "zoo-failure-curve.png"
 
 
@@ -49,6 +52,8 @@ def main() -> None:
     if path:
         path.with_name(PICTURE).write_bytes(draw(results))
         path.write_text(page.page(results, PICTURE), encoding="utf-8")
+    if path == PAGE:
+        FACTORS.write_text(factor_file.text(results), encoding="utf-8")
     print(page.page(results, PICTURE))
 
 
