@@ -55,6 +55,10 @@ class ExplanationError(AttrailError):
     """The model or an explainer produced something unusable."""
 
 
+class TrainingError(AttrailError):
+    """The code of a recipe failed with one seed; another seed may not."""
+
+
 class IncomparableError(AttrailError):
     """Two sets of attributions that must not be compared."""
 

@@ -60,19 +60,29 @@ def log_classifier(
     example = _images(example)
     if not isinstance(preprocessing, Preprocessing):
         preprocessing = preprocessing_from(preprocessing, "preprocessing", "give a Preprocessing, or a dict like it")
-    module.eval().cpu()
     facts = {"preprocessing": asdict(preprocessing), "classes": list(classes), "timm_model": timm_model}
     active = mlflow.active_run()
     with contextlib.nullcontext(active) if active else mlflow.start_run(run_name=f"log {registered_name}"):
         mlflow.log_metrics(dict(metrics or {}))
-        logged = mlflow.pytorch.log_model(
-            module,
-            name="model",
-            registered_model_name=registered_name,
-            input_example=example,
-            pip_requirements=[f"{name}=={version(name)}" for name in ("torch", "torchvision")],
-            metadata={"attrail": facts},
-        )
+        return log_in_run(module, registered_name, example, facts)
+
+
+def log_in_run(module: Any, registered_name: str, example: "NDArray[np.float32]", facts: Mapping[str, Any]) -> str:
+    """Log and register a torch module in the run that is active, and return the new version's number as text.
+
+    ``facts`` are kept in the logged model's metadata under ``attrail``; the rest is as with ``log_classifier``.
+    """
+    import mlflow  # noqa: PLC0415 - see above
+
+    module.eval().cpu()
+    logged = mlflow.pytorch.log_model(
+        module,
+        name="model",
+        registered_model_name=registered_name,
+        input_example=example,
+        pip_requirements=[f"{name}=={version(name)}" for name in ("torch", "torchvision")],
+        metadata={"attrail": facts},
+    )
     return str(logged.registered_model_version)
 
 

@@ -17,6 +17,7 @@ from mlflow.exceptions import MlflowException
 
 from attrail_explainers.errors import ConfigError, EvidenceError, GateRefusal
 from attrail_mlflow.gate.decision import Case, Decision, decide, misspelt
+from attrail_mlflow.gate.evidence_tags import is_retrain
 from attrail_mlflow.gate.policy import GatePolicy
 from attrail_mlflow.gate.versions import UNREADABLE, identity
 from attrail_mlflow.registry.errors import ABSENT, found_or_none, registry_error
@@ -79,6 +80,7 @@ class Candidate:
             waiver=self.version.tags.get(WAIVER_TAG, "").encode(),
             champion=_compared_with(statement, policy) if holder is None else self._as_served(holder),
             holds=holder is not None and holder.version == self.version.version,
+            retrain=is_retrain(self.version.tags),
         )
         found = decide(case, policy, datetime.now(UTC))
         return found if holder is not None else _as_the_server_knows(found)

@@ -35,7 +35,7 @@ class Case:
     that the candidate is the one who holds it. ``used`` are waivers' ids, and digests of statements that promoted to
     this role before; ``newest`` is when the newest statement for the version that was ever seen was issued,
     ``objections`` are those against it. ``champion_now`` gives who holds the role on the files it has now, None when
-    nobody holds it.
+    nobody holds it. ``retrain`` says that attrail trained the version for a noise floor.
     """
 
     version: ModelIdentity
@@ -49,6 +49,7 @@ class Case:
     newest: datetime | None = None
     objections: Sequence[Objection] = ()
     champion_now: Callable[[], ModelIdentity] | None = None
+    retrain: bool = False
 
 
 @dataclass(frozen=True)
@@ -94,6 +95,8 @@ class Decision:
 
 def decide(case: Case, policy: GatePolicy, now: datetime) -> Decision:
     """Whether the case is allowed at ``now`` (UTC) under a policy, and why; see ``Reason`` for the codes."""
+    if case.retrain and not case.holds:
+        return _retrain(case)
     refusals = []
     attempts: tuple[Callable[[], Decision], ...] = (
         (lambda: _unchanged(case),)
@@ -116,6 +119,15 @@ def misspelt(model: ModelIdentity, asked: str, role: str) -> Decision:
     """The refusal of a protected alias in another spelling: some databases would take it for the alias itself."""
     sentence = f"{model.label} may not become {asked!r}: the protected alias is written {role!r}"
     return Decision(model, role, sentence, (Reason.MISSPELT,))
+
+
+def _retrain(case: Case) -> Decision:
+    """The refusal of a version that is there to be measured against, whatever was signed about it."""
+    sentence = (
+        f"{case.version.label} may not become {case.role}: it is a retrain, trained for a noise floor; register its "
+        "files as a version of the model itself, and audit that"
+    )
+    return Decision(case.version, case.role, sentence, (Reason.RETRAIN,), evidence=carried_evidence(case.statement))
 
 
 def statement_digest(envelope: bytes) -> str:

@@ -4,12 +4,20 @@ Anybody who may tag a version can tag it with anything; what counts is the signa
 protected tags to be safe, but without them a valid statement could be overwritten with rubbish, or by an older one.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 from attrail_explainers.errors import GateRefusal
-from attrail_mlflow.registry.tags import PREFIX, STATEMENT_TAG, WAIVER_TAG
+from attrail_mlflow.registry.tags import (
+    PREFIX,
+    RETRAIN_TAG,
+    RETRAIN_TAGS,
+    RETRAINS,
+    STATEMENT_TAG,
+    WAIVER_TAG,
+)
 from attrail_mlflow.signing.fields import plain
 from attrail_mlflow.signing.refusal import Reason
 from attrail_mlflow.signing.trusted_keys import TrustedKeys
@@ -57,6 +65,23 @@ def is_evidence(key: Any) -> bool:
 def folded(key: str) -> str:
     """A tag's key as every database would equate it with others: some ignore case, some blanks at the end."""
     return key.strip().casefold()
+
+
+def is_retrain(tags: Mapping[str, str]) -> bool:
+    """Whether a version's tags say, in any spelling, that attrail trained it for a noise floor."""
+    return any(folded(key) == RETRAIN_TAG for key in tags)
+
+
+def require_same_retrain(model: str, tags: Mapping[str, str], key: str, value: str | None) -> None:
+    """Raise GateRefusal if a retrain would be another one, or none, or a version of some other model become one.
+
+    ``tags`` are those of the version of ``model`` now, ``key`` (``folded``) is to be ``value``, None to be deleted.
+    """
+    before = [kept for name, kept in tags.items() if folded(name) == key]
+    if key in RETRAIN_TAGS and is_retrain(tags) and before and before != [value]:
+        raise GateRefusal("what a retrain was trained as stays written on it", Reason.PROTECTED_TAG)
+    if key == RETRAIN_TAG and not before and not model.endswith(RETRAINS):
+        raise GateRefusal(f"retrains are versions of a model whose name ends with {RETRAINS}", Reason.PROTECTED_TAG)
 
 
 def statement_about(

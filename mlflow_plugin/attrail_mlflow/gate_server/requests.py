@@ -14,7 +14,9 @@ from attrail_mlflow.gate.decision import Case, Decision, carried_evidence, decid
 from attrail_mlflow.gate.evidence_tags import (
     ENVELOPES,
     folded,
+    is_retrain,
     require_no_loss,
+    require_same_retrain,
     signed_about,
     speaks_against,
     statement_about,
@@ -77,6 +79,7 @@ class RequestJudge:
             newest=desk.ledger.newest(model),
             objections=desk.ledger.objections(model, carried_evidence(statement)),
             champion_now=served,
+            retrain=is_retrain(version.tags),
         )
 
     def adopt(self, holder: ModelVersion | None, role: str, desk: GateTransaction) -> ModelIdentity | None:
@@ -177,6 +180,7 @@ class RequestJudge:
         model = identity(version)
         try:
             self._require_auditor(folded(key))
+            require_same_retrain(version.name, version.tags, folded(key), value)
             self._keep_evidence(version, model, folded(key), value, desk)
         except GateRefusal as error:
             sentence = f"the tag {key} of {model.label} may not be changed: {error}"

@@ -11,6 +11,13 @@ WAIVER_TAG = "attrail.waiver"
 RUN_ID_TAG = "attrail.run_id"
 REFERENCE_TAG = "attrail.reference"
 FLOOR_TAG = "attrail.floor"  # which earlier versions somebody chose as this one's noise floor
+RETRAIN_TAG = "attrail.retrain"  # the source of the version that it is a retrain of: it may hold no protected role
+RECIPE_TAG = "attrail.recipe"
+SEED_TAG = "attrail.seed"
+WEIGHTS_TAG = "attrail.weights"
+REFERENCE_WEIGHTS_TAG = "attrail.reference_weights"
+RETRAINS = "-retrains"  # how the name of the registered model ends that holds a model's retrains
+RETRAIN_TAGS = (RETRAIN_TAG, RECIPE_TAG, SEED_TAG, WEIGHTS_TAG, REFERENCE_WEIGHTS_TAG)
 
 # Of a run.
 COMPLETE_TAG = "attrail.complete"

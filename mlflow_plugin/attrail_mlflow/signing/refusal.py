@@ -6,6 +6,7 @@ from enum import StrEnum
 class Reason(StrEnum):
     """One code per thing that can be wrong, in the order in which they are looked for."""
 
+    RETRAIN = "retrain"
     MISSING = "missing"
     MALFORMED = "malformed"
     UNSIGNED = "unsigned"
