@@ -47,8 +47,8 @@ ROOMS = {
         quiet signing statements registry log_classifier journal gate gate_server plugin trail runs history webhooks
     """,
     "attrail_flows": """
-        configuration flow_runs inputs engine audit_steps sign_off calibrate audit audit_registry promote one_version
-        watch deployment doctor commands cli
+        configuration flow_runs recipe inputs engine audit_steps sign_off retrain calibrate audit audit_registry promote
+        one_version watch deployment doctor commands cli
     """,
 }
 FILES = [(package, path) for package, root in PACKAGES.items() for path in sorted((root / package).rglob("*.py"))]

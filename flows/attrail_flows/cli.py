@@ -12,7 +12,7 @@ from attrail_explainers.errors import AttrailError
 from attrail_flows.commands.deploy import deploy
 from attrail_flows.commands.doctor import doctor
 from attrail_flows.commands.floor import ask_for_floor, floor
-from attrail_flows.commands.flows import audit_registry, promote, signoff, watch
+from attrail_flows.commands.flows import audit_registry, promote, retrain, signoff, watch
 from attrail_flows.commands.gate import baseline, caution_of_gate, gate, reconcile, serve, waive
 from attrail_flows.commands.options import CONFIG, Computing, computing, quiet_console, say
 from attrail_flows.commands.trail import export, journal, keys, verify
@@ -218,7 +218,7 @@ def list_(kind: str) -> None:
 
 
 COMMANDS = (
-    (audit_registry, watch, promote, signoff),
+    (retrain, audit_registry, watch, promote, signoff),
     (export, journal, keys, verify),
     (gate, waive, baseline, serve, reconcile),
     (deploy, doctor),

@@ -158,6 +158,17 @@ class SequenceSection(Section):
     restart: str | None = None
 
 
+class RecipeSection(Section):
+    """How the reference was trained, so that ``attrail retrain`` can train it again with other seeds.
+
+    ``train`` names a function of a file in ``folder``, "module:function"; ``first_seed`` is the first that it is given.
+    """
+
+    train: Annotated[str, Field(pattern=r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*$")]
+    folder: Path = Path()
+    first_seed: Annotated[int, Field(strict=True, ge=0, lt=2**31)] = 1
+
+
 class AuditConfig(Section):
     """Everything one audit needs to know: what ``read_config`` finds in an attrail.toml, and every flow takes.
 
@@ -175,6 +186,7 @@ class AuditConfig(Section):
     policy: PolicySection = Field(default_factory=PolicySection)
     run: RunSection = Field(default_factory=RunSection)
     sequence: SequenceSection | None = None
+    recipe: RecipeSection | None = None
     rules: tuple[dict[str, Any], ...] = Field(alias="rule", default=())
 
     model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
@@ -186,11 +198,15 @@ class AuditConfig(Section):
         return self.model_copy(update={"registry": self.registry.model_copy(update={"candidate": candidate})})
 
     def between(self, model: str, reference: str, candidate: str | None) -> "AuditConfig":
-        """A copy for another model, reference and candidate; listed versions of another model are no floor of it."""
-        given = self.registry.floor
-        floor = given if isinstance(given, str) or model == self.registry.model else ()
+        """A copy for another model, reference and candidate.
+
+        Listed versions of another model are no floor of it, and another model's recipe is none of its own.
+        """
+        given, same = self.registry.floor, model == self.registry.model
+        floor = given if same or given == "history" else ()
         chosen = {"model": model, "reference": reference, "candidate": candidate, "floor": floor}
-        return self.model_copy(update={"registry": self.registry.model_copy(update=chosen)})
+        registry = self.registry.model_copy(update=chosen)
+        return self.model_copy(update={"registry": registry, "recipe": self.recipe if same else None})
 
     def run_with(self, runner: str | None = None, workers: int | None = None, fresh: bool = False) -> "AuditConfig":
         """A copy that is computed in another way: on ``runner``, by ``workers``, or all of it anew, if they say so."""
@@ -329,6 +345,8 @@ def _anchored(config: AuditConfig, folder: Path) -> AuditConfig:
     """The configuration with absolute paths, so that it means the same wherever the flow runs on this machine."""
     slices = tuple(each.model_copy(update={"source": folder / each.source}) for each in config.slices)
     updates: dict[str, Any] = {"slices": slices}
+    if config.recipe is not None:
+        updates["recipe"] = config.recipe.model_copy(update={"folder": folder / config.recipe.folder})
     uri = config.registry.tracking_uri
     if uri and uri.startswith("sqlite:///"):
         database = folder / uri.removeprefix("sqlite:///")

@@ -14,6 +14,7 @@ from attrail_explainers.errors import ConfigError
 
 if TYPE_CHECKING:
     import numpy as np
+    from mlflow.models.model import ModelInfo
     from numpy.typing import NDArray
 
     from attrail_explainers.slice import Preprocessing
@@ -64,18 +65,20 @@ def log_classifier(
     active = mlflow.active_run()
     with contextlib.nullcontext(active) if active else mlflow.start_run(run_name=f"log {registered_name}"):
         mlflow.log_metrics(dict(metrics or {}))
-        return log_in_run(module, registered_name, example, facts)
+        return str(log_in_run(module, example, facts, registered_name).registered_model_version)
 
 
-def log_in_run(module: Any, registered_name: str, example: "NDArray[np.float32]", facts: Mapping[str, Any]) -> str:
-    """Log and register a torch module in the run that is active, and return the new version's number as text.
+def log_in_run(
+    module: Any, example: "NDArray[np.float32]", facts: Mapping[str, Any], registered_name: str | None = None
+) -> "ModelInfo":
+    """Log a torch module in the run that is active, register it if there is a name, and return MLflow's facts about it.
 
     ``facts`` are kept in the logged model's metadata under ``attrail``; the rest is as with ``log_classifier``.
     """
     import mlflow  # noqa: PLC0415 - see above
 
     module.eval().cpu()
-    logged = mlflow.pytorch.log_model(
+    return mlflow.pytorch.log_model(
         module,
         name="model",
         registered_model_name=registered_name,
@@ -83,7 +86,6 @@ def log_in_run(module: Any, registered_name: str, example: "NDArray[np.float32]"
         pip_requirements=[f"{name}=={version(name)}" for name in ("torch", "torchvision")],
         metadata={"attrail": facts},
     )
-    return str(logged.registered_model_version)
 
 
 def _images(example: Any) -> "NDArray[np.float32]":

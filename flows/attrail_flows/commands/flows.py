@@ -10,7 +10,7 @@ import click
 
 from attrail_explainers.errors import ConfigError
 from attrail_flows.commands.floor import ask_for_floor
-from attrail_flows.commands.options import CONFIG, Computing, computing, quiet_console, say
+from attrail_flows.commands.options import CONFIG, RUNNER, WORKERS, Computing, computing, quiet_console, say
 
 NOT_DONE, UNSURE = 1, 3
 
@@ -80,6 +80,46 @@ def promote(
     click.echo(f"{str(state.name).lower():9} {state.message}", err=not state.is_completed())
     if not state.is_completed():
         sys.exit(NOT_DONE if found["verdict"] == "DRIFT" else UNSURE)
+
+
+@click.command()
+@CONFIG
+@click.option("--reference", help="Alias, version or models:/ URI; instead of registry.reference.")
+@click.option(
+    "--times", type=click.IntRange(1, 1000), default=5, show_default=True, help="With how many seeds, those before too."
+)
+@RUNNER
+@WORKERS
+def retrain(config_file: Path, reference: str | None, times: int, runner: str | None, workers: int | None) -> None:
+    """Train the reference anew with other seeds by its [recipe]: retrains for a noise floor, never to be promoted.
+
+    Exit status: 0 all of them are there, 2 as for audit, or a seed failed.
+    """
+    quiet_console()
+    from attrail_flows.configuration import read_config
+
+    config = read_config(config_file, reference).run_by_command(runner, workers)
+    say(f"retraining of {config.registry.model}: looking at the recipe, the reference and servers first")
+    from attrail_flows.flow_runs.preconditions import require_folders, require_server
+
+    require_folders()
+    from attrail_flows.inputs.preflight import preflight_version
+    from attrail_flows.inputs.retrain_versions import configured_recipe
+
+    configured_recipe(config)
+    preflight_version(config, config.registry.reference)
+    require_server()
+    from attrail_flows.retrain import retrain as flow
+
+    state = flow(config, times, return_state=True)
+    rows: Any = state.result(raise_on_failure=False)
+    if isinstance(rows, Exception):
+        raise rows
+    for row in rows:
+        click.echo(f"{row['outcome']:14} seed {row['seed']}: {row['retrain'] or row['error']}")
+    if not state.is_completed():
+        raise ConfigError(str(state.message))
+    click.echo(state.message)
 
 
 @click.command("audit-registry")

@@ -146,10 +146,17 @@ def explaining(
     """
     apart = must_be_apart(allow_pickle=config.policy.allow_pickle)
     try:
-        with key_hidden(), script_not_run_again(), Engine(config.run, apart=apart) as engine, one_torch_thread():
+        with workers_for(config, apart=apart) as engine, one_torch_thread():
             yield ExplainSession(registry, config, engine, flow, parent)
     finally:
         POOL.forget(flow)
+
+
+@contextlib.contextmanager
+def workers_for(config: AuditConfig, *, apart: bool) -> Iterator[Engine]:
+    """Workers for one run of a flow, which are not told where the signing key is; ``apart`` as ``Engine`` takes it."""
+    with key_hidden(), script_not_run_again(), Engine(config.run, apart=apart) as engine:
+        yield engine
 
 
 @dataclass(frozen=True, eq=False)

@@ -10,6 +10,7 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 from prefect.futures import PrefectFuture
 from prefect.task_runners import TaskRunner
+from prefect.tasks import Task
 
 from attrail_flows.configuration import RunSection
 from attrail_flows.engine.task_runners import RUNNERS, Load, apart_from_here, chosen, claiming, require_gpus, workers
@@ -75,9 +76,12 @@ class Engine:
         """The reply to a question about a model: looked at here, or by a worker."""
         if not self.apart:
             return answer(question)
-        runner = self._started(self.section)
-        found: Reply = self._context.run(lambda: _submitted(runner, self.section, question)).result()
+        found: Reply = self.submit(look_at_model, question=question).result()
         return found
+
+    def submit(self, task_: Task[..., Any], **parameters: Any) -> PrefectFuture[Any]:
+        """A task on a worker, as one of the flow's run in which the block began."""
+        return self._begun(self.section, task_, parameters)
 
     def compute(self, works: Iterable[Work], load: Load | None = None) -> Iterator[tuple[Work, list[Entry]]]:
         """Every work with what was kept of it, in order; as many are under way as keep the workers busy.
@@ -89,13 +93,13 @@ class Engine:
         for work in works:
             if len(waiting) == AHEAD * workers(section):
                 yield _done(*waiting.popleft())
-            waiting.append((work, self._submitted(work, section)))
+            waiting.append((work, self._begun(section, explain_shard, {"work": work})))
         while waiting:
             yield _done(*waiting.popleft())
 
-    def _submitted(self, work: Work, section: RunSection) -> PrefectFuture[list[Entry]]:
+    def _begun(self, section: RunSection, task_: Task[..., Any], parameters: dict[str, Any]) -> PrefectFuture[Any]:
         runner = self._started(section)
-        return self._context.run(lambda: _claimed(runner, section, work))
+        return self._context.run(lambda: _claimed(runner, section, task_, parameters))
 
     def _started(self, section: RunSection) -> TaskRunner[Any]:
         if section.runner not in self._running:
@@ -105,15 +109,11 @@ class Engine:
         return self._running[section.runner]
 
 
-def _submitted(runner: TaskRunner[Any], section: RunSection, question: Question[Reply]) -> PrefectFuture[Reply]:
+def _claimed(
+    runner: TaskRunner[Any], section: RunSection, task_: Task[..., Any], parameters: dict[str, Any]
+) -> PrefectFuture[Any]:
     with claiming(section):
-        future: PrefectFuture[Reply] = runner.submit(look_at_model, {"question": question})
-    return future
-
-
-def _claimed(runner: TaskRunner[Any], section: RunSection, work: Work) -> PrefectFuture[list[Entry]]:
-    with claiming(section):
-        future: PrefectFuture[list[Entry]] = runner.submit(explain_shard, {"work": work})
+        future: PrefectFuture[Any] = runner.submit(task_, parameters)
     return future
 
 

@@ -2,7 +2,7 @@
 
 import tempfile
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 from typing import Protocol, TypeVar
@@ -89,7 +89,8 @@ class Description:
         with POOL.borrowed(key, registry, part.images) as classifier, one_torch_thread():
             model = describe(classifier, part.images, part.sample_ids)
             explainers = tuple(with_layer_found(each, classifier, part.images) for each in self.explainers)
-            return Answer(model, explainers, registry.loaded(key.version))
+            shapes = {name: tuple(each.shape) for name, each in classifier.module.state_dict().items()}
+            return Answer(model, explainers, registry.loaded(key.version), shapes)
 
 
 @dataclass(frozen=True, eq=False)
@@ -123,11 +124,15 @@ class Matched:
 
 @dataclass(frozen=True)
 class Answer:
-    """A model as its worker sees it, the explainers with the layers they found, and the files it was loaded from."""
+    """A model as its worker sees it, the explainers with the layers they found, and the files it was loaded from.
+
+    ``shapes`` are those of everything in the model's state, by name: two of one architecture have the same.
+    """
 
     model: ModelDescription
     explainers: tuple[Explainer, ...]
     files: LoadedFiles
+    shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
 
 
 def answer(question: Question[Reply]) -> Reply:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from attrail_explainers.errors import ConfigError
 from attrail_flows.configuration import AuditConfig, RegistrySection
+from attrail_flows.inputs.retrain_versions import retrain_versions
 from attrail_mlflow.history import proposal
 from attrail_mlflow.history.choice import FloorChoice, find_choice
 from attrail_mlflow.registry.registry import Registry
@@ -14,6 +15,7 @@ NO_FLOOR = {
     "architecture": "retrains of one architecture say nothing of another; set [policy.margins]",
     "same-function": "where the function stays the same only the explainers' own draws may move maps",
 }
+RETRAINED = ("retrain", "refresh")  # changes whose floor retrains are, unless another one is given
 
 
 @dataclass(frozen=True)
@@ -44,8 +46,8 @@ def floor_versions(registry: Registry, config: AuditConfig) -> FloorVersions:
     require_change(section)
     if section.floor == "history":
         return _chosen_history(registry, section)
-    if section.floor == "retrains":
-        raise ConfigError("registry.floor = 'retrains' is not there yet: list versions")
+    if section.floor == "retrains" or (not section.floor and config.recipe and section.change in RETRAINED):
+        return FloorVersions(retrain_versions(registry, config))
     return FloorVersions(section.floor)
 
 

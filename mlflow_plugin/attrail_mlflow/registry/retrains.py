@@ -10,7 +10,7 @@ from mlflow.exceptions import MlflowException
 
 from attrail_mlflow.registry.errors import asking
 from attrail_mlflow.registry.experiments import THERE_ALREADY
-from attrail_mlflow.registry.registry import RegisteredVersion, Registry
+from attrail_mlflow.registry.registry import Registry
 from attrail_mlflow.registry.searching import versions_named
 from attrail_mlflow.registry.tags import (
     RECIPE_TAG,
@@ -29,10 +29,14 @@ DESCRIPTION = (
 
 @dataclass(frozen=True)
 class Retrain:
-    """A version that was trained for a noise floor: with which ``seed``, and the digest of the weights it got."""
+    """A version that was trained for a noise floor: by the ``recipe`` of this digest, with which ``seed``.
+
+    ``weights`` is the digest of the weights that it got.
+    """
 
     name: str
     version: str
+    recipe: str
     seed: int
     weights: str
 
@@ -52,19 +56,19 @@ def retrains_model(model: str) -> str:
     return model + RETRAINS
 
 
-def retrains_of(registry: Registry, reference: RegisteredVersion, recipe: str) -> list[Retrain]:
-    """The retrains of a reference by a recipe of this digest, by seed; RegistryError when MLflow cannot be asked.
+def retrains_of(registry: Registry, model: str, source: str) -> list[Retrain]:
+    """The retrains of the version of ``model`` with a source, by recipe and seed; of several with the same the oldest.
 
-    Of several with one seed the oldest.
+    Raises RegistryError when MLflow cannot be asked.
     """
-    name, wanted = retrains_model(reference.name), {RETRAIN_TAG: reference.source, RECIPE_TAG: recipe}
-    found: dict[int, Retrain] = {}
-    with asking(f"the retrains of {reference.label} cannot be looked up", registry.shown):
+    name, found = retrains_model(model), dict[tuple[str, int], Retrain]()
+    with asking(f"the versions of {name} cannot be looked up", registry.shown):
         for each in versions_named(registry.client, name):  # the newest first
-            if wanted.items() <= each.tags.items() and each.tags.get(SEED_TAG, "").isdecimal():
-                seed = int(each.tags[SEED_TAG])
-                found[seed] = Retrain(name, str(each.version), seed, each.tags.get(WEIGHTS_TAG, ""))
-    return [found[seed] for seed in sorted(found)]
+            tags = each.tags
+            if tags.get(RETRAIN_TAG) == source and tags.get(SEED_TAG, "").isdecimal():
+                recipe, seed = tags.get(RECIPE_TAG, ""), int(tags[SEED_TAG])
+                found[recipe, seed] = Retrain(name, str(each.version), recipe, seed, tags.get(WEIGHTS_TAG, ""))
+    return [found[key] for key in sorted(found)]
 
 
 def require_retrains_model(registry: Registry, model: str) -> None:
@@ -78,16 +82,17 @@ def require_retrains_model(registry: Registry, model: str) -> None:
                 raise
 
 
-def mark_retrain(
-    registry: Registry, retrain: Retrain, reference: RegisteredVersion, recipe: str, reference_weights: str
-) -> None:
-    """Write on a version what it was trained as; it is a retrain from the last tag on. Done twice it is as once."""
+def mark_retrain(registry: Registry, retrain: Retrain, source: str, weights: str) -> None:
+    """Write on a version what it was trained as; it is a retrain from the last tag on. Done twice it is as once.
+
+    ``source`` is that of the version that it is a retrain of, ``weights`` the digest of its weights.
+    """
     tags = {
-        RECIPE_TAG: recipe,
+        RECIPE_TAG: retrain.recipe,
         SEED_TAG: str(retrain.seed),
         WEIGHTS_TAG: retrain.weights,
-        REFERENCE_WEIGHTS_TAG: reference_weights,
-        RETRAIN_TAG: reference.source,
+        REFERENCE_WEIGHTS_TAG: weights,
+        RETRAIN_TAG: source,
     }
     with asking(f"{retrain.label} cannot be marked as a retrain", registry.shown):
         for key, value in tags.items():

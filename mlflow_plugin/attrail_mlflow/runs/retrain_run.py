@@ -1,4 +1,4 @@
-"""A retrain's run in MLflow: the code that was run and the seed are in it before the training begins, then the model."""
+"""A retrain's run in MLflow: code and seed are in it before the training begins, then the model."""
 
 import contextlib
 import traceback
@@ -41,13 +41,14 @@ class RetrainRun:
 
         It becomes a retrain when it is marked as one (``mark_retrain``). Raises RegistryError when MLflow refuses.
         """
-        name = retrains_model(self.reference.name)
+        client, name = self.registry.client, retrains_model(self.reference.name)
         mlflow.set_tracking_uri(self.registry.tracking_uri)  # the code that trained may have set another
         with asking(f"run {self.run_id}: the retrain cannot be logged", self.registry.shown):
             require_retrains_model(self.registry, self.reference.name)
             with mlflow.start_run(run_id=self.run_id, nested=True):  # nor must it have ended its own runs
-                version = log_in_run(module, name, example, facts)
-        return self.registry.resolve(name, version)
+                logged = log_in_run(module, example, facts)
+            made = client.create_model_version(name, logged.model_uri, self.run_id, model_id=logged.model_id)
+        return self.registry.resolve(name, str(made.version))
 
 
 @contextlib.contextmanager
@@ -56,7 +57,7 @@ def retrain_run(
 ) -> Iterator[RetrainRun]:
     """A run for the time of a block: FINISHED at its end, FAILED with the traceback among its files when it raises.
 
-    ``recipe`` is what is known of the code, ``recipe["files"]`` by their paths below the folder ``code``; both are kept.
+    ``recipe`` is what is known of the code, ``recipe["files"]`` its files below the folder ``code``; both are kept.
     """
     client = registry.client
     params = {"seed": str(seed), "train": recipe["train"], "recipe": recipe["digest"], "reference": reference.uri}
