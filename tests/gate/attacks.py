@@ -365,6 +365,48 @@ def a_copy_into_a_new_model(w: GateClient, scene: Scene) -> Answer:
     return w.promote(copied)
 
 
+@attack("403 retrain")
+def a_retrain_with_a_signed_baseline(w: GateClient, scene: Scene) -> Answer:
+    return w.promote(_retrain(w))
+
+
+@attack("403 retrain")
+def a_retrain_with_a_waiver_into_a_stage(w: GateClient, scene: Scene) -> Answer:
+    model = _retrain(w)
+    w.attest(w.waiver(model, "stage/Production"), "manager", key="attrail.waiver")
+    return w.stage(model)
+
+
+@attack("403 retrain")
+def a_retrain_under_another_name(w: GateClient, scene: Scene) -> Answer:
+    model, name = _retrain(w), f"{scene.name}-renamed"
+    assert w.post("registered-models/rename", name=model.name, new_name=name).status == 200
+    return w.promote(replace(model, name=name))
+
+
+@attack("403 retrain")
+def a_retrain_whose_tag_is_deleted(w: GateClient, scene: Scene) -> Answer:
+    model = _retrain(w)
+    body = {"name": model.name, "version": model.version, "key": "attrail.retrain"}
+    assert w.send("DELETE", f"{API}/model-versions/delete-tag", body).reasons == ["protected-tag"]
+    return w.promote(model)
+
+
+@attack("403 missing")
+def a_copy_of_a_retrain(w: GateClient, scene: Scene) -> Answer:
+    return w.promote(w.copy(_retrain(w), scene.name))
+
+
+def _retrain(w: GateClient) -> ModelIdentity:
+    """A version that was trained for a noise floor, with a signed baseline."""
+    name = f"{w.fresh_name()}-retrains"
+    w.need("registered-models/create", name=name)
+    model = w.version(name)
+    assert w.tag(model, "models:/m-1", "attrail.retrain").status == 200
+    w.attest(w.baseline(model))
+    return model
+
+
 @attack("403 wrong-model")
 def the_statement_of_another_version(w: GateClient, scene: Scene) -> Answer:
     model = evil(w, scene)

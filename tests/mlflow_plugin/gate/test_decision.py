@@ -77,6 +77,8 @@ def test_a_decision_tells_what_it_rests_on() -> None:
         ({"statement": None, "waiver": baseline()}, ("missing", "wrong-kind")),
         ({"statement": None, "waiver": waiver(alias="production")}, ("missing", "wrong-alias")),
         ({"champion": replace(MODEL, version="1")}, ("not-first",)),
+        ({"retrain": True}, ("retrain",)),
+        ({"retrain": True, "statement": None, "waiver": waiver()}, ("retrain",)),
     ],
 )
 def test_what_is_refused_before_any_file_is_read(changes: dict[str, Any], reasons: tuple[str, ...]) -> None:

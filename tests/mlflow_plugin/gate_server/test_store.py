@@ -87,6 +87,58 @@ def test_a_refusal_is_one_sentence_with_reasons(bench: Bench) -> None:
     assert error.json_kwargs["attrail"]["model"] == {"name": "m", "version": "2"}
 
 
+def test_a_retrain_takes_no_role_and_stays_one(bench: Bench) -> None:
+    store = bench.store()
+    store.create_registered_model("m-retrains")
+    files = bench.folder / "files"
+    files.mkdir()
+    (files / "weights.bin").write_bytes(b"weights")
+    made = store.create_model_version("m-retrains", str(files))
+    model = ModelIdentity("m-retrains", str(made.version), made.source, digest_folder(files), "sha256:" + "5" * 64)
+    for key, value in (("attrail.seed", "3"), ("attrail.retrain", "models:/m-1")):
+        store.set_model_version_tag("m-retrains", "1", ModelVersionTag(key, value))
+    for statement, key in (
+        (bench.gate_client.baseline(model), "statement"),
+        (bench.gate_client.waiver(model), "waiver"),
+    ):
+        envelope = bench.gate_client.signed(statement, "auditor" if key == "statement" else "manager")
+        store.set_model_version_tag("m-retrains", "1", ModelVersionTag(f"attrail.{key}", envelope))
+    error = refused(store.set_registered_model_alias, "m-retrains", "champion", "1")
+    assert error.message == (
+        "attrail gate: m-retrains/1 may not become champion: it is a retrain, trained for a noise floor; register its "
+        "files as a version of the model itself, and audit that [retrain]"
+    )
+    assert bench.journal(store)[-1].body["reasons"] == ["retrain"]
+    assert refused(store.transition_model_version_stage, "m-retrains", "1", "Production", False).message.endswith(
+        "[retrain]"
+    )
+    for change in (
+        partial(store.delete_model_version_tag, "m-retrains", "1", "attrail.retrain"),
+        partial(store.set_model_version_tag, "m-retrains", "1", ModelVersionTag("attrail.retrain", "models:/m-2")),
+        partial(store.set_model_version_tag, "m-retrains", "1", ModelVersionTag("attrail.seed", "4")),
+    ):
+        assert refused(change).json_kwargs["attrail"]["reasons"] == ["protected-tag"]
+    store.set_model_version_tag("m-retrains", "1", ModelVersionTag("attrail.seed", "3"))  # the same again, by a retry
+    store.rename_registered_model("m-retrains", "n")
+    assert refused(store.set_registered_model_alias, "n", "champion", "1").json_kwargs["attrail"]["reasons"] == [
+        "retrain"
+    ]
+    store.set_registered_model_alias("n", "best-floor", "1")  # an alias that nothing protects
+
+
+def test_a_copy_of_a_retrain_is_a_version_without_evidence_and_no_other_version_is_made_a_retrain(bench: Bench) -> None:
+    store = bench.store()
+    bench.champion(store)
+    store.create_registered_model("m-retrains")
+    made = store.create_model_version("m-retrains", bench.version(store).source)
+    store.set_model_version_tag("m-retrains", "1", ModelVersionTag("attrail.retrain", "models:/m-1"))
+    copied = store.copy_model_version(store.get_model_version("m-retrains", str(made.version)), "m")
+    error = refused(store.set_registered_model_alias, "m", "champion", str(copied.version))
+    assert error.json_kwargs["attrail"]["reasons"] == ["missing"]
+    marked = partial(store.set_model_version_tag, "m", str(copied.version), ModelVersionTag("attrail.retrain", "x"))
+    assert "whose name ends with -retrains" in refused(marked).message
+
+
 def test_every_decision_is_in_the_journal(bench: Bench) -> None:
     store = bench.store()
     champion = bench.champion(store)
