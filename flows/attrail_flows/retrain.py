@@ -4,10 +4,11 @@ A seed that fails stops no other one; the flow's run fails at its end and says w
 it with the first.
 """
 
+import contextlib
 import logging
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -119,28 +120,50 @@ def retrained(case: Case, seeds: Sequence[int]) -> Iterator[dict[str, Any]]:
         if seed in known:
             logger.info("seed %d: %s is there already", seed, known[seed].label)
             yield _row(seed, "there already", known[seed])
-    if not missing:
-        return
-    with workers_for(case.config, apart=True) as engine:  # the user's own code is run: never where the key is
-        question = ModelKey(case.registry.tracking_uri, case.reference, flow_run(), case.config.policy.allow_pickle)
-        reference = engine.ask(Description(question, case.part))
-        clock, weights = Clock(len(missing), started=time.monotonic()), {each.weights: each.seed for each in case.known}
-        works = (case.training(seed, reference.model.classes) for seed in missing)
-        for work, future in _begun(engine, works):
-            row = _marked(case, work.seed, future, reference, weights)
-            clock.step(f"seed {work.seed}: {row['retrain'] or row['outcome']}")
+    if missing:
+        with workers_for(case.config, apart=True) as engine:  # the user's own code is run: never where the key is
+            yield from trained_by(engine, case, missing)
+
+
+def trained_by(engine: Engine, case: Case, seeds: Sequence[int]) -> Iterator[dict[str, Any]]:
+    """A row for each seed, once its training on an engine is over; ConfigError when the recipe fits none."""
+    model = ModelKey(case.registry.tracking_uri, case.reference, flow_run(), case.config.policy.allow_pickle)
+    reference = engine.ask(Description(model, case.part))
+    clock, weights = Clock(len(seeds), started=time.monotonic()), {each.weights: each.seed for each in case.known}
+    with contextlib.closing(_begun(engine, case, seeds, reference.model.classes)) as begun:
+        for seed, future in begun:
+            row = _marked(case, seed, future, reference, weights)
+            clock.step(f"seed {seed}: {row['retrain'] or row['outcome']}")
             yield row
 
 
-def _begun(engine: Engine, works: Iterable[Training]) -> Iterator[tuple[Training, PrefectFuture[Trained]]]:
-    """Every work, in order, once as many are under way as there are workers."""
-    waiting: deque[tuple[Training, PrefectFuture[Trained]]] = deque()
-    for work in works:
-        if len(waiting) == workers(engine.section):
+def _begun(
+    engine: Engine, case: Case, seeds: Sequence[int], classes: int
+) -> Iterator[tuple[int, PrefectFuture[Trained]]]:
+    """Every seed with its training, in order, as many under way as there are workers.
+
+    What is under way when nobody asks for more is waited for, and leaves no version behind.
+    """
+    waiting: deque[tuple[int, PrefectFuture[Trained]]] = deque()
+    try:
+        for seed in seeds:
+            if len(waiting) == workers(engine.section):
+                yield waiting.popleft()
+            waiting.append((seed, engine.submit(train_seed, work=case.training(seed, classes))))
+        while waiting:
             yield waiting.popleft()
-        waiting.append((work, engine.submit(train_seed, work=work)))
-    while waiting:
-        yield waiting.popleft()
+    finally:
+        for _, future in waiting:
+            _drop(case.registry, future)
+
+
+def _drop(registry: Registry, future: PrefectFuture[Trained]) -> None:
+    try:
+        found = future.result()
+    except Exception as error:  # noqa: BLE001 - whatever it raises: it is of no use any more
+        logger.info("%s", error)
+    else:
+        remove_version(registry, found.version.name, found.version.version)
 
 
 def _marked(

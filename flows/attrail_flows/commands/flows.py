@@ -8,7 +8,7 @@ from uuid import UUID
 
 import click
 
-from attrail_explainers.errors import ConfigError
+from attrail_explainers.errors import ConfigError, TrainingError
 from attrail_flows.commands.floor import ask_for_floor
 from attrail_flows.commands.options import CONFIG, RUNNER, WORKERS, Computing, computing, quiet_console, say
 
@@ -118,8 +118,10 @@ def retrain(config_file: Path, reference: str | None, times: int, runner: str | 
     for row in rows:
         click.echo(f"{row['outcome']:14} seed {row['seed']}: {row['retrain'] or row['error']}")
     if not state.is_completed():
-        raise ConfigError(str(state.message))
+        raise TrainingError(str(state.message))
     click.echo(state.message)
+    listed = config.registry.floor not in ((), "retrains")
+    click.echo("next: " + ('set registry.floor = "retrains"' if listed else "attrail calibrate, or attrail audit"))
 
 
 @click.command("audit-registry")
