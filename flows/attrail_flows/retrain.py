@@ -8,7 +8,7 @@ import contextlib
 import logging
 import time
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -139,7 +139,7 @@ def trained_by(engine: Engine, case: Case, seeds: Sequence[int]) -> Iterator[dic
 
 def _begun(
     engine: Engine, case: Case, seeds: Sequence[int], classes: int
-) -> Iterator[tuple[int, PrefectFuture[Trained]]]:
+) -> Generator[tuple[int, PrefectFuture[Trained]], None, None]:
     """Every seed with its training, in order, as many under way as there are workers.
 
     What is under way when nobody asks for more is waited for, and leaves no version behind.

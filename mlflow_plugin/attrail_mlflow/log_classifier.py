@@ -78,7 +78,7 @@ def log_in_run(
     import mlflow  # noqa: PLC0415 - see above
 
     module.eval().cpu()
-    return mlflow.pytorch.log_model(
+    logged: ModelInfo = mlflow.pytorch.log_model(
         module,
         name="model",
         registered_model_name=registered_name,
@@ -86,6 +86,7 @@ def log_in_run(
         pip_requirements=[f"{name}=={version(name)}" for name in ("torch", "torchvision")],
         metadata={"attrail": facts},
     )
+    return logged
 
 
 def _images(example: Any) -> "NDArray[np.float32]":

@@ -2,18 +2,36 @@
 
 import importlib
 import re
+import tomllib
 from pathlib import Path
 from typing import Any
 
 import click
 import pytest
+import torch
 import yaml
 
 from attrail_flows.cli import attrail as command_line
+from attrail_flows.configuration import RecipeSection
+from attrail_flows.recipe.code import read_recipe
+from attrail_flows.recipe.training import training
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = (ROOT / "flows" / "README.md").read_text(encoding="utf-8")
 GRADCAM = '[[explainer]]\nname = "gradcam"'
+
+
+def examples(language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```", PAGE, flags=re.MULTILINE | re.DOTALL)
+
+
+def test_the_example_of_a_recipe_trains_a_model(tmp_path: Path) -> None:
+    _, code = examples("python")
+    (table,) = examples("toml")
+    (tmp_path / "training.py").write_text(code)
+    section = RecipeSection(**tomllib.loads(table)["recipe"], folder=tmp_path)
+    with training(read_recipe(section), section.first_seed) as model:
+        assert model(torch.zeros(2, 3, 32, 32)).shape == (2, 10)
 
 
 def test_the_example_audits_a_version(
@@ -21,7 +39,7 @@ def test_the_example_audits_a_version(
 ) -> None:
     monkeypatch.chdir(workplace.folder)
     workplace.config(candidate="8", floor=[], explainers=GRADCAM, slice="limit = 16")
-    (example,) = re.findall(r"^```python\n(.*?)^```", PAGE, flags=re.MULTILINE | re.DOTALL)
+    example, _ = examples("python")
     names: dict[str, Any] = {}
     exec(compile(example, "flows/README.md", "exec"), names)
     assert names["document"]["candidate"]["label"] == "digits/7"

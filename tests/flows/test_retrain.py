@@ -263,7 +263,7 @@ class Here:
         (("net = small()", "return nn.Flatten()"), "gives outputs of shape (4, 3072) for 4 images"),
         (
             ("net = small()", "return nn.Linear(2, 2)"),
-            "does not take the images of slice 'validation', (C,H,W) = (3, 32",
+            "does not take images of shape (C,H,W) = (3, 32, 32), as digits/1 does: RuntimeError",
         ),
         (("return net", "return net.state_dict()"), "returned OrderedDict, a torch.nn.Module was expected"),
         (("small()\n", "small(width=8)\n"), "trains another architecture than digits/1: 0.bias has the shape (8,), in"),

@@ -111,7 +111,7 @@ def retrain(config_file: Path, reference: str | None, times: int, runner: str | 
     require_server()
     from attrail_flows.retrain import retrain as flow
 
-    state = flow(config, times, return_state=True)
+    state: Any = flow(config, times, return_state=True)
     rows: Any = state.result(raise_on_failure=False)
     if isinstance(rows, Exception):
         raise rows

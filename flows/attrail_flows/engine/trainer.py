@@ -6,10 +6,9 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
-import torch
 
-from attrail_explainers.errors import AttrailError, ConfigError, TrainingError
-from attrail_explainers.excerpt import excerpt
+from attrail_explainers.errors import AttrailError
+from attrail_explainers.model.trained_module import require_outputs
 from attrail_explainers.slice import Slice
 from attrail_flows.engine.model_pool import ModelKey
 from attrail_flows.engine.shards import packages
@@ -62,8 +61,9 @@ def train(work: Training) -> Trained:
     known = recipe.document() | {"packages": packages() | {"python": platform.python_version()}}
     with retrain_run(registry, work.experiment, work.reference, work.seed, known, recipe.folder) as run:
         with training(recipe, work.seed) as module:
-            _require_fitting(work, module)
-            version = run.log(module, np.array(work.part.images), _facts(work))
+            what, images = f"the model that {recipe.train} trained with seed {work.seed}", np.array(work.part.images)
+            require_outputs(module, images, work.classes, work.reference.label, what)
+            version = run.log(module, images, _facts(work))
         try:
             return Trained(version, answer(Description(ModelKey(work.tracking_uri, version, work.flow), work.part)))
         except AttrailError:
@@ -80,25 +80,3 @@ def _facts(work: Training) -> Mapping[str, Any]:
         "timm_model": reference.facts.get("timm_model"),
         "retrain": {"of": reference.uri, "seed": work.seed, "recipe": work.recipe.digest},
     }
-
-
-def _require_fitting(work: Training, module: torch.nn.Module) -> None:
-    """Raise ConfigError unless a module takes the images and has the reference's classes, TrainingError for NaN."""
-    what, images = f"the model that {work.recipe.train} returned", torch.from_numpy(np.array(work.part.images))
-    try:
-        with torch.inference_mode():
-            found = module(images.clone())
-    except Exception as error:
-        raise ConfigError(
-            f"{what} does not take the images of slice {work.part.name!r}, (C,H,W) = {tuple(images.shape[1:])}, as "
-            f"{work.reference.label} does: {type(error).__name__}: {excerpt(error)}"
-        ) from error
-    expected, shape = (len(images), work.classes), getattr(found, "shape", None)
-    if not isinstance(found, torch.Tensor) or tuple(found.shape) != expected:
-        got = type(found).__name__ if shape is None else f"outputs of shape {tuple(shape)}"
-        raise ConfigError(
-            f"{what} gives {got} for {len(images)} images, {work.reference.label} tells {work.classes} classes apart: "
-            f"outputs of shape {expected} were expected"
-        )
-    if not torch.isfinite(found).all():
-        raise TrainingError(f"{what} with seed {work.seed} gives NaN or infinite outputs: the training diverged")

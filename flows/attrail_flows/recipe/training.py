@@ -2,7 +2,6 @@
 
 import contextlib
 import importlib
-import random
 import sys
 import tempfile
 import threading
@@ -11,11 +10,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
-
 from attrail_explainers.errors import ConfigError, TrainingError
 from attrail_explainers.excerpt import excerpt
+from attrail_explainers.model.trained_module import begin_random_numbers, trained_module
 from attrail_explainers.runtime.torch_threads import one_torch_thread
 from attrail_flows.recipe.code import REMEDY, Recipe, file_of
 
@@ -23,7 +20,7 @@ _alone = threading.Lock()  # seeds, and the path that modules are found on, are 
 
 
 @contextlib.contextmanager
-def training(recipe: Recipe, seed: int) -> Iterator[torch.nn.Module]:
+def training(recipe: Recipe, seed: int) -> Iterator[Any]:
     """The module that a recipe trains with a seed, in evaluation mode on the CPU, for the time of a block.
 
     The random numbers of Python, NumPy and torch begin at the seed, and torch computes in one thread: a function that
@@ -31,21 +28,15 @@ def training(recipe: Recipe, seed: int) -> Iterator[torch.nn.Module]:
     ConfigError for a function that is none, or returns no module; TrainingError names what it raised, and the seed.
     """
     with _alone, _importing(recipe), one_torch_thread(), tempfile.TemporaryDirectory(prefix="attrail-") as folder:
-        function = _function(recipe)
-        random.seed(seed)
-        np.random.seed(seed)
-        torch.manual_seed(seed)
+        begin_random_numbers(seed)
+        function = _function(recipe)  # which may draw as well, or not, where a library is loaded already
+        begin_random_numbers(seed)
         try:
             found = function(seed, Path(folder))
         except (Exception, SystemExit) as error:
             raise TrainingError(f"{recipe.train} failed with seed {seed}: {_last_line(error, recipe)}") from error
         _require_known_code(recipe)
-        if not isinstance(found, torch.nn.Module):
-            raise ConfigError(
-                f"recipe.train = {recipe.train!r} returned {type(found).__name__}, a torch.nn.Module was expected: "
-                "return the trained model"
-            )
-        yield found.eval().cpu()
+        yield trained_module(found, f"recipe.train = {recipe.train!r}")
 
 
 @contextlib.contextmanager
