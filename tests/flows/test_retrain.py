@@ -31,7 +31,6 @@ Run = Callable[..., tuple[int, str, str]]
 
 RECIPE = """
 import os
-from importlib.metadata import version as version_of
 from pathlib import Path
 
 import torch
@@ -145,7 +144,8 @@ def test_one_seed_that_fails_is_named_and_the_others_are_trained(place: Place) -
         ("failed", "2"),
         *[("trained", seed) for seed in "345"],
     ]
-    told = "training:fit failed with seed 2: ValueError: no data today (training.py, line 15)"
+    line = RECIPE.splitlines().index('        raise ValueError("no data today")') + 1
+    told = f"training:fit failed with seed 2: ValueError: no data today (training.py, line {line})"
     assert place.err.endswith(f"attrail: 1 of 5 seeds failed: {told}\n")
     assert "seed 3: digits-retrains/2" in place.out
     (failed,) = [run for run in runs(place) if run.info.status == "FAILED"]
