@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from by_noise import ByNoise
 from factors import spreads
 from recipe import ON_THE_WAY, TUNED
+from reliance import LEARNED
 from results import Results
 from tables import number, percent, table
 from words import WORDS
@@ -45,12 +46,14 @@ def _words(results: Results) -> str:
     rows = [[f"honest: {change}", *_counts(found)] for change, found in honest.items() if found]
     rows += [[name, *_counts(found)] for name, found in harmful.items()]
     flagged = [each.word == "DRIFT" for change in EDITED for each in honest[change]]
-    marks = [each.word == "DRIFT" for name in (TUNED, *ON_THE_WAY) for each in harmful.get(name, [])]
+    marks = [each for name in (TUNED, *ON_THE_WAY) for each in harmful.get(name, [])]
+    found = [each.word == "DRIFT" for each in marks]
+    learned = [each.word == "DRIFT" for each in marks if results.learned(each.pair)]
     text = (
         "attrail's words with matched noise for a floor and factors of all other families. Noticed: the reason says "
         "that a statistic moved further than noise of that size and honest versions do. Honest edits and fine-tunes "
         f"flagged: {_rate(flagged)}; models fine-tuned onto a mark, all of the way or a part of it, found: "
-        f"{_rate(marks)}."
+        f"{_rate(found)}, of those that learned it (reliance {LEARNED:g} or more) {_rate(learned)}."
     )
     return f"{text}\n\n" + table(["candidate", "pairs", *WORDS, "noticed"], rows)
 
