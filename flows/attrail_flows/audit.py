@@ -60,8 +60,8 @@ def gather(session: ExplainSession, begun: BegunAudit) -> Evidence:
     calibrated = known or matched_floor_of(session, slices, reference, candidate, policy.settings)
     if known is not None:
         calibration.require_retrains(known.facts.models, candidate)
-    measurements, displacements, validation = compare(reference, candidate, calibrated, policy)
-    report = judge(measurements, displacements, policy, config.registry.change, calibrated, reference)
+    measured, validation = compare(reference, candidate, calibrated, policy)
+    report = judge(measured, policy, config.registry.change, calibrated, reference)
     sequence = continue_sequence(session.registry, config, report, reference, candidate, policy.settings)
     if sequence is not None:
         report = with_alarm(report, sequence, policy)

@@ -181,7 +181,7 @@ def plan(  # noqa: PLR0913, PLR0917 - one option each
     from attrail_flows.commands.plan_lines import plan_lines
     from attrail_monitoring.verdict.policy import Policy
 
-    level = Policy(alpha=alpha).level(hypotheses, together=True, moved=True)  # as with two explainers or more
+    level = Policy(alpha=alpha).level(hypotheses, together=True, moved=True, decided=True)  # as with two explainers
     for line in plan_lines(effect, sd, shift, images, retrains, level, power):
         click.echo(line)
 

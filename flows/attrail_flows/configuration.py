@@ -108,7 +108,11 @@ class PolicySection(Section):
     class_share: Number = Policy.class_share
     together_share: Number = Policy.together_share
     moved_share: Number = Policy.moved_share
+    decision_share: Number = Policy.decision_share
     moved_margin: Number = Policy.moved_margin
+    accuracy_margin: Number = Policy.accuracy_margin
+    churn_margin: Number = Policy.churn_margin
+    calibration_margin: Number = Policy.calibration_margin
     margins: dict[str, Number] = Field(default_factory=lambda: dict(Policy().margins))
     undefined_limit: Number = Policy.undefined_limit
     fewest_images: Whole = Policy.fewest_images

@@ -106,7 +106,7 @@ def test_the_terminal_shows_what_decides_and_counts_the_rest(audited: Callable[[
     for line, row in zip(table, document["judged"], strict=True):
         assert all(row[key] in line for key in ("what", "distance", "limit", "verdict"))
         assert (DECIDES in line) is row["decides"]
-    assert {row["explainer"] for row in document["judged"]} == {"gradcam", "shap", "lime", "together"}
+    assert {row["explainer"] for row in document["judged"]} == {"decisions", "gradcam", "shap", "lime", "together"}
     assert any(row["what"] == "single images" for row in document["judged"])
     assert any(row["decides"] for row in document["judged"])
     assert max(map(len, table)) <= 80

@@ -22,6 +22,7 @@ from attrail_mlflow.registry.registry import Registry
 from attrail_mlflow.runs.calibration_run import find_calibration, keep_calibration
 from attrail_mlflow.runs.evidence_files import slug
 from attrail_monitoring.audit_record import CalibrationFacts, ModelFacts
+from attrail_monitoring.decisions.decision_statistic import decision_statistic_names
 from attrail_monitoring.floor.calibration import FORMAT, Calibration, Rehearsal, calibrate
 from attrail_monitoring.floor.factors import factors_of
 from attrail_monitoring.floor.noise_floor import Source
@@ -82,6 +83,7 @@ def calibration_key(
             "explainers": explainer_facts(reference),
             "settings": asdict(settings),
             "statistics": statistic_names(),
+            "decisions": decision_statistic_names(),
             "computed": {"machine": reference.machine, "code": code_digest(), "packages": packages()},
         }
     )

@@ -1,6 +1,7 @@
 """Measuring and judging two explained versions, beside the verdict itself: sequences and the user's own rules."""
 
-from dataclasses import replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import pandas as pd
 
@@ -13,21 +14,32 @@ from attrail_monitoring.expectations.inputs import Validation, validate_attribut
 from attrail_monitoring.expectations.rule_tables import rules_of, validate_measurements, with_rules
 from attrail_monitoring.floor.calibration import Calibration
 from attrail_monitoring.maps.settings import Settings
+from attrail_monitoring.verdict.decision_measurement import DecisionMeasurement, measure_decisions
 from attrail_monitoring.verdict.findings import DriftReport
 from attrail_monitoring.verdict.measurement import Measurement, measure
 from attrail_monitoring.verdict.moved_images import Displacement
 from attrail_monitoring.verdict.policy import Policy
 from attrail_monitoring.verdict.sequence import STATISTIC as SEQUENTIAL
-from attrail_monitoring.verdict.sequence import Sequence, advance
+from attrail_monitoring.verdict.sequence import Sequence as AuditSequence
+from attrail_monitoring.verdict.sequence import advance
+
+
+@dataclass(frozen=True, eq=False)
+class Measured:
+    """What was measured of a candidate against the reference, before anything is judged."""
+
+    measurements: Sequence[Measurement]
+    displacements: Sequence[Displacement]
+    decisions: Sequence[DecisionMeasurement]
 
 
 def measure_versions(
     reference: Explained, candidate: Explained, calibration: Calibration, policy: Policy
-) -> tuple[list[Measurement], list[Displacement], Validation]:
+) -> tuple[Measured, Validation]:
     """Validate all maps and measure candidate against reference."""
     validation = validate_attributions([*reference.maps, *candidate.maps])
     compared = (reference.version_maps, candidate.version_maps, calibration, policy.settings)
-    return measure(*compared), displace(*compared), validation
+    return Measured(measure(*compared), displace(*compared), measure_decisions(*compared)), validation
 
 
 def continue_sequence(
@@ -37,14 +49,14 @@ def continue_sequence(
     reference: Explained,
     candidate: Explained,
     settings: Settings,
-) -> Sequence | None:
+) -> AuditSequence | None:
     """The configured sequence after this audit, None when none is configured."""
     section = config.sequence
     if section is None:
         return None
     name = f"{reference.version.name}.{section.name}"
     found = find_sequence(registry, config.registry.experiment, name)
-    before = Sequence.from_document(found[1]) if found else None
+    before = AuditSequence.from_document(found[1]) if found else None
     subject = (section.slice, section.explainer)
     maps = (reference.version_maps.of(subject), candidate.version_maps.of(subject))
     measured = next(each for each in report.findings if _counted(each.measurement, section.slice, section.explainer))

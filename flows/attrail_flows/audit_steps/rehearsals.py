@@ -67,4 +67,4 @@ class Rehearsing:
             replace(each, model=f"repeat {turn}", parameters=before.parameters)
             for each, before in zip(maps, reference.maps, strict=True)
         ]
-        return VersionMaps(tuple(as_before), reference.right, reference.regions)
+        return VersionMaps(tuple(as_before), reference.right, reference.regions, reference.decisions)

@@ -11,7 +11,7 @@ from prefect.cache_policies import NO_CACHE
 from attrail_explainers.slice import Slice
 from attrail_flows.audit_steps import calibration, matched_noise
 from attrail_flows.audit_steps.calibration import Calibrated, FloorModels
-from attrail_flows.audit_steps.judging import measure_versions
+from attrail_flows.audit_steps.judging import Measured, measure_versions
 from attrail_flows.audit_steps.matched_noise import SliceNoise
 from attrail_flows.configuration import AuditConfig
 from attrail_flows.engine.explained import Explained
@@ -30,8 +30,6 @@ from attrail_monitoring.audit_record import PolicyFacts
 from attrail_monitoring.expectations.inputs import Validation
 from attrail_monitoring.maps.settings import Settings
 from attrail_monitoring.verdict.findings import DriftReport
-from attrail_monitoring.verdict.measurement import Measurement
-from attrail_monitoring.verdict.moved_images import Displacement
 from attrail_monitoring.verdict.policy import Policy
 
 # They carry NO_CACHE: maps and models pass between them in memory, and hashing them as cache keys would be waste.
@@ -140,23 +138,17 @@ def measure_floor(
 @task(name="compare", cache_policy=NO_CACHE)
 def compare(
     reference: Explained, candidate: Explained, calibrated: Calibrated, policy: Policy
-) -> tuple[list[Measurement], list[Displacement], Validation]:
+) -> tuple[Measured, Validation]:
     """Validate the maps and measure how far they are apart."""
     return measure_versions(reference, candidate, calibrated.calibration, policy)
 
 
 @task(name="judge", cache_policy=NO_CACHE)
-def judge(
-    measurements: Sequence[Measurement],
-    displacements: Sequence[Displacement],
-    policy: Policy,
-    change: str,
-    calibrated: Calibrated,
-    reference: Explained,
-) -> DriftReport:
+def judge(measured: Measured, policy: Policy, change: str, calibrated: Calibrated, reference: Explained) -> DriftReport:
     """Hold the measurements against the policy."""
     instruments, classes = calibrated.calibration.instruments, reference.version.class_names
-    return comparison.judge(measurements, policy, instruments, displacements, change, classes)
+    evidence = (measured.measurements, policy, instruments, measured.displacements)
+    return comparison.judge(*evidence, change, classes, measured.decisions)
 
 
 @task(name="open", cache_policy=NO_CACHE, retries=RETRIES, retry_delay_seconds=DELAYS, retry_condition_fn=may_help)

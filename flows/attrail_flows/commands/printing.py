@@ -10,9 +10,11 @@ from rich.table import Table
 
 from attrail_explainers.explainer import explainer_class, explainer_names
 from attrail_flows.audit_steps.summary import lines_beside
+from attrail_monitoring.decisions.decision_statistic import decision_statistic_names, make_decision_statistic
 from attrail_monitoring.formatting import number
 from attrail_monitoring.maps.statistic import make_statistic, statistic_names
 from attrail_monitoring.maps.strata import HEADLINES
+from attrail_monitoring.verdict.judged import DECISIONS
 
 COLOURS = {"PASS": "green", "DRIFT": "red", "INCONCLUSIVE": "yellow", "left out": "yellow"}
 WIDTH = 80  # where the output is no terminal
@@ -72,6 +74,8 @@ def print_calibration(document: Mapping[str, Any]) -> None:
     out = console()
     out.print(f"noise floor: {len(document['models'])} {document['source']}", style="bold")
     rows = [row for row in document["floors"] if row["stratum"] in HEADLINES]
+    decided = (row for row in document["decisions"] if row["stratum"] in HEADLINES)
+    rows += [row | {"explainer": DECISIONS, "distances": row["values"]} for row in decided]
     for place in dict.fromkeys((row["slice"], row["stratum"]) for row in rows):
         table = table_of(f"slice {', '.join(place)}", "explainer", "statistic", "distances")
         for row in rows:
@@ -99,6 +103,10 @@ def print_statistics() -> None:
         statistic = make_statistic(name)
         decides = "yes" if statistic.primary else "shown only"
         table.add_row(name, f"0..{statistic.upper:g}", decides, _first_line(type(statistic)))
+    for name in decision_statistic_names():
+        decision = make_decision_statistic(name)
+        ends = f"{decision.least:g}..{decision.upper:g}"
+        table.add_row(name, ends, "yes", f"Of decisions: {_first_line(type(decision))}")
     console().print(table)
 
 

@@ -19,6 +19,7 @@ from attrail_flows.inputs import remarks
 from attrail_flows.inputs.versions import require_same_classes
 from attrail_mlflow.registry.registry import RegisteredVersion
 from attrail_monitoring.audit_record import ModelFacts
+from attrail_monitoring.decisions.decisions import Decisions
 from attrail_monitoring.maps.version_maps import VersionMaps
 
 logger = logging.getLogger("attrail.audit")
@@ -29,7 +30,7 @@ class Explained:
     """One version's evidence: maps per slice and explainer; per slice predictions, targets and ``right``, all (N,).
 
     ``label`` is the version's, or says which ``noise`` was put on its weights. ``logits`` (N,classes) per slice are
-    what the predictions were read off.
+    what the predictions were read off, ``decisions`` hold these with the labels.
     ``made_in`` says for maps, as slice/explainer/label, how many shards of them each MLflow run holds; ``pickled`` that
     the version was loaded from a pickle; ``outputs`` what the model returns. ``program_digest`` says what it
     computes with its weights, and ``machine`` on which kind of machine it was run.
@@ -53,6 +54,7 @@ class Explained:
     batch_size: int | None = None
     logits: Mapping[str, NDArray[np.float32]] = field(default_factory=dict)
     noise: WeightNoise | None = None
+    decisions: Mapping[str, Decisions] = field(default_factory=dict)
 
     @property
     def accuracy(self) -> dict[str, float]:
@@ -60,7 +62,7 @@ class Explained:
 
     @property
     def version_maps(self) -> VersionMaps:
-        return VersionMaps(self.maps, self.right, self.regions)
+        return VersionMaps(self.maps, self.right, self.regions, self.decisions)
 
 
 def joined_maps(parts: Sequence[Explained]) -> VersionMaps:
@@ -70,6 +72,7 @@ def joined_maps(parts: Sequence[Explained]) -> VersionMaps:
         tuple(maps for each in found for maps in each.maps),
         {name: rows for each in found for name, rows in each.right.items()},
         {name: rows for each in found for name, rows in each.regions.items()},
+        {name: decided for each in found for name, decided in each.decisions.items()},
     )
 
 

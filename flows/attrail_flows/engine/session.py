@@ -37,6 +37,7 @@ from attrail_flows.inputs.large_arrays import large_array
 from attrail_mlflow.registry.registry import RegisteredVersion, Registry
 from attrail_mlflow.signing.keyless_process import must_be_apart
 from attrail_mlflow.signing.keys import key_hidden
+from attrail_monitoring.decisions.decisions import Decisions
 from attrail_monitoring.maps.version_maps import MapKey, VersionMaps
 
 Progress = Callable[[int], object]
@@ -111,7 +112,7 @@ class ExplainSession:
             maps = version_.maps(slices, explainers, progress)
         except ExplanationError:
             maps = [each for explainer in explainers for each in version_.maps_if_any(slices, explainer, progress)]
-        return VersionMaps(tuple(maps), reference.right, reference.regions)
+        return VersionMaps(tuple(maps), reference.right, reference.regions, reference.decisions)
 
     def match(self, version: RegisteredVersion, part: Slice, divergence: float, draws: int, seed: int) -> Matched:
         """Noise that moves the version's answers to a part of a slice by so much; raises what ``match_noise`` does."""
@@ -236,6 +237,7 @@ class _Version:
             batch_size=model.batch_size,
             logits=logits,
             noise=self.kept.key.noise,
+            decisions={each.name: Decisions.of(logits[each.name], each.labels) for each in slices},
         )
 
     def _maps(self, joined: Mapping[MapKey, JoinedMaps], targets: Targets) -> tuple[Attributions, ...]:

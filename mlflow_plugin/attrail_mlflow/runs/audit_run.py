@@ -28,6 +28,7 @@ from attrail_mlflow.trail.attestation import Trail
 from attrail_mlflow.trail.manifest import MANIFEST, STATEMENT_FILE
 from attrail_monitoring.audit_record import AuditRecord
 from attrail_monitoring.maps.strata import HEADLINES
+from attrail_monitoring.verdict.judged import DECISIONS
 
 ROOT = "attrail"
 
@@ -146,6 +147,9 @@ def _metrics(record: AuditRecord) -> list[Metric]:
         for part in ("value", "lower", "upper", "limit", "undefined"):
             if row[part] is not None:
                 found[f"{row['slice']}/{row['explainer']}/{row['statistic']}/{part}"] = float(row[part])
+    for row in (each.row() for each in record.report.decisions if not each.measurement.localised):
+        for part in ("value", "lower", "upper", "limit"):
+            found[f"{row['slice']}/{DECISIONS}/{row['statistic']}/{part}"] = float(row[part])
     for each in record.slices:
         for model in (record.reference, record.candidate):
             found[f"{each.name}/accuracy/{model.role}"] = each.accuracy[model.label]

@@ -10,6 +10,7 @@ from attrail_explainers.errors import ConfigError, IncomparableError
 
 Classes = NDArray[np.int64]
 Rows = NDArray[np.bool_]
+BLOCK = 4096  # images at a time: their probabilities of all classes are only needed for the largest
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,10 +45,11 @@ class Decisions:
     @classmethod
     def of(cls, logits: ArrayLike, labels: ArrayLike | None = None) -> "Decisions":
         """What logits (N,classes) decide: the top class, with its probability by softmax."""
-        found = np.asarray(logits, dtype=np.float64)
-        top = found.argmax(axis=1)
-        sure = softmax(found, axis=1)[np.arange(len(found)), top].clip(0, 1)
-        return cls(top, None if labels is None else np.asarray(labels), sure)
+        found = np.asarray(logits)
+        starts = range(0, len(found), BLOCK)
+        sure = [softmax(found[start : start + BLOCK].astype(np.float64), axis=1).max(axis=1) for start in starts]
+        known = None if labels is None else np.asarray(labels)
+        return cls(found.argmax(axis=1), known, np.concatenate([np.empty(0), *sure]).clip(0, 1))
 
     @property
     def right(self) -> Rows | None:

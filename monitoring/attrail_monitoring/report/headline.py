@@ -1,5 +1,6 @@
 """The headline: what the first lines of the report need to know about the whole audit."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from attrail_monitoring.audit_record import AuditRecord
@@ -7,7 +8,7 @@ from attrail_monitoring.floor.noise_floor import NoiseFloor
 from attrail_monitoring.maps.strata import BOTH_RIGHT
 from attrail_monitoring.report.declared_change import DeclaredChange, declared_change
 from attrail_monitoring.verdict.combination import combine
-from attrail_monitoring.verdict.findings import Finding, Verdict
+from attrail_monitoring.verdict.findings import DecisionFinding, Finding, Verdict
 
 
 @dataclass(frozen=True)
@@ -17,7 +18,9 @@ class Headline:
     ``undefined`` of the used ones have no map for some explainer; ``left_out`` are the primary findings that do not
     count because their explainer cannot measure. ``sequence`` names the scheduled audits that raised the alarm together
     where this one alone did not. ``floor`` is the weakest under a primary finding, ``bounded`` says
-    that each has a bound. ``rules`` are those not met that alone keep the audit from PASS.
+    that each has a bound. ``rules`` are those not met that alone keep the audit from PASS. ``evidence`` is what the
+    evidence says by itself, ``decisions`` what the decisions do, None where they are not known; ``told`` are the
+    findings about these that a reader is told first, and ``backed`` says that those which decide have a floor.
     """
 
     images: int
@@ -30,6 +33,10 @@ class Headline:
     floor: NoiseFloor
     bounded: bool
     rules: tuple[str, ...]
+    evidence: Verdict
+    decisions: Verdict | None
+    told: tuple[DecisionFinding, ...]
+    backed: bool
 
 
 def headline_of(record: AuditRecord) -> Headline:
@@ -37,6 +44,8 @@ def headline_of(record: AuditRecord) -> Headline:
     primary = [finding for finding in record.report.findings if finding.measurement.primary]
     measured = [finding.measurement for finding in primary]
     floor = min((each.floor for each in measured), key=lambda each: len(each.distances), default=NoiseFloor())
+    told = tuple(each for each in record.report.decisions if not each.measurement.localised or _flagged(each))
+    decided = _of_decisions(told)
     images = {each.name: each.images for each in record.slices}
     used = {each.slice: each.n + each.undefined for each in measured}
     undefined = {name: max(each.undefined for each in measured if each.slice == name) for name in used}
@@ -51,6 +60,10 @@ def headline_of(record: AuditRecord) -> Headline:
         floor=floor,
         bounded=bool(primary) and all(finding.bound is not None for finding in primary),
         rules=_blocking(record),
+        evidence=combine(record.report.findings, record.report.agreements, record.report.moved)[0],
+        decisions=decided,
+        told=told,
+        backed=all(each.bound is not None for each in told if each.verdict is decided),
     )
 
 
@@ -68,5 +81,15 @@ def _blocking(record: AuditRecord) -> tuple[str, ...]:
 
 def _alone(record: AuditRecord) -> Verdict:
     """What the measurements of this audit say, without its sequence and its rules."""
-    verdict, _ = combine(record.report.findings, record.report.agreements, record.report.moved)
-    return verdict
+    report = record.report
+    return combine(report.findings, report.agreements, report.moved, decisions=report.decisions)[0]
+
+
+def _of_decisions(told: Sequence[DecisionFinding]) -> Verdict | None:
+    """What findings about decisions say together: the worst of them."""
+    found = {each.verdict for each in told}
+    return next((each for each in (Verdict.DRIFT, Verdict.INCONCLUSIVE, Verdict.PASS) if each in found), None)
+
+
+def _flagged(finding: DecisionFinding) -> bool:
+    return finding.verdict is Verdict.DRIFT

@@ -33,7 +33,7 @@ def planned(attrail: Run, *arguments: object) -> list[str]:
 
 def test_every_question_has_its_sentence(attrail: Run) -> None:
     """Level and numbers are those of the policy, with several explainers, and of the power calculations."""
-    level = Policy().level(6, together=True, moved=True)
+    level = Policy().level(6, together=True, moved=True, decided=True)
     lines = planned(attrail, "--effect", 0.2, "--sd", 0.5, "--images", 256, "--shift", 5, "--retrains", 5)
     told = f"at level {level:.4f} with power 90%"
     assert lines == [
@@ -61,7 +61,7 @@ def test_more_hypotheses_need_more_images(attrail: Run) -> None:
 
 def test_what_an_audit_would_use_is_the_level(attrail: Run) -> None:
     (line,) = planned(attrail, "--images", 100, "--hypotheses", 1, "--alpha", 0.02)
-    assert f"at level {Policy(alpha=0.02).level(1, together=True, moved=True):.4f}" in line
+    assert f"at level {Policy(alpha=0.02).level(1, together=True, moved=True, decided=True):.4f}" in line
 
 
 @pytest.mark.parametrize(
