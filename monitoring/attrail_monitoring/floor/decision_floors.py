@@ -65,7 +65,9 @@ class DecisionFloor:
     @property
     def lacking(self) -> str:
         """What is not known where there is no floor."""
-        return self._counted.lacking
+        if self.source in TOLD:
+            return self._counted.lacking
+        return "the floor's models are stand-ins, so nothing says how many decisions an honest change turns"
 
     def bound(self, alpha: float) -> float | None:
         """What one more model exceeds with probability at most alpha, None with fewer than four models.
@@ -139,10 +141,12 @@ def compared(reference: VersionMaps, other: VersionMaps, class_images: int) -> I
 def decision_floors(
     reference: VersionMaps, others: Sequence[VersionMaps], settings: Settings, source: Source
 ) -> dict[DecidedAt, DecisionFloor]:
-    """The floor of every statistic of decisions at every place; none where decisions are not known.
+    """The floor of every statistic of decisions at every place; none where they are not known, or of stand-ins.
 
     Raises IncomparableError as ``compared`` does.
     """
+    if source not in TOLD:
+        return {}
     found: dict[DecidedAt, list[float]] = {}
     kinds: dict[DecidedAt, tuple[Scale, int]] = {}
     for other in others:

@@ -88,6 +88,7 @@ def test_stand_ins_are_no_floor_of_decisions(version):
     found = calibrate(version(0), [version(turn) for turn in range(1, 6)], SETTINGS, "surrogates")
     floor = found.decision_floor(DecidedAt("all", "churn", "all"))
     assert floor.tier == "0"
+    assert "stand-ins" in floor.lacking
     assert floor.bound(0.05) is floor.p_value(0.9) is None
 
 

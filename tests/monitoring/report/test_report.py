@@ -26,6 +26,7 @@ from attrail_monitoring.clusters.clusters import clusters_of
 from attrail_monitoring.comparison import compare
 from attrail_monitoring.expectations.rule_tables import rules_of, validate_measurements, with_rules
 from attrail_monitoring.floor.calibration import Calibration, Rehearsal, calibrate
+from attrail_monitoring.floor.decision_floors import DecisionFloor
 from attrail_monitoring.floor.noise_floor import TIERS, NoiseFloor, Source
 from attrail_monitoring.formatting import NOTHING, chance, flat, moment, number, percent, share, times
 from attrail_monitoring.inference.e_process import EProcess
@@ -40,7 +41,9 @@ from attrail_monitoring.report.report import render_report, section_names
 from attrail_monitoring.report.strategies import strategies_of
 from attrail_monitoring.report.strip_plot import LEFT, RIGHT, axis_of, strip_of
 from attrail_monitoring.verdict.agreement import Agreement
-from attrail_monitoring.verdict.findings import Finding, Verdict
+from attrail_monitoring.verdict.combination import combine
+from attrail_monitoring.verdict.decision_measurement import DecisionMeasurement
+from attrail_monitoring.verdict.findings import DecisionFinding, Finding, Verdict
 from attrail_monitoring.verdict.measurement import Measurement
 from attrail_monitoring.verdict.most_moved import most_moved
 from attrail_monitoring.verdict.moved_images import MovedImages
@@ -533,6 +536,70 @@ def clustered(kept: Audit, **changes: Any) -> Audit:
     """The kept audit, with the first explainer's clusters changed."""
     first, *others = kept.record.clusters
     return replace(kept, record=replace(kept.record, clusters=(replace(first, **changes), *others)))
+
+
+def decided(statistic: str, verdict: str, stratum: str = "all", floor: tuple[float, ...] = (0.1, 0.11, 0.12, 0.1)):
+    floors = DecisionFloor(floor, ("m",) * len(floor))
+    levels = (None, None) if statistic == "churn" else (0.72, 0.331)
+    facts = (0.389, 0.3, 0.46, *levels, np.zeros((COUNT, 1)), floors)
+    measured = DecisionMeasurement("validation", statistic, stratum, *facts)
+    bound = 0.2 if floor else None
+    return DecisionFinding(measured, bound, 0.02, 0.2, 0.0123, 0.0456, Verdict[verdict], "because of that")
+
+
+def with_decisions(audit: Audit, *decisions: DecisionFinding) -> Page:
+    report = audit.record.report
+    verdict, reason = combine(report.findings, report.agreements, report.moved, decisions=decisions)
+    changed = replace(report, verdict=verdict, reason=reason, decisions=decisions)
+    return Page(replace(audit, record=replace(audit.record, report=changed)).page())
+
+
+@pytest.mark.parametrize(
+    ("moved", "verdicts", "sentence"),
+    [
+        (False, ("PASS", "DRIFT"), "the decisions of digits/7 moved further from digits/1 than retraining moves them"),
+        (
+            True,
+            ("DRIFT", "PASS"),
+            "the decisions and the evidence of digits/7 moved further from digits/1 than retrain",
+        ),
+        (True, ("PASS", "PASS"), "than retraining moves it anyway. Its decisions stayed near those of the reference."),
+        (True, ("PASS", "INCONCLUSIVE"), "moves it anyway. Whether its decisions moved could not be decided."),
+        (False, ("PASS", "PASS"), "that retraining makes anyway. Its decisions stayed near those of the reference."),
+        (
+            False,
+            ("INCONCLUSIVE", "PASS"),
+            "the evidence of digits/7 stayed near that of digits/1. Whether its decisions moved could not be decided.",
+        ),
+    ],
+)
+def test_the_first_section_shows_decisions_and_evidence(moved, verdicts, sentence):
+    audit = make_audit(moved=moved)
+    page = with_decisions(audit, decided("accuracy_loss", verdicts[0]), decided("churn", verdicts[1]))
+    first = page.text.partition("Predictions")[0]
+    assert sentence in first
+    worst = next(each for each in ("DRIFT", "INCONCLUSIVE", "PASS") if each in verdicts)
+    assert f"Its decisions {worst}" in first
+    assert f"Its evidence {'DRIFT' if moved else 'PASS'}" in first
+    assert "accuracy fell from 72.0 % to 33.1 %" in first
+    assert "38.9 % of the predictions changed" in first
+
+
+def test_margins_alone_are_said_to_be_margins():
+    page = with_decisions(make_audit(), decided("accuracy_loss", "DRIFT", floor=()))
+    assert "the decisions of digits/7 moved further from digits/1 than the policy's margins allow." in plain(page.text)
+
+
+def test_every_number_of_a_decision_is_in_its_table(kept, kept_page):
+    assert "Its decisions" not in kept_page.text
+    flagged = decided("accuracy_loss", "DRIFT", stratum="class 1")
+    page = with_decisions(kept, decided("accuracy_loss", "INCONCLUSIVE"), flagged, decided("churn", "PASS", "class 0"))
+    part = page.text.partition("Predictions")[2].partition("How far the evidence moved")[0]
+    for said in ("72.0 %", "33.1 %", "38.9 %", "30.0 % to 46.0 %", "10.0 % to 12.0 %", "20.0 %", "0.0123", "0.0456"):
+        assert said in part
+    assert part.count("because of that") == 2
+    assert "Class 1" in part
+    assert "Churn" not in part
 
 
 def plain(text: str) -> str:
