@@ -17,6 +17,7 @@ from processes import shared_out
 from tqdm import tqdm
 from versions import noise_versions, version
 
+from attrail_explainers.errors import AttrailError
 from attrail_monitoring.comparison import compare
 from attrail_monitoring.floor.calibration import Calibration
 from attrail_monitoring.floor.factors import Factor
@@ -64,7 +65,10 @@ def judge_one(zoo: Zoo, work: tuple[Pair, Factors]) -> ByNoise:
     pair, factors = work
     reference, candidate, head = (version(zoo, each, pair.slice, IMAGES) for each in pair.members)
     audit = Audit(reference, candidate, head, noise_versions(zoo, pair), "noise", change_of(pair))
-    report = compare(reference, candidate, _with(audit.calibration, factors, audit.change), Policy())
+    try:
+        report = compare(reference, candidate, _with(audit.calibration, factors, audit.change), Policy())
+    except AttrailError as error:  # what an audit would stop with
+        return ByNoise(pair, "error", str(error), noticed=False)
     noticed = any(NOTICE in each.reason for each in report.findings if each.measurement.primary)
     return ByNoise(pair, str(report.verdict), report.reason, noticed)
 

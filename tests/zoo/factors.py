@@ -15,7 +15,7 @@ from attrail_monitoring.maps.pair import Pair as Maps
 from attrail_monitoring.maps.pair import Side
 from attrail_monitoring.maps.statistic import make_statistic, statistic_names
 from attrail_monitoring.maps.strata import BOTH_RIGHT, outcome
-from attrail_monitoring.maps.version_maps import VersionMaps
+from attrail_monitoring.maps.version_maps import MapKey, VersionMaps
 from attrail_monitoring.verdict.policy import Policy
 
 TOGETHER = "together"
@@ -61,11 +61,12 @@ def moves(zoo: Zoo, pairs: Sequence[Pair], workers: int) -> list[Move]:
 def moves_of(zoo: Zoo, pair: Pair) -> list[Move]:
     champion, candidate = (version(zoo, each, pair.slice, IMAGES) for each in (pair.champion, pair.candidate))
     draws = noise_versions(zoo, pair)
+    shared = [each for each in champion.by_subject if all(each in other.by_subject for other in (candidate, *draws))]
     found = []
     for name in statistic_names():
         if not make_statistic(name).primary:
             continue
-        each = [_distances(champion, other, name) for other in (candidate, *draws)]
+        each = [_distances(champion, other, shared, name) for other in (candidate, *draws)]
         images = int(outcome(*(next(iter(maps.right.values())) for maps in (champion, candidate)), BOTH_RIGHT).sum())
         for explainer in each[0]:
             values = [distances[explainer] for distances in each]
@@ -73,10 +74,10 @@ def moves_of(zoo: Zoo, pair: Pair) -> list[Move]:
     return found
 
 
-def _distances(reference: VersionMaps, other: VersionMaps, name: str) -> dict[str, float]:
+def _distances(reference: VersionMaps, other: VersionMaps, subjects: Sequence[MapKey], name: str) -> dict[str, float]:
     """By every explainer and by all together, on the images that both decide rightly."""
     statistic, found = make_statistic(name), {}
-    for subject in reference.by_subject:
+    for subject in subjects:
         pair = Maps(*(Side.of(each, subject, Policy().settings.grid) for each in (reference, other)))
         rows = dict(pair.strata(Policy().settings.class_images))[pair.headline] & pair.defined
         terms = pair.terms(statistic)[rows]
