@@ -1,7 +1,7 @@
 """Families of image classifiers that the explainers are held to: the smallest member of each, with random weights.
 
-``make families`` runs every explainer on every family and writes ``explainers/FAMILIES.md``; ``test_families.py`` holds
-the file to what its own, shorter run finds.
+``make families`` runs every explainer on every family and writes ``explainers/FAMILIES.md``, ``families.py NAME`` one
+explainer alone; ``test_families.py`` holds the file to what its own, shorter run finds.
 """
 
 import dataclasses
@@ -29,7 +29,7 @@ from attrail_explainers.slice import Slice
 
 TABLE = Path(__file__).resolve().parents[2] / "explainers" / "FAMILIES.md"
 COMMAND = "make families"
-WORKS = "works"
+WORKS, FAILED = "works", "failed"
 # Run by the command alone: members that take seconds, of families that have others or are rare.
 HEAVY = {"convnext_tiny", "davit_tiny", "efficientnetv2_rw_t", "focalnet_tiny_srf", "gcvit_xxtiny", "inception_v3"}
 HEAVY |= {"mvitv2_tiny", "nest_tiny", "repvit_m0_9", "res2net50_14w_8s", "resnext50_32x4d", "swin_t", "tiny_vit_5m_224"}
@@ -228,10 +228,26 @@ def _plain(message: str, label: str) -> str:
 
 
 def run(family: Family, names: Sequence[str]) -> tuple[str, dict[str, str]]:
-    """The layer that the class-activation methods take, and the outcome of each explainer."""
-    classifier, images = Classifier(family.label, "", family.build()), noise(family)
-    layer = target_layer(classifier.working_copy(images), torch.from_numpy(images))
-    return layer.name, {name: outcome(classifier, images, name) for name in names}
+    """The layer that the class-activation methods take, and the outcome of each explainer.
+
+    What fails, by a defect of an explainer or of the model, has that for its outcome: the others are not lost with it.
+    """
+    try:
+        classifier, images = Classifier(family.label, "", family.build()), noise(family)
+        layer = target_layer(classifier.working_copy(images), torch.from_numpy(images)).name
+    except Exception as error:  # noqa: BLE001 - whatever it is, it is named in the table and at the end
+        return "none", dict.fromkeys(names, _failure("the model", error, family.label))
+    outcomes = {}
+    for name in names:
+        try:
+            outcomes[name] = outcome(classifier, images, name)
+        except Exception as error:  # noqa: BLE001 - likewise
+            outcomes[name] = _failure(name, error, family.label)
+    return layer, outcomes
+
+
+def _failure(what: str, error: Exception, label: str) -> str:
+    return f"{FAILED}: {what}, {_plain(f'{type(error).__name__}: {error}', label)}"
 
 
 def read_table() -> dict[str, dict[str, str]]:
@@ -271,18 +287,28 @@ def _written(rows: list[tuple[Family, str, dict[str, str]]], names: Sequence[str
     return "\n".join([*lines, "", *(f"{number[reason]}. {reason}" for reason in reasons), ""])
 
 
-def main(only: Sequence[str]) -> None:
-    """Write the table; with ``only`` some explainers, the other outcomes of the families in it stay as they are."""
-    torch.set_num_threads(1)
+def main(only: Sequence[str]) -> int:
+    """Write the table; with ``only`` some explainers, the other outcomes of the families in it stay as they are.
+
+    Returns the exit status: 1 when something failed, which is in the table and named again at the end.
+    """
     working_copy.MOST["cpu"] = 2  # the two images are the whole batch
-    names, started, rows = explainer_names(), time.perf_counter(), []
+    for name in only:
+        explainer_class(name)  # an unknown one is told before anything is computed
+    names, started, rows, failed = explainer_names(), time.perf_counter(), [], []
     kept = read_table() if only else {}
     for family in FAMILIES:
-        layer, outcomes = run(family, only if family.label in kept else names)
-        rows.append((family, layer, kept.get(family.label, {}) | outcomes))
+        known = kept.get(family.label, {})
+        layer, outcomes = run(family, [name for name in names if name in only or name not in known])
+        rows.append((family, layer, known | outcomes))
+        failed += [f"{family.label}: {each}" for each in dict.fromkeys(outcomes.values()) if each.startswith(FAILED)]
         print(f"{time.perf_counter() - started:6.0f} s  {family.label}", file=sys.stderr)
     TABLE.write_text(_written(rows, names), encoding="utf-8")
+    for each in failed:
+        print(each, file=sys.stderr)
+    return 1 if failed else 0
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    torch.set_num_threads(1)
+    sys.exit(main(sys.argv[1:]))

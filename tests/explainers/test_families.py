@@ -1,5 +1,7 @@
 """Families of models: the target layer is found, its places are where they seem to be, and FAMILIES.md is true."""
 
+import dataclasses
+import shutil
 import sys
 from pathlib import Path
 
@@ -7,16 +9,19 @@ import numpy as np
 import pytest
 import torch
 
+from attrail_explainers.errors import UnknownNameError
 from attrail_explainers.explainer import explainer_names
 from attrail_explainers.explanation import explain_slice
 from attrail_explainers.layers.probing import Probing, locality
 from attrail_explainers.layers.target_layer import target_layer
+from attrail_explainers.methods.saliency import METHOD
 from attrail_explainers.model import working_copy
 from attrail_explainers.model.classifier import Classifier
 from attrail_explainers.model.loading import classifier_from_export
 from attrail_explainers.slice import Slice
 
 sys.path.append(str(Path(__file__).parent))
+import families
 from families import CLASSES, FAMILIES, HEAVY, TABLE, WORKS, cheap, noise, outcome, read_table
 
 QUICK = ("gradcam", "gradcam_plus_plus", "layercam", "cam", "attention_rollout")
@@ -39,6 +44,8 @@ EXACT = (
 )
 EXPORTED = ("resnet10t", "mobilenetv3_small_050", "deit_tiny_distilled_patch16_224", "VisionTransformer")
 EXPORTED += ("swin_tiny_patch4_window7_224", "test_convnext")
+
+UNBUILT = "failed: the model, RuntimeError: Unknown model (no_such_model)"
 
 light = [family for family in FAMILIES if family.model not in HEAVY]
 
@@ -91,6 +98,22 @@ def test_table_is_of_these_families_and_explainers(table):
     """Write it anew with ``make families``."""
     assert list(table) == [family.label for family in FAMILIES]
     assert all(list(outcomes) == explainer_names() for outcomes in table.values())
+
+
+def test_what_fails_is_named_and_the_others_are_written(tmp_path, monkeypatch, capsys, table):
+    """A family that cannot be built, and an explainer that raises what it should not."""
+    (sound,) = [family for family in FAMILIES if family.model == "resnet10t"]
+    monkeypatch.setattr(families, "FAMILIES", (sound, dataclasses.replace(sound, model="no_such_model"), sound))
+    monkeypatch.setattr(families, "TABLE", Path(shutil.copy(TABLE, tmp_path)))
+    monkeypatch.setattr(METHOD, "attribute", lambda *_: {}["a slip"])
+    assert families.main(["saliency", "gradcam"]) == 1
+    written = families.read_table()
+    assert written[sound.label] == table[sound.label] | {"saliency": "failed: saliency, KeyError: 'a slip'"}
+    assert set(written["timm no_such_model"].values()) == {UNBUILT}
+    last = capsys.readouterr().err.splitlines()[-3:]
+    assert [each.partition(": failed: ")[0] for each in last] == [sound.label, "timm no_such_model", sound.label]
+    with pytest.raises(UnknownNameError, match="grad-cam"):
+        families.main(["grad-cam"])
 
 
 def test_class_activation_works_on_every_family(table):

@@ -1,6 +1,7 @@
 """The copy of a model that is run: in batches of one shape, on images of one size, its outputs taken for logits."""
 
 import contextlib
+import copy
 import logging
 import re
 import threading
@@ -12,11 +13,13 @@ from typing import Any, TypeVar
 import torch
 
 from attrail_explainers.errors import ExplanationError, UnsupportedModelError
+from attrail_explainers.excerpt import excerpt
 from attrail_explainers.model.drawn_anew import PARAMETRIZATIONS
 from attrail_explainers.model.last_function import End, LastFunction
 from attrail_explainers.model.output_scale import OutputScale, noise_like, scale_of
 from attrail_explainers.model.places import Places, TargetLayer
-from attrail_explainers.model.repeatability import require_alike, require_repeatable
+from attrail_explainers.model.private_copy import deep_copy
+from attrail_explainers.model.repeatability import EVERY, FIRST, require_alike, require_repeatable
 from attrail_explainers.runtime.allocator import keep_pages
 from attrail_explainers.runtime.machine import machine_of
 
@@ -185,11 +188,25 @@ class WorkingCopy:
             torch.finfo(self.dtype).eps,
             self.forward if isinstance(self.forward, torch.nn.Module) else self.module,
         )
-        answer = require_repeatable(self.label, partial(self.call, filled=False), image, eps, run.buffers)
+        require_repeatable(self.label, partial(self.call, filled=False), self._exactly, image, eps, run.buffers)
         self.batch = self.fixed_batch or self._affordable(image)
-        with torch.inference_mode():
-            many = self.fitting(lambda: self.call(image.expand(self.batch, *image.shape[1:])))
-            require_alike(self.label, answer, [many], eps)
+        batches = [(image, FIRST), (image.expand(self.batch, *image.shape[1:]), EVERY)]
+
+        def call(images: torch.Tensor) -> torch.Tensor:
+            return self.fitting(lambda: self.call(images, filled=False))
+
+        require_alike(self.label, call, self._exactly, batches, eps)
+
+    def _exactly(self, images: torch.Tensor) -> torch.Tensor:
+        """What a copy of the model in double precision answers; UnsupportedModelError where there can be none."""
+        double = copy.copy(self)
+        try:
+            double.module, double.forward, double.dtype = deep_copy(self.module).double(), None, torch.float64
+            return double.fitting(lambda: double.call(images, filled=False))
+        except (RuntimeError, TypeError, MemoryError) as error:
+            raise UnsupportedModelError(
+                f"model {self.label} cannot be asked in double precision: {excerpt(error)}"
+            ) from error
 
     def _scale(self, outputs: torch.Tensor, end: End | None, images: torch.Tensor) -> OutputScale:
         def more() -> torch.Tensor:

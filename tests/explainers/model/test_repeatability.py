@@ -15,6 +15,7 @@ from attrail_explainers.difference import explain_difference
 from attrail_explainers.errors import UnsupportedModelError
 from attrail_explainers.model.classifier import Classifier
 from attrail_explainers.model.loading import classifier_from_export
+from attrail_explainers.model.repeatability import TOLERANCE
 
 IMAGES = np.random.default_rng(0).normal(size=(3, 3, 12, 12)).astype(np.float32)
 
@@ -85,6 +86,34 @@ class Warming(Net):
     def before(self, images):
         self.calls += 1
         return images * (1 if self.calls < 12 else 2)
+
+
+class OfSums(Net):
+    """Honest: each image is the difference of two sums. In float32 they are rounded by what went before."""
+
+    def before(self, images):
+        sums = (images + 1e6).cumsum(0)
+        return torch.cat([sums[:1], sums[1:] - sums[:-1]]) - 1e6
+
+
+class OfSumsCentred(OfSums):
+    def before(self, images):
+        return super().before(images) - 0.1 * images.mean(0)
+
+
+class OfSumsCentredLate(OfSums):
+    """Its other images do less than its rounding does."""
+
+    def forward(self, images):
+        logits = super().forward(images)
+        return logits + 0.01 * logits.mean(0)
+
+
+class OfSumsInFloat(OfSums):
+    """It cannot be run in double precision."""
+
+    def forward(self, images):
+        return super().forward(images.float())
 
 
 class OtherAlone(Net):
@@ -162,6 +191,9 @@ def exported(module: nn.Module, folder: Path, images: int = 2) -> Classifier:
         (Centred, "with other images beside it .*looks at the whole batch"),
         (OfBatch, "with other images beside it .*looks at the whole batch"),
         (ByPlace, "with other images beside it .*looks at the whole batch"),
+        (OfSumsCentred, "with other images beside it .*looks at the whole batch"),
+        (OfSumsCentredLate, "with other images beside it .*looks at the whole batch"),
+        (OfSumsInFloat, "with other images beside it .*looks at the whole batch"),
     ],
 )
 def test_modules_that_answer_differently_are_refused(kind: type[Net], why: str) -> None:
@@ -177,6 +209,7 @@ def test_modules_that_answer_differently_are_refused(kind: type[Net], why: str) 
         (Noisy, r"holds randn_like \(random numbers\)"),
         (Centred, "looks at the whole batch"),
         (OfBatch, "looks at the whole batch"),
+        (OfSumsCentredLate, "looks at the whole batch"),
     ],
 )
 def test_exports_that_answer_differently_are_refused(kind: type[Net], what: str, tmp_path: Path) -> None:
@@ -202,7 +235,17 @@ def test_honest_modules_pass_whatever_mode_they_are_in(kind: type[Net], dtype: t
     assert explain(kind().train().to(dtype), IMAGES, [0, 1, 2]).values.shape[0] == 3
 
 
-@pytest.mark.parametrize("kind", [Net, OfImage])
+def test_rounding_is_told_from_other_images_in_double_precision() -> None:
+    """In float32 the answers do move, by more than honest networks round; maps are given all the same."""
+    net, images = OfSums().eval(), torch.from_numpy(IMAGES)
+    moved, largest = (net(images)[1:] - net(images[1:])).abs().max(), net(images).abs().max()
+    assert moved > 10 * TOLERANCE * largest
+    double = net.double()
+    assert (double(images.double())[1:] - double(images[1:].double())).abs().max() < TOLERANCE / 10 * largest
+    assert explain(net.float(), IMAGES, [0, 1, 2]).values.shape[0] == 3
+
+
+@pytest.mark.parametrize("kind", [Net, OfImage, OfSums])
 def test_honest_exports_pass(kind: type[Net], tmp_path: Path) -> None:
     assert exported(kind().eval(), tmp_path).logits(IMAGES, ("a", "b", "c")).shape == (3, 3)
 
@@ -220,4 +263,4 @@ def test_asking_costs_a_few_images(tmp_path: Path) -> None:
     module.before = lambda images: seen.append(len(images)) or images
     classifier = Classifier("net", "1", module)
     classifier.working_copy(IMAGES)
-    assert sum(seen) <= 2 + 2 * 4 + 4 + 32, "one probe, four questions, what finds the outputs' scale, one whole batch"
+    assert sum(seen) <= 2 + 2 * 4 + 4 + 32, "one probe, questions, what finds the outputs' scale, one whole batch"
