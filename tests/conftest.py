@@ -1,6 +1,8 @@
 """Shared by all tests: a few real pictures and a small network with everything that explainers tend to disturb."""
 
 from collections.abc import Callable, Iterator
+from dataclasses import Field
+from typing import Any, get_args
 
 import mlflow
 import numpy as np
@@ -39,6 +41,20 @@ def no_experiment(monkeypatch: pytest.MonkeyPatch) -> None:
     """As in a process of its own: no experiment was set, whose number another database does not know."""
     monkeypatch.setattr(fluent, "_active_experiment_id", None)
     monkeypatch.delenv("MLFLOW_EXPERIMENT_ID", raising=False)
+
+
+@pytest.fixture
+def impossible() -> Callable[[Field[Any]], list[Any]]:
+    """What no parameter of a field's annotation can be: another type, NaN, infinite, True for a number."""
+
+    def values(field: Field[Any]) -> list[Any]:
+        kinds = set(get_args(field.type) or [field.type])
+        wrong: list[Any] = [float("nan"), float("inf"), *([] if bool in kinds else [True])]
+        wrong += [] if str in kinds else ["8"]
+        wrong += [] if kinds & {int, float} else [3]
+        return wrong + ([64.0] if int in kinds and float not in kinds else [])
+
+    return values
 
 
 @pytest.fixture

@@ -2,8 +2,10 @@
 
 import dataclasses
 import json
+import re
 from concurrent.futures import ThreadPoolExecutor
 from threading import Barrier
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -153,14 +155,35 @@ def undefined_for(net, image, target):
 
 
 @every_check
-def test_unknown_and_impossible_parameters_are_named(name):
+def test_unknown_and_impossible_parameters_are_named(name, impossible):
     fields = dataclasses.fields(check_class(name))
     with pytest.raises(ConfigError, match=rf"{name}.*'sharpness'.*takes {', '.join(field.name for field in fields)}"):
         make_check(name, {"sharpness": 1})
     for field in fields:
-        for value in ("8", float("nan"), float("inf"), 0, -1, True, None, *([8.0] if field.type is int else [])):
-            with pytest.raises(ConfigError, match=field.name):
+        for value in impossible(field):
+            with pytest.raises(ConfigError, match=rf"{field.name} must .*, not {re.escape(repr(value))}"):
                 make_check(name, {field.name: value})
+
+
+@every_check
+def test_numbers_that_are_taken_give_values(small_net, pictures, name):
+    """0 and -1 are what one forgets: a parameter refuses them, naming itself, or they mean something."""
+    for field in dataclasses.fields(check_class(name)):
+        for value in (0, -1) if {int, float} & {field.type, *get_args(field.type)} else ():
+            told = refusal(make_check, name, {field.name: value})
+            if told is not None:
+                assert re.search(rf"^{field.name} must .*, not {value}$", told)
+                continue
+            found = assess(small_net(), pictures, TARGETS, "gradcam", [cheap(name, **{field.name: value})])
+            assert np.isfinite(found.outcomes[name].values).any(), f"{field.name} = {value} is taken, and gives nothing"
+
+
+def refusal(make, *arguments):
+    try:
+        make(*arguments)
+    except ConfigError as error:
+        return str(error)
+    return None
 
 
 @every_check

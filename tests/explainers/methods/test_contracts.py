@@ -5,6 +5,7 @@ import json
 import re
 from concurrent.futures import ThreadPoolExecutor
 from threading import Barrier
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -263,13 +264,34 @@ def test_an_image_without_numbers_has_no_map_and_the_others_have_theirs(name, sm
 
 
 @every_explainer
-def test_impossible_parameters_are_refused_before_any_model_is_called(name):
-    """Whatever number a parameter takes, text, NaN and True are none, and the message names the parameter."""
+def test_impossible_parameters_are_refused_before_any_model_is_called(name, impossible):
+    """Whatever a parameter takes, it is no other type, NaN or infinite, and the message names the parameter."""
     for field in dataclasses.fields(explainer_class(name)):
-        wrong = ["8", float("nan"), float("inf"), 0, -1, True] if isinstance(field.default, int | float) else [True, 3]
-        for value in [*wrong, *([64.0] if isinstance(field.default, int) else [])]:
+        for value in impossible(field):
             with pytest.raises(ConfigError, match=rf"{field.name} must .*, not {re.escape(repr(value))}"):
                 make_explainer(name, {field.name: value})
+
+
+@every_explainer
+def test_numbers_that_are_taken_give_maps(name, net_for, pictures):
+    """0 and -1 are what one forgets: a parameter refuses them, naming itself, or they mean something."""
+    for field in dataclasses.fields(explainer_class(name)):
+        for value in (0, -1) if {int, float} & {field.type, *get_args(field.type)} else ():
+            told = refusal(make_explainer, name, {field.name: value})
+            if told is not None:
+                assert re.search(rf"^{field.name} must .*, not {value}$", told)
+                continue
+            parameters = cheap(name) | {field.name: value}
+            found = explain(net_for(name), pictures, targets_of(name), name, **parameters)
+            assert found.defined.any(), f"{field.name} = {value} is taken, and gives no map of any picture"
+
+
+def refusal(make, *arguments):
+    try:
+        make(*arguments)
+    except ConfigError as error:
+        return str(error)
+    return None
 
 
 @pytest.mark.parametrize("seed", [True, 1.0, -1, "0", None])
