@@ -44,7 +44,8 @@ ROOMS = {
         windows report expectations
     """,
     "attrail_mlflow": """
-        quiet signing statements registry log_classifier journal gate gate_server plugin trail runs history webhooks
+        quiet signing statements flavour flavours registry log_classifier journal gate gate_server plugin trail runs
+        history webhooks
     """,
     "attrail_flows": """
         configuration flow_runs recipe inputs engine audit_steps sign_off retrain calibrate audit audit_registry promote

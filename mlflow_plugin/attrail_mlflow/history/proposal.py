@@ -12,7 +12,7 @@ from mlflow.entities.model_registry import ModelVersion
 from mlflow.entities.model_registry.model_version_status import ModelVersionStatus
 
 from attrail_explainers.errors import ConfigError, RegistryError, UnsupportedModelError
-from attrail_explainers.model_files.export_archive import ArchivedState, archived_state
+from attrail_explainers.model_files.export_archive import ArchivedState
 from attrail_mlflow.history.training import (
     Training,
     compare_trainings,
@@ -246,10 +246,10 @@ class _Search:
         return self._state(self.model)[0]
 
     def _state(self, version: RegisteredVersion) -> tuple[ArchivedState | None, str]:
-        """A version's tensors, None of a pickle, and its files' digest."""
+        """A version's tensors, None where they can only be loaded, as a pickle's, and its files' digest."""
         self.progress(f"reading the files of {version.label}")
         with self.registry.files(version, allow_pickle=self.asked.allow_pickle) as (folder, digest):
-            return None if folder.pickled_by else archived_state(folder.path, version.label), digest
+            return folder.flavour.state(folder.path, version.label), digest
 
 
 def _other_model(version: RegisteredVersion, reference: RegisteredVersion) -> Iterator[str]:

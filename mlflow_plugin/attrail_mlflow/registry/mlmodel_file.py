@@ -1,7 +1,7 @@
 """A model's MLmodel file, read as data: MLflow's own reader is for files that are trusted."""
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,6 +10,7 @@ import yaml
 
 from attrail_explainers.errors import RegistryError
 from attrail_explainers.excerpt import excerpt
+from attrail_mlflow.flavour import Flavour, flavours
 
 FILE = "MLmodel"
 LARGEST = 1024 * 1024  # bytes; MLflow writes some 2,000, most of them the signature
@@ -24,24 +25,23 @@ KEYS = {
     *("metadata", "mlflow_version", "model_id", "model_size_bytes", "model_uuid", "prompts", "resources", "run_id"),
     *("saved_input_example_info", "signature", "type_hint_from_example", "utc_time_created"),
 }
-FLAVOR_KEYS = {
-    "pytorch": {"code", "extra_files", "model_data", "pytorch_version", "requirements_file"},
-    "python_function": {
-        *("code", "config", "data", "env", "loader_module", "pickle_module_name", "python_version", "streamable"),
-    },
-}
+PYFUNC = "python_function"  # MLflow's view of any flavour's files
+PYFUNC_KEYS = frozenset(
+    {"code", "config", "data", "env", "loader_module", "pickle_module_name", "python_version", "streamable"}
+)
 LOG_AGAIN = "log the model with mlflow.pytorch.log_model, in its default pt2 format and without code_paths"
 
 
 @dataclass(frozen=True)
 class MLmodel:
-    """What an MLmodel file says of a PyTorch model.
+    """What an MLmodel file says of a model.
 
-    ``data`` is the name of the folder that holds it, ``extra_files`` the names of files that were logged beside it;
-    ``classes``, ``input_shape`` (C,H,W) and ``input_type`` (float32, ...) come from the signature, None where it does
-    not say; ``metadata`` is free.
+    ``flavor`` is its section about it, the ``name`` of one or more files of ``flavours/``; ``data`` is the name of the
+    folder that holds it, ``extra_files`` the names of files that were logged beside it; ``classes``, ``input_shape``
+    (C,H,W) and ``input_type`` (float32, ...) come from the signature, None where it does not say; ``metadata`` is free.
     """
 
+    flavor: str
     data: str
     extra_files: frozenset[str]
     classes: int | None
@@ -54,31 +54,30 @@ def read_mlmodel(folder: Path, what: str) -> MLmodel:
     """The MLmodel file of a model's folder.
 
     Raises RegistryError, which names the model as ``what``, when there is none, it is no YAML mapping, is not about a
-    PyTorch model, or has a key that lets MLflow run code which came with the model.
+    model of a flavour that there is, or has a key that lets MLflow run code which came with the model.
     """
     found = _mapping(folder / FILE, what)
     flavors = found.get("flavors")
     if not isinstance(flavors, dict) or not all(isinstance(each, dict) for each in flavors.values()):
         raise RegistryError(f"{what}: its MLmodel file names no flavors; {LOG_AGAIN}")
-    if "pytorch" not in flavors:
-        known = ", ".join(sorted(map(str, flavors))) or "none"
-        raise RegistryError(
-            f"{what} was not logged with MLflow's PyTorch flavour, its flavors are {known}; {LOG_AGAIN}"
-        )
+    flavour = _own(flavors, what)
+    keys = {each.name: each.keys for each in flavours()} | {PYFUNC: PYFUNC_KEYS}
     _require_known(found, KEYS, "the key", what)
-    _require_known(flavors, FLAVOR_KEYS, "the flavor", what)
+    _require_known(flavors, keys, "the flavor", what)
     for name, flavor in flavors.items():
-        _require_known(flavor, FLAVOR_KEYS[name], f"the key {name}.", what)
+        _require_known(flavor, keys[name], f"the key {name}.", what)
         if flavor.get("code") is not None:
             raise RegistryError(f"{what} brings code of its own ({name}.code), which is never run here; {LOG_AGAIN}")
-    data = _data(flavors["pytorch"], what)
-    _require_own_loader(flavors.get("python_function"), data, what)
+    section = flavors[flavour.name]
+    data = _data(section, flavour.data_key, what)
+    _require_own_loader(flavors.get(PYFUNC), flavour.loader, data, what)
     signature = found.get("signature")
     inputs, outputs = (_tensor_shape(signature, side) for side in ("inputs", "outputs"))
     metadata = found.get("metadata")
     return MLmodel(
+        flavor=flavour.name,
         data=data,
-        extra_files=frozenset(_extra_files(flavors["pytorch"], what)),
+        extra_files=frozenset(_extra_files(section, what)),
         classes=max(2, outputs[-1])
         if outputs and len(outputs) == 2 and outputs[-1] > 0
         else None,  # one stands for two
@@ -136,20 +135,32 @@ def _below(node: yaml.Node) -> Iterator[yaml.Node]:
         raise ValueError(f"a number of {len(node.value)} characters")
 
 
-def _require_known(found: Mapping[Any, Any], known: Mapping[str, Any] | set[str], kind: str, what: str) -> None:
+def _require_known(found: Mapping[Any, Any], known: Container[str], kind: str, what: str) -> None:
     for key in found:
         if key not in known:
             shown = f"{kind}{key}" if kind.endswith(".") else f"{kind} {key!r}"
             raise RegistryError(f"{what}: its MLmodel file has {shown}, which attrail does not know; {LOG_AGAIN}")
 
 
-def _require_own_loader(pyfunc: Mapping[str, Any] | None, data: str, what: str) -> None:
+def _own(flavors: Mapping[str, Any], what: str) -> Flavour:
+    """The flavour that the file is about; RegistryError when it is about none that there is, or several."""
+    known = {each.name: each for each in flavours()}
+    named = [name for name in known if name in flavors]
+    if len(named) == 1:
+        return known[named[0]]
+    titles = " or ".join(dict.fromkeys(each.title for each in known.values()))
+    shown = ", ".join(sorted(map(str, flavors))) or "none"
+    told = "has several flavours of models" if named else f"was not logged with MLflow's {titles} flavour"
+    raise RegistryError(f"{what} {told}, its flavors are {shown}; {LOG_AGAIN}")
+
+
+def _require_own_loader(pyfunc: Mapping[str, Any] | None, loader: str, data: str, what: str) -> None:
     """The pyfunc flavor, where there is one, is MLflow's view of the same files and no other program."""
     if pyfunc is None:
         return
-    if pyfunc.get("loader_module") != "mlflow.pytorch":
+    if pyfunc.get("loader_module") != loader:
         module = pyfunc.get("loader_module")
-        raise RegistryError(f"{what} wants to be loaded by the module {module!r}, expected mlflow.pytorch; {LOG_AGAIN}")
+        raise RegistryError(f"{what} wants to be loaded by the module {module!r}, expected {loader}; {LOG_AGAIN}")
     config = pyfunc.get("config") or {}
     if not isinstance(config, dict) or set(config) - {"device"}:
         raise RegistryError(f"{what}: python_function.config may hold device alone, it holds {excerpt(repr(config))}")
@@ -157,12 +168,10 @@ def _require_own_loader(pyfunc: Mapping[str, Any] | None, data: str, what: str) 
         raise RegistryError(f"{what}: its two flavors name different files, {pyfunc.get('data')!r} in python_function")
 
 
-def _data(flavor: Mapping[str, Any], what: str) -> str:
-    name = flavor.get("model_data")
+def _data(flavor: Mapping[str, Any], key: str, what: str) -> str:
+    name = flavor.get(key)
     if not isinstance(name, str) or not name or name.startswith(".") or set(name) & set('/\\:*?"<>|\0%'):
-        raise RegistryError(
-            f"{what}: model_data must be the name of a folder beside MLmodel, got {name!r}; {LOG_AGAIN}"
-        )
+        raise RegistryError(f"{what}: {key} must be the name of a folder beside MLmodel, got {name!r}; {LOG_AGAIN}")
     return name
 
 

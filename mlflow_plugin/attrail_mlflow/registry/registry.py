@@ -1,7 +1,6 @@
 """The registry: which versions there are, what they say of themselves, and their classifiers."""
 
 import contextlib
-import importlib
 import logging
 import re
 import tempfile
@@ -193,12 +192,12 @@ class Registry:
     def load(self, version: RegisteredVersion, *, allow_pickle: bool = False) -> "Classifier":
         """The version's classifier; its files are checked first, and no loader of MLflow sees them.
 
-        Raises RegistryError when it cannot be fetched, is no exported PyTorch model (or pickled and not allowed), or
+        Raises RegistryError when it cannot be fetched, is of no flavour that there is (or pickled and not allowed), or
         comes with anything that is not needed to load one; UnsupportedModelError when the export is not as it must be.
         """
         with self.files(version, allow_pickle=allow_pickle) as (checked, digest):
-            self.remember(version, LoadedFiles(digest, checked.pickled_by is not None))
-            return _classifier(checked, version)
+            self.remember(version, LoadedFiles(digest, checked.flavour.runs_code))
+            return checked.flavour.classifier(checked.path, version.name, version.version)
 
     @contextlib.contextmanager
     def files(self, version: RegisteredVersion, *, allow_pickle: bool = False) -> Iterator[tuple[ModelFolder, str]]:
@@ -301,15 +300,3 @@ def without_password(uri: str) -> str:
     """An address without its user name and password."""
     parts = urlsplit(uri)
     return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2])) if "@" in parts.netloc else uri
-
-
-def _classifier(folder: ModelFolder, version: RegisteredVersion) -> "Classifier":
-    from attrail_explainers.model.loading import (  # noqa: PLC0415 - it loads torch, the registry does not
-        classifier_from_export,
-        classifier_from_pickle,
-    )
-
-    if folder.pickled_by is None:
-        return classifier_from_export(folder.path, version.name, version.version)
-    pickler = importlib.import_module(folder.pickled_by)
-    return classifier_from_pickle(folder.path, pickler, version.name, version.version)

@@ -1,0 +1,65 @@
+"""What a flavour of MLflow is here, and how one is found: every file of ``flavours/`` is one, under the file's name.
+
+A flavour's own section in MLmodel may be shared by several files, which differ in what the model is kept as.
+"""
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar, Protocol
+
+from attrail_explainers.plugins import Plugins
+
+if TYPE_CHECKING:
+    from attrail_explainers.model.classifier import Classifier
+    from attrail_explainers.model_files.export_archive import ArchivedState
+
+
+class Flavour(Protocol):
+    """A way in which MLflow keeps an image classifier: which files it has, and how they become a ``Classifier``.
+
+    ``name`` is its section in MLmodel's ``flavors`` and ``title`` that in words, ``keys`` are all that the section may
+    hold, ``data_key`` the one that names the model's folder beside MLmodel, ``loader`` the module by which MLflow's
+    python_function loads it. ``runs_code`` says whether loading could run code that came with the model: then a policy
+    must allow pickles. Contracts, held by ``tests/mlflow_plugin/flavours/test_flavours.py`` for every file there is: a
+    file beside those named here is refused, so is a lacking one; nothing of the model is loaded to find that out.
+    """
+
+    name: ClassVar[str]
+    title: ClassVar[str]
+    keys: ClassVar[frozenset[str]]
+    data_key: ClassVar[str]
+    loader: ClassVar[str]
+    runs_code: ClassVar[bool]
+    members: ClassVar[tuple[str, ...]]
+    """Every file of the model's folder; the first is the model itself, which no other file of ``flavours/`` has."""
+
+    def require_known(self, folder: Path, what: str) -> None:
+        """Raise RegistryError, which names the model as ``what``, for what its files say of themselves; loads none."""
+        ...
+
+    def state(self, model: Path, label: str) -> "ArchivedState | None":
+        """The model's tensors by name, type and shape, and their digest; None where only loading it would tell."""
+        ...
+
+    def classifier(self, model: Path, name: str, version: str) -> "Classifier":
+        """The classifier of a model's own file in a checked folder; torch is imported here, not with the module."""
+        ...
+
+
+FLAVOURS = Plugins("flavour", "attrail_mlflow.flavours", exported="FLAVOUR")
+
+
+def flavours() -> list[Flavour]:
+    """All flavours, sorted by the names of their files."""
+    return [FLAVOURS.class_of(name)() for name in FLAVOURS.names()]
+
+
+def flavour_among(files: Iterable[str], section: str) -> Flavour:
+    """The flavour of MLmodel's ``section`` that the names of a model folder's files speak of.
+
+    Where there are the models of several, the one that can run code: nothing passes for harmless because a harmless
+    file lies beside it. Where there is none, one that runs none, so that its file is what is lacking.
+    """
+    known = [each for each in flavours() if each.name == section]
+    there = [each for each in known if each.members[0] in files]
+    return max(there, key=lambda each: each.runs_code) if there else min(known, key=lambda each: each.runs_code)
