@@ -49,7 +49,7 @@ ROOMS = {
     """,
     "attrail_flows": """
         configuration flow_runs recipe inputs engine audit_steps sign_off retrain calibrate audit audit_registry promote
-        one_version watch deployment doctor commands cli
+        one_version watch deployment doctor console commands cli
     """,
 }
 FILES = [(package, path) for package, root in PACKAGES.items() for path in sorted((root / package).rglob("*.py"))]

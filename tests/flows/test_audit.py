@@ -17,8 +17,8 @@ from torch import nn
 
 from attrail_explainers import load_attributions
 from attrail_explainers.slice import Preprocessing
-from attrail_flows.commands.printing import DECIDES
 from attrail_flows.configuration import read_config
+from attrail_flows.console.printing import DECIDES
 from attrail_flows.inputs.preflight import preflight_audit
 from attrail_mlflow.gate.client import Candidate
 from attrail_mlflow.log_classifier import log_classifier

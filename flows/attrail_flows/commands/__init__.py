@@ -1,1 +1,1 @@
-"""The command line, one file per group; what is printed; one table of exit statuses."""
+"""The command line, one file per group: whatever command a file defines is one of ``attrail``'s."""

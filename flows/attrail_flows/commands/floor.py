@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from attrail_explainers.errors import ConfigError
-from attrail_flows.commands.options import CONFIG, quiet_console, say
+from attrail_flows.console.options import CONFIG, quiet_console, say
 
 if TYPE_CHECKING:
     from attrail_flows.configuration import AuditConfig
@@ -55,7 +55,7 @@ def floor(  # noqa: PLR0913, PLR0917 - one option each
     known = None if choosing else _known(registry, config)
     named = [each.strip() for each in versions.split(",")] if versions is not None else []
     found = _proposed(registry, config, [*named, *(each.version for each in (known.versions if known else ()))])
-    from attrail_flows.commands.floor_table import print_proposal
+    from attrail_flows.console.floor_table import print_proposal
 
     holds = print_proposal(found, known, config.registry.change)
     if choosing:
@@ -72,7 +72,7 @@ def ask_for_floor(config: "AuditConfig") -> None:
     """
     if config.registry.floor != "history" or not (sys.stdin.isatty() and sys.stderr.isatty()):
         return
-    from attrail_flows.commands.floor_table import counted, print_proposal
+    from attrail_flows.console.floor_table import counted, print_proposal
     from attrail_flows.inputs.floor_versions import require_change
     from attrail_monitoring.inference.prediction_bound import FEWEST
 
@@ -142,7 +142,7 @@ def _choose(
     why: str | None = None,
 ) -> None:
     """Keep a choice with the reference, and say so; ConfigError for fewer versions than a floor needs."""
-    from attrail_flows.commands.floor_table import counted
+    from attrail_flows.console.floor_table import counted
     from attrail_mlflow.history.choice import choice_of, keep_choice, who
     from attrail_monitoring.inference.prediction_bound import FEWEST
 

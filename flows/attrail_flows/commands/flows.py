@@ -10,7 +10,7 @@ import click
 
 from attrail_explainers.errors import ConfigError, TrainingError
 from attrail_flows.commands.floor import ask_for_floor
-from attrail_flows.commands.options import CONFIG, RUNNER, WORKERS, Computing, computing, quiet_console, say
+from attrail_flows.console.options import CONFIG, RUNNER, WORKERS, Computing, computing, quiet_console, say
 
 NOT_DONE, UNSURE = 1, 3
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from attrail_explainers.errors import ConfigError, GateRefusal
-from attrail_flows.commands.options import CONFIG, quiet_console, say
+from attrail_flows.console.options import CONFIG, TRACKING, quiet_console, say
 
 if TYPE_CHECKING:
     from attrail_mlflow.gate.policy import GatePolicy
@@ -26,7 +26,6 @@ POLICY = click.option(
     envvar="ATTRAIL_GATE_POLICY",
     help="The gate's policy; with it the evidence is looked at here before the server is asked.",
 )
-TRACKING = click.option("--tracking-uri", envvar="MLFLOW_TRACKING_URI", help="Where MLflow is.")
 ALIAS = click.option("--alias", default="champion", show_default=True, help="The alias to give.")
 
 

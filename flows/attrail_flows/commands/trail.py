@@ -15,6 +15,7 @@ from pathlib import Path
 import click
 
 from attrail_explainers.errors import ConfigError, EvidenceError, GateRefusal
+from attrail_flows.console.options import TRACKING
 
 WRONG = 1
 RUN_ID = re.compile(r"[0-9a-f]{32}")
@@ -31,7 +32,6 @@ MAY = click.option(
     default=("verdict", "baseline", "bundle", "journal"),
     help="What it may sign, for the entry that is printed; may be given again. All but waivers when left out.",
 )
-TRACKING = click.option("--tracking-uri", envvar="MLFLOW_TRACKING_URI", help="Where MLflow is, for a run id.")
 
 
 @click.group()

@@ -6,7 +6,7 @@ from rich.markup import escape
 
 from attrail_explainers.assessment.assessment import Assessment, Outcome
 from attrail_explainers.assessment.check import check_class, check_names
-from attrail_flows.commands.printing import console, table_of
+from attrail_flows.console.printing import console, table_of
 
 
 def print_assessment(found: Assessment) -> None:

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 
 from rich.markup import escape
 
-from attrail_flows.commands.printing import console, table_of
+from attrail_flows.console.printing import console, table_of
 from attrail_mlflow.history.choice import FloorChoice
 from attrail_mlflow.history.proposal import Considered, Proposal
 from attrail_monitoring.inference.prediction_bound import FEWEST

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from attrail_flows.audit_steps.summary import lines_beside
-from attrail_flows.commands.printing import DECIDES, WIDTH, print_audit
+from attrail_flows.console.printing import DECIDES, WIDTH, print_audit
 
 LONG = "a_name_that_somebody_took_from_a_folder_of_the_whole_production_line_of_2026"
 SEQUENCE = {"name": "nightly", "fed": ["a", "b"], "e_value": 3.5, "peak": 4.25}

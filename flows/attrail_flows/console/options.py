@@ -20,6 +20,7 @@ CONFIG = click.option(
     show_default=True,
     help="The attrail.toml to use.",
 )
+TRACKING = click.option("--tracking-uri", envvar="MLFLOW_TRACKING_URI", help="Where MLflow is.")
 RUNNER = click.option(
     "--runner",
     type=click.Choice(["auto", "threads", "processes", "ray", "dask"]),
