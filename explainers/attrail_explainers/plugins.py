@@ -27,10 +27,20 @@ class Plugins:
         return sorted(module.name for module in pkgutil.iter_modules(importlib.import_module(self.package).__path__))
 
     def class_of(self, name: str) -> Any:
-        """The class that the file ``name`` defines; UnknownNameError lists the known names."""
+        """The class that the file ``name`` defines; UnknownNameError lists the known names.
+
+        Raises ConfigError, which names the file, for one that exports no class.
+        """
         if name not in self.names():
             raise UnknownNameError.of(self.kind, name, self.names())
-        return getattr(importlib.import_module(f"{self.package}.{name}"), self.exported)
+        module = importlib.import_module(f"{self.package}.{name}")
+        found = getattr(module, self.exported, None)
+        if not isinstance(found, type):
+            raise ConfigError(
+                f"{module.__file__} is no {self.kind}: expected its class under the name {self.exported}, found "
+                f"{'nothing' if found is None else repr(found)}; end the file with {self.exported} = the class"
+            )
+        return found
 
     def make(self, name: str, parameters: Mapping[str, Any] | None = None) -> Any:
         """The plug-in ``name`` with ``parameters``; ConfigError names a parameter that it does not have."""

@@ -4,7 +4,7 @@ It stays good until the slice, the recipe, an explainer or a setting changes: it
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, NamedTuple
 
 from numpy.typing import NDArray
@@ -22,7 +22,7 @@ from attrail_monitoring.inference.shared_spread import SharedSpread, shared_spre
 from attrail_monitoring.maps.pair import Pair, Side
 from attrail_monitoring.maps.settings import Settings
 from attrail_monitoring.maps.statistic import make_statistic, statistic_names
-from attrail_monitoring.maps.strata import is_class
+from attrail_monitoring.maps.strata import ALL, BOTH_RIGHT, Stratum, is_class
 from attrail_monitoring.maps.version_maps import MapKey, VersionInput, VersionMaps, version_maps
 
 FORMAT = "attrail.calibration/3"
@@ -67,8 +67,10 @@ class Calibration:
             )
 
     def floor(self, place: MeasuredAt) -> NoiseFloor:
-        """The floor at a place, an empty one where none was measured."""
-        return self.floors.get(place, NoiseFloor(source=self.source))
+        """The floor at a place, empty where none was measured; it knows of models without a distance there."""
+        found = self.floors.get(place, NoiseFloor(source=self.source))
+        others = len(self.models) - len(found.distances)
+        return replace(found, others=others, others_lack=_lack(place.stratum)) if others else found
 
     def decision_floor(self, place: DecidedAt) -> DecisionFloor:
         """The floor of decisions at a place, an empty one where none was measured."""
@@ -202,6 +204,15 @@ def calibrate(
     }
     subjects = {subject: _identity(maps) for subject, maps in base.by_subject.items()}
     return Calibration(source, floors, instruments, models, subjects, envelopes, decisions)
+
+
+def _lack(stratum: Stratum) -> str:
+    """What a model has not got that has no distance in a stratum."""
+    if is_class(stratum):
+        return "too few images of this class with maps of both"
+    if stratum == BOTH_RIGHT:
+        return "no image that they and the reference both decided rightly, with maps of both"
+    return "no image with maps of both" if stratum == ALL else f"no image of the kind {stratum!r}"
 
 
 def _at(arrays: Mapping[str, NDArray[Any]], place: int) -> dict[str, NDArray[Any]]:

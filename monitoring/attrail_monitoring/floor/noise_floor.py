@@ -1,6 +1,6 @@
 """The noise floor: how far the maps move when nothing but what was declared changes."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
@@ -34,7 +34,8 @@ class NoiseFloor:
     explained anew with other seeds, which is all that may change when the function is the same, "noise": the reference
     with random changes of its weights that move its answers as far as the candidate's. ``shared`` is what other floors
     tell of its spread: those of all classes, which have few images each, or of other statistics. ``factor`` says how
-    much further honest versions move than stand-ins, ``joint`` the same of what explainers see together::
+    much further honest versions move than stand-ins, ``joint`` the same of what explainers see together. ``others`` is
+    how many more models were given that have no distance here, ``others_lack`` what they have not got::
 
         NoiseFloor((0.21, 0.24, 0.19, 0.26, 0.22)).bound(alpha=0.05)  # where one more model stays, but for 5 %
     """
@@ -45,6 +46,8 @@ class NoiseFloor:
     shared: SharedSpread | PooledSpread | None = None
     factor: Factor | None = None
     joint: Factor | None = None
+    others: int = field(default=0, compare=False)
+    others_lack: str = field(default="", compare=False)
 
     @property
     def tier(self) -> str:
@@ -66,6 +69,9 @@ class NoiseFloor:
         """What is not known where there is no floor: to be said beside every verdict by margins alone."""
         count = len(self.distances)
         given = f"{count} of the {FEWEST} models that make a floor were given" if count else "no floor was given"
+        if self.others:
+            compared = f"{count or 'none'} of the floor's {count + self.others} models could be compared here"
+            given = f"{compared}, where {FEWEST} make a floor: the others have {self.others_lack}"
         return f"{given}, so nothing says how far honest models move anyway"
 
     @property

@@ -160,8 +160,10 @@ def _verdict(
     policy: Policy, measured: Measurement, limit: float | None, adjusted: float | None, level: float
 ) -> Judged:
     if limit is None:
-        models = len(measured.floor.distances)
-        reason = f"no margin is set and {models} reference retrains are no floor"
+        floor = measured.floor
+        if floor.others:
+            return Verdict.INCONCLUSIVE, f"no margin is set; {floor.lacking}", ""
+        reason = f"no margin is set and {len(floor.distances)} reference retrains are no floor"
         return Verdict.INCONCLUSIVE, f"{reason}: give {FEWEST} or more, or a margin", ""
     if limit >= measured.ceiling:
         return Verdict.INCONCLUSIVE, TOO_WIDE, more_models(measured, measured.ceiling, level)

@@ -47,6 +47,9 @@ def _floor(findings: Sequence[Finding], change: str, verdict: Verdict) -> str:
         return f"give the floor {FEWEST} retrains or more in place of the surrogates, which never decide"
     if "0" not in tiers and ("M" not in tiers or verdict is not Verdict.INCONCLUSIVE):
         return ""
+    lack = next((each.measurement.floor.others_lack for each in findings if each.measurement.floor.others), "")
+    if lack:
+        return f"give the floor {FEWEST} models or more that can be compared here, in place of those that have {lack}"
     wanted = f"versions that differ from the reference by this kind of change alone, {FEWEST} or more"
     return NO_FLOORS.get(change, f"give a noise floor before you act on it: floor = [...], {wanted}")
 

@@ -7,12 +7,14 @@ import numpy as np
 import pytest
 
 from attrail_explainers.errors import IncomparableError, RecordError
+from attrail_monitoring.comparison import compare
 from attrail_monitoring.floor.calibration import Calibration, MeasuredAt, Rehearsal, calibrate
 from attrail_monitoring.floor.noise_floor import NoiseFloor
 from attrail_monitoring.maps.settings import Settings
 from attrail_monitoring.maps.statistic import make_statistic
 from attrail_monitoring.maps.version_maps import VersionMaps
 from attrail_monitoring.verdict.measurement import measure
+from attrail_monitoring.verdict.policy import Policy
 
 SETTINGS = Settings(grid=4, resamples=50)
 TARGETS = np.arange(60) % 2
@@ -104,6 +106,25 @@ def test_classes_of_few_images_have_no_floor(version):
     assert models["both right"] == models["class 0"] == ("net/1", "net/2", "net/3")
     assert models["class 1"] == ("net/1", "net/2")
     assert models["flipped"] == ("net/3",)
+
+
+def test_models_that_cannot_be_compared_are_told_from_models_that_were_not_given(version):
+    """Four of five retrains decided rightly what the reference decided wrongly."""
+    first, second = np.arange(60) < 30, np.arange(60) >= 30
+    reference, candidate = version(0, first), version(6, first)
+    floor = [version(1, first), *(version(turn, second) for turn in range(2, 6))]
+    report = compare(reference, candidate, floor, Policy(margins={"rank_distance": 0.001}, settings=SETTINGS))
+    told = (
+        "1 of the floor's 5 models could be compared here, where 4 make a floor: the others have no image that they "
+        "and the reference both decided rightly, with maps of both, so nothing says how far honest models move anyway"
+    )
+    headline = [each for each in report.findings if each.measurement.stratum == "both right"]
+    assert all(each.measurement.floor.lacking == told for each in headline)
+    assert all(each.reason.endswith(told) for each in headline if each.measurement.statistic != "rank_distance")
+    assert told in report.reason
+    assert report.next_step.startswith("give the floor 4 models or more that can be compared here, in place of those")
+    nobody = compare(reference, candidate, floor[1:], Policy(settings=SETTINGS))
+    assert "none of the floor's 4 models could be compared here" in nobody.findings[0].measurement.floor.lacking
 
 
 def rehearsal(version):
