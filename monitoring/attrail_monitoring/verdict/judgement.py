@@ -4,7 +4,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from attrail_monitoring.floor.noise_floor import SMALLEST
+from attrail_monitoring.floor.noise_floor import SMALLEST, NoiseFloor
 from attrail_monitoring.floor.sanity import ExplainerSanity
 from attrail_monitoring.inference.multiplicity import e_benjamini_hochberg, e_values_of, holm
 from attrail_monitoring.inference.prediction_bound import FEWEST
@@ -160,11 +160,7 @@ def _verdict(
     policy: Policy, measured: Measurement, limit: float | None, adjusted: float | None, level: float
 ) -> Judged:
     if limit is None:
-        floor = measured.floor
-        if floor.others:
-            return Verdict.INCONCLUSIVE, f"no margin is set; {floor.lacking}", ""
-        reason = f"no margin is set and {len(floor.distances)} reference retrains are no floor"
-        return Verdict.INCONCLUSIVE, f"{reason}: give {FEWEST} or more, or a margin", ""
+        return Verdict.INCONCLUSIVE, _no_limit(measured.floor), ""
     if limit >= measured.ceiling:
         return Verdict.INCONCLUSIVE, TOO_WIDE, more_models(measured, measured.ceiling, level)
     margin = policy.margins.get(measured.statistic, 0.0)
@@ -262,6 +258,13 @@ def _with_lost_moved(measured: Measurement) -> Measurement:
     left = measured.undefined - measured.lost
     at_worst = replace(measured, value=end, lower=end, upper=end, worst=end)
     return replace(at_worst, n=images, undefined=left, lost=0, lost_p=1.0)
+
+
+def _no_limit(floor: NoiseFloor) -> str:
+    if floor.others:
+        return f"no margin is set; {floor.lacking}"
+    reason = f"no margin is set and {len(floor.distances)} reference retrains are no floor"
+    return f"{reason}: give {FEWEST} or more, or a margin"
 
 
 def _chance(measured: Measurement) -> float | None:
