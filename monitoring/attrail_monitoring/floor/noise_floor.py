@@ -46,8 +46,8 @@ class NoiseFloor:
     shared: SharedSpread | PooledSpread | None = None
     factor: Factor | None = None
     joint: Factor | None = None
-    others: int = field(default=0, compare=False)
-    others_lack: str = field(default="", compare=False)
+    others: int = field(default=0, compare=False, kw_only=True)
+    others_lack: str = field(default="", compare=False, kw_only=True)
 
     @property
     def tier(self) -> str:

@@ -2,8 +2,11 @@
 
 Every file of ``sections/`` is one section; the number in front of its name is its place on the page. A section sees
 ``record`` (AuditRecord), ``headline`` (Headline), ``decided`` (the JudgedRows that the verdict rests on), ``exhibits``
-(one ExplainerPanel per slice and explainer), and ``strata``, ``classes``, ``strategies`` and ``checks``, lists of what
-their modules make; it may use the macros of ``macros.html``.
+(one ExplainerPanel per slice and explainer), ``strata``, ``classes``, ``strategies`` and ``checks``, lists of what
+their modules make, ``tiers`` (what each tier of floors is, by its letter), ``sections`` (the paths of all sections, in
+order) and ``format`` (the name of the record's format). It may use the macros of ``macros.html``, and the filters of
+``_environment``, which write numbers, chances and names as people read them. A name that is missing is an error
+(``jinja2.UndefinedError``) and no empty place.
 Model, class and file names come from strangers: everything a section prints is escaped, and characters that do not
 print are shown by their codes.
 """

@@ -1100,3 +1100,7 @@ def test_numbers_are_written_as_people_read_them():
         "d": NOTHING,
         "e.0.f": "3",
     }
+
+
+if __name__ == "__main__":
+    print(make_audit(moved=True, kept=True).page())
