@@ -866,6 +866,16 @@ def test_what_is_not_claimed_settings_and_versions_are_on_the_page(drifted, page
     assert len(page.all("details")) == 1 + 2, "identities, and each explainer's supporting statistics"
 
 
+def test_statistics_that_are_shown_only_carry_no_verdict(drifted, page):
+    supporting = [
+        attributes for tag, attributes, above in page.elements
+        if "badge" in attributes.get("class", "") and any(each == "details" for each, _ in above)
+    ]  # fmt: skip
+    assert not supporting
+    shown = [each for each in drifted.record.report.findings if each.measurement.stratum in HEADLINES]
+    assert page.text.count("shown only") == sum(not each.measurement.primary for each in shown) > 0
+
+
 def test_a_pair_shares_one_colour_scale():
     """Evidence half as strong must look weaker; scaled each for itself the two maps would be the same picture."""
     audit = make_audit()
