@@ -6,7 +6,7 @@
 - dates: the last word is date, datetime or timestamp, or all are one of ``MOMENTS``; but not dates of data, unless a
   refresh was declared;
 - names: the last two words, or the only one, are those of a run, an experiment, a job, or a machine (``NAMES``);
-- outputs: a word of ``OUTPUT`` before one of ``PLACE`` at the end, or one of ``OUTPUTS``.
+- outputs: a word of ``OUTPUT`` before one of ``PLACE`` at the end, written as one or two, or one of ``OUTPUTS``.
 """
 
 import math
@@ -20,16 +20,17 @@ WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|[0-9]+")
 DRAWN = re.compile(r"-?[0-9]+|None|null|")
 SEEDS = {"seed", "seeds", "rng"}
 DATES = {"date", "datetime", "timestamp"}
-MOMENTS = {"time", "start time", "end time", "run time", "created at", "started at"}
+MOMENTS = {"time", "start time", "end time", "run time", "created at", "started at", "started", "finished"}
 DATA = {"cutoff", "data", "dataset", "snapshot", "split", "window"}
 NAMES = {
     *("run name", "run id", "experiment", "experiment name", "experiment id", "exp name", "job name", "job id"),
     *("host", "hostname", "user", "username"),
 }
 OUTPUT = {"artifact", "artifacts", "log", "logging", "logs", "out", "output", "result", "results", "save"}
-OUTPUT |= {"temp", "tmp", "work"}
-PLACE = {"dir", "directory", "file", "folder", "path", "root", "to", "uri"}
-OUTPUTS = {"out", "output", "default root dir"}
+OUTPUT |= {"temp", "tmp", "tracking", "work"}
+PLACE = {"dir", "directory", "file", "folder", "location", "path", "root", "to", "uri"}
+JOINED = {first + second for first in OUTPUT for second in PLACE}  # logdir, outfile
+OUTPUTS = {"out", "output", "checkpoint dir", "ckpt dir", "default root dir"}  # a checkpoint's path may be an input
 SHOWN = 80  # characters of a value
 
 
@@ -72,7 +73,8 @@ def is_no_recipe(name: str, values: tuple[str | None, ...], *, refreshed: bool =
         or (_is_date(words) and (refreshed or not DATA & set(words)))
         or any(tail in NAMES for tail in _tails(words))
         or any(tail in OUTPUTS for tail in _tails(words))
-        or (words[-2:-1] != [] and words[-2] in OUTPUT and words[-1] in PLACE)
+        or "".join(words[-2:]) in JOINED
+        or "".join(words[-1:]) in JOINED
     )
 
 

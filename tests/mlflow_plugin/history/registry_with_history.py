@@ -58,12 +58,20 @@ class History:
         logged = self.client.get_logged_model(source.removeprefix("models:/"))
         if run is None:  # of a logged model MLflow knows it by itself
             return str(self.client.create_model_version(name, logged.artifact_location).version)
-        return str(self.client.create_model_version(name, source, run or logged.source_run_id).version)
+        if run:
+            return str(self.client.create_model_version(name, source, run).version)
+        facts = {"run_id": logged.source_run_id, "model_id": logged.model_id}
+        return str(self.client.create_model_version(name, source, **facts).version)
 
 
 def empty_history(folder: Path) -> History:
-    mlflow.set_tracking_uri(f"sqlite:///{folder}/mlflow.db")
-    experiment = mlflow.create_experiment("training", (folder / "files").as_uri())
-    mlflow.create_experiment("attrail", (folder / "evidence").as_uri())
+    """A store in a folder."""
+    return history_at(f"sqlite:///{folder}/mlflow.db", "training", "attrail", place=folder.as_uri())
+
+
+def history_at(address: str, training: str, evidence: str, place: str | None = None) -> History:
+    """A store with two experiments more, whose files lie in a place, or where the server keeps them."""
+    mlflow.set_tracking_uri(address)
+    experiment, _ = (mlflow.create_experiment(name, place and f"{place}/{name}") for name in (training, evidence))
     mlflow.set_experiment(experiment_id=experiment)
-    return History(Registry(f"sqlite:///{folder}/mlflow.db"), experiment)
+    return History(Registry(address), experiment)

@@ -1,6 +1,7 @@
 """A choice is kept with its reference, found again as it was, and refused where it is damaged or another one's."""
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import mlflow
@@ -8,11 +9,23 @@ import pytest
 from mlflow.entities.model_registry import ModelVersion
 
 sys.path.append(str(Path(__file__).parent))
-from registry_with_history import History, empty_history
+sys.path.append(str(Path(__file__).parents[2] / "gate"))
+from gate_client import GateClient
+from gated_server import Server
+from registry_with_history import History, empty_history, history_at
 
 from attrail_explainers.errors import EvidenceError
-from attrail_mlflow.history.choice import FILE, FITS, FloorChoice, choice_of, find_choice, keep_choice, who
-from attrail_mlflow.history.proposal import Considered, Proposal
+from attrail_mlflow.history.choice import (
+    FILE,
+    FITS,
+    FloorChoice,
+    choice_of,
+    find_choice,
+    keep_choice,
+    require_files,
+    who,
+)
+from attrail_mlflow.history.proposal import Asked, Considered, Proposal, propose
 from attrail_mlflow.journal.hash_chain import Event
 from attrail_mlflow.journal.journal import read_journal
 from attrail_mlflow.journal.location import store_at
@@ -128,6 +141,32 @@ def test_the_journal_says_who_chose_what(
     assert noted.event == Event.FLOOR
     assert noted.body["model"] == {"name": "digits", "version": "1"}
     assert (noted.body["by"], noted.body["versions"]) == ("ada@lab", ["2", "3", "4", "5", "6"])
+
+
+def test_at_a_real_server_with_the_gate_in_it(server: Server, gate_client: GateClient) -> None:
+    """Files come over HTTP; a copy of the reference has no choice of its own; other files are noticed."""
+    before = mlflow.get_tracking_uri()
+    try:
+        history = history_at(server.address, "trainings", "evidence")
+        name, sources = gate_client.fresh_name(), [history.exported(seed) for seed in range(2)]
+        for each in sources:
+            history.registered(each, name=name)
+        found = propose(history.registry, Asked(name, "1", experiment="evidence"))
+        assert [each.version for each in found.taken] == ["2"]
+        made = choice_of(found, found.taken, "retrain", "ada@lab")
+        keep_choice(history.registry, "evidence", found.reference, made)
+        reference = history.client.get_model_version(name, "1")
+        assert find_choice(history.registry, reference) == made
+        like = {"model_id": sources[0].removeprefix("models:/"), "tags": dict(reference.tags)}
+        copy = history.client.create_model_version(name, sources[0], **like)
+        assert find_choice(history.registry, copy) is None
+        version = history.registry.resolve(name, "2")
+        require_files(history.registry, version, made, allow_pickle=False)
+        other = replace(made, versions=(replace(made.versions[0], files=FILES),))
+        with pytest.raises(EvidenceError, match=f"the files of {name}/2 are not those that ada@lab chose"):
+            require_files(history.registry, version, other, allow_pickle=False)
+    finally:
+        mlflow.set_tracking_uri(before)
 
 
 def test_who_chooses_is_whom_mlflow_knows_else_whom_the_journal_names(monkeypatch: pytest.MonkeyPatch) -> None:

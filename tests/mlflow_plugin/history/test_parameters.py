@@ -23,7 +23,10 @@ from attrail_mlflow.history.parameters import compare_parameters, is_no_recipe
             (name, ("a", "b"))
             for name in ("output_dir", "outputDir", "log_path", "trainer.save_dir", "default_root_dir")
         ],
-        *[(name, ("a", "b")) for name in ("results-folder", "out", "model_save_path", "save_to")],
+        *[
+            (name, ("a", "b"))
+            for name in ("results-folder", "out", "model_save_path", "save_to", "logdir", "outfile", "ckpt_dir")
+        ],
     ],
 )
 def test_what_is_no_part_of_a_recipe(name: str, values: tuple[str | None, ...]) -> None:
