@@ -56,12 +56,15 @@ def floor(  # noqa: PLR0913, PLR0917 - one option each
     named = [each.strip() for each in versions.split(",")] if versions is not None else []
     found = _proposed(registry, config, [*named, *(each.version for each in (known.versions if known else ()))])
     from attrail_flows.console.floor_table import print_proposal
+    from attrail_monitoring.inference.prediction_bound import FEWEST
 
     holds = print_proposal(found, known, config.registry.change)
     if choosing:
         _choose(registry, config, found, found.taken if accept else _named(found, named), by, why)
     elif not holds:
-        click.echo("choose with --accept, which takes all that can be taken, or name them: --versions 2,3,5,6")
+        first = "choose anew" if known else "nothing was chosen yet"
+        accepted = "--accept chooses all that can be taken, " if len(found.taken) >= FEWEST else ""
+        click.echo(f"{first}: {accepted}--versions 2,3,5,6 chooses these, whatever is said of them above")
         sys.exit(NONE_CHOSEN)
 
 

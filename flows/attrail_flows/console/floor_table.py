@@ -23,7 +23,7 @@ def print_proposal(found: Proposal, choice: FloorChoice | None, change: str, *, 
         table.add_row(each.version, f"[{COLOURS[word]}]{word}[/]", escape(each.why))
     if found.considered:
         out.print(table)
-    for line in (_count(found), *(_chosen(found, choice) if choice else ["nothing was chosen yet"])):
+    for line in (_count(found), *(_chosen(found, choice) if choice else ())):
         out.print(escape(line), soft_wrap=True)
     faults = faults_of(found, choice, change) if choice else []
     for line in faults:
