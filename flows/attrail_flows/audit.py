@@ -1,21 +1,27 @@
 """The audit flow: two versions of a registered model, the same images, one verdict, all evidence in MLflow."""
 
 import logging
+from dataclasses import dataclass
 from typing import Any
 
 from prefect import flow, runtime
 
 from attrail_flows.audit_steps import calibration
 from attrail_flows.audit_steps.artifacts import announce
+from attrail_flows.audit_steps.calibration import Calibrated
 from attrail_flows.audit_steps.judging import continue_sequence, hold_rules
 from attrail_flows.audit_steps.record import BegunAudit, audit_record, shown_config
 from attrail_flows.audit_steps.tasks import compare, explain, flow_run, judge, load, open_audit, record, validate
 from attrail_flows.calibrate import floor_of, has_floor, matched_floor_of
 from attrail_flows.configuration import AuditConfig
+from attrail_flows.engine.explained import Explained
 from attrail_flows.engine.session import ExplainSession, explaining
 from attrail_flows.inputs.remarks import wide_limits
 from attrail_mlflow.runs.ending import finishing
 from attrail_mlflow.runs.evidence_files import Evidence
+from attrail_monitoring.expectations.inputs import Validation
+from attrail_monitoring.verdict.findings import DriftReport, Verdict
+from attrail_monitoring.verdict.looks import Look, planned_looks
 from attrail_monitoring.verdict.sequence import with_alarm
 
 logger = logging.getLogger("attrail.audit")
@@ -52,7 +58,32 @@ def audit(config: AuditConfig) -> dict[str, Any]:
 
 
 def gather(session: ExplainSession, begun: BegunAudit) -> Evidence:
-    """Explain, measure and judge: everything an audit keeps, before it is kept."""
+    """Look at more and more images until the audit knows: everything it keeps, before it is kept."""
+    looks = planned_looks(begun.policy, max(len(each) for each in begun.slices))
+    for look in looks:
+        seen = look_at(session, begun.at(look), look)
+        if seen.report.verdict is not Verdict.INCONCLUSIVE:
+            break
+        if not look.last:
+            logger.info("look %d of %d, %d images: %s", look.number, look.planned, look.images, seen.report.reason)
+    return kept_of(session, seen)
+
+
+@dataclass(frozen=True, eq=False)
+class Seen:
+    """What one look saw: the versions' evidence on its images, the floor, and the verdict."""
+
+    begun: BegunAudit
+    look: Look
+    reference: Explained
+    candidate: Explained
+    calibrated: Calibrated
+    report: DriftReport
+    validation: Validation
+
+
+def look_at(session: ExplainSession, begun: BegunAudit, look: Look) -> Seen:
+    """Explain, measure and judge at one look."""
     config, policy, versions, slices = begun.config, begun.policy, begun.versions, begun.slices
     reference = explain(session, versions.reference, slices, None)
     known = floor_of(session, versions, slices, reference, policy.settings) if has_floor(config, versions) else None
@@ -61,7 +92,14 @@ def gather(session: ExplainSession, begun: BegunAudit) -> Evidence:
     if known is not None:
         calibration.require_retrains(known.facts.models, candidate)
     measured, validation = compare(reference, candidate, calibrated, policy)
-    report = judge(measured, policy, config.registry.change, calibrated, reference)
+    report = judge(measured, look, policy, config.registry.change, calibrated, reference)
+    return Seen(begun, look, reference, candidate, calibrated, report, validation)
+
+
+def kept_of(session: ExplainSession, seen: Seen) -> Evidence:
+    """Everything an audit keeps of the look that was its last, with its sequence and its rules."""
+    begun, reference, candidate, report = seen.begun, seen.reference, seen.candidate, seen.report
+    config, policy = begun.config, begun.policy
     sequence = continue_sequence(session.registry, config, report, reference, candidate, policy.settings)
     if sequence is not None:
         report = with_alarm(report, sequence, policy)
@@ -69,13 +107,13 @@ def gather(session: ExplainSession, begun: BegunAudit) -> Evidence:
     for each in wide_limits(report):
         logger.warning(each)
     return Evidence(
-        record=audit_record(begun, (reference, candidate), calibrated, report, sequence, rules),
-        slices=slices,
+        record=audit_record(begun, (reference, candidate), seen.calibrated, report, seen.look, sequence, rules),
+        slices=begun.slices,
         tables=begun.tables.tables,
         maps={"reference": reference.maps, "candidate": candidate.maps},
-        validations=(*begun.tables.validations, validation, *rules),
+        validations=(*begun.tables.validations, seen.validation, *rules),
         config=shown_config(config, session.registry),
         settings=policy.settings,
-        calibration=calibrated.calibration,
+        calibration=seen.calibrated.calibration,
         sequence=sequence,
     )

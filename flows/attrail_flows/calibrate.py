@@ -27,10 +27,12 @@ from attrail_flows.engine.explained import Explained, model_facts
 from attrail_flows.engine.session import ExplainSession, explaining
 from attrail_flows.flow_runs.late_runs import newest_when_late
 from attrail_flows.flow_runs.progress import Clock
+from attrail_flows.inputs.slices import first_images
 from attrail_flows.inputs.versions import Versions
 from attrail_monitoring.floor.noise_floor import Source
 from attrail_monitoring.inference.prediction_bound import FEWEST
 from attrail_monitoring.maps.settings import Settings
+from attrail_monitoring.verdict.looks import planned_looks
 
 logger = logging.getLogger("attrail.audit")
 
@@ -47,11 +49,14 @@ def calibrate(config: AuditConfig) -> dict[str, Any]:
         What is known of the calibration, and its floors.
     """
     logging.getLogger("attrail").setLevel(logging.INFO)
+    policy = config.policy.to_policy()
     registry, versions = load_floor(config)
     _, slices = validate(config, versions)
     with explaining(registry, config, flow_run()) as session:
-        reference = explain(session, versions.reference, slices, None)
-        found = floor_of(session, versions, slices, reference, config.policy.to_policy().settings)
+        for look in planned_looks(policy, max(len(each) for each in slices)):
+            seen = [first_images(each, look.images) for each in slices]
+            reference = explain(session, versions.reference, seen, None)
+            found = floor_of(session, versions, seen, reference, policy.settings)
     return found.calibration.document() | {"run_id": found.facts.run_id, "key": found.facts.key}
 
 

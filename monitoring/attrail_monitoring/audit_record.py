@@ -111,6 +111,7 @@ class AuditRecord:
     ``instruments`` are those of the calibration with their slice and explainer, ``moved`` the images that moved most,
     ``clusters`` the strategies that all versions show together, ``classes`` the names of the model's classes where it
     was logged with them, ``rules`` the configuration's own (``ExpectationResult`` as plain values), met or not.
+    ``look`` is the one at which the audit knew, or its last, where the policy planned several (``verdict.looks``).
     ``remarks`` are sentences: what was taken as it is, but can mislead.
     ``made_in`` says for maps, as slice/explainer/label, how many shards of them each MLflow run holds; a shard that
     another audit computed is in that audit's run.
@@ -134,6 +135,7 @@ class AuditRecord:
     moved: tuple[RankedImage, ...] = ()
     clusters: tuple[Clusters, ...] = ()
     sequence: Mapping[str, Any] | None = None
+    look: Mapping[str, Any] | None = None
     classes: tuple[str, ...] = ()
     rules: tuple[Mapping[str, Any], ...] = ()
     remarks: tuple[str, ...] = ()

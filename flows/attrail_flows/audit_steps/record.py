@@ -3,7 +3,7 @@
 import os
 import platform
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
@@ -16,7 +16,7 @@ from attrail_flows.audit_steps.calibration import Calibrated
 from attrail_flows.configuration import AuditConfig
 from attrail_flows.engine.explained import Explained, explainer_facts, model_facts
 from attrail_flows.inputs.remarks import remarks_of
-from attrail_flows.inputs.slices import Tables
+from attrail_flows.inputs.slices import Tables, first, first_images
 from attrail_flows.inputs.versions import ComparedVersions
 from attrail_mlflow.registry.registry import Registry
 from attrail_mlflow.runs.audit_run import AuditRun
@@ -28,6 +28,7 @@ from attrail_monitoring.maps.strata import BOTH_RIGHT, OUTCOMES, outcomes
 from attrail_monitoring.slices.class_order import other_order
 from attrail_monitoring.slices.slice_table import SliceTable
 from attrail_monitoring.verdict.findings import DriftReport
+from attrail_monitoring.verdict.looks import Look
 from attrail_monitoring.verdict.most_moved import most_moved
 from attrail_monitoring.verdict.policy import Policy
 from attrail_monitoring.verdict.sequence import Sequence as AuditSequence
@@ -61,12 +62,18 @@ class BegunAudit:
     posted: PolicyFacts
     flow_run: str
 
+    def at(self, look: Look) -> "BegunAudit":
+        """The audit of the images that a look sees."""
+        slices = [first_images(each, look.images) for each in self.slices]
+        return replace(self, tables=first(self.tables, look.images), slices=slices)
+
 
 def audit_record(
     begun: BegunAudit,
     compared: tuple[Explained, Explained],
     calibrated: Calibrated,
     report: DriftReport,
+    look: Look,
     sequence: AuditSequence | None,
     rules: Sequence[Validation],
 ) -> AuditRecord:
@@ -105,6 +112,7 @@ def audit_record(
             reference.version_maps, candidate.version_maps, partial(floor_maps, facts.run_id), policy.settings
         ),
         posted_policy=begun.posted,
+        look=look.row() if look.planned > 1 else None,
         sequence=sequence.document() if sequence else None,
         rules=tuple(asdict(check) for validation in rules for check in validation.checks),
         run={

@@ -10,6 +10,7 @@ def lines_beside(document: Mapping[str, Any]) -> Iterator[str]:
         yield from (f"caution on {each['name']}: {caution}" for caution in each["cautions"])
     yield from _choice(document)
     yield from _scales(document)
+    yield from _look(document)
     yield from _sequence(document)
     yield from _rules(document)
 
@@ -27,6 +28,14 @@ def _scales(document: Mapping[str, Any]) -> Iterator[str]:
     for each in (document["reference"], document["candidate"]):
         if each["outputs"] != "logits":
             yield f"{each['label']} returns {each['outputs']}; versions are compared on the scale of logits"
+
+
+def _look(document: Mapping[str, Any]) -> Iterator[str]:
+    """At which look the audit ended, one line where there was more than one to come."""
+    look = document["look"]
+    if look is not None:
+        images = f"the first {look['images']} images of each slice in the order drawn by the policy's seed"
+        yield f"look {look['number']} of {look['planned']}: {images}"
 
 
 def _sequence(document: Mapping[str, Any]) -> Iterator[str]:

@@ -19,7 +19,7 @@ from attrail_flows.engine.session import ExplainSession
 from attrail_flows.flow_runs.progress import progress_of
 from attrail_flows.flow_runs.retries import DELAYS, RETRIES, may_help
 from attrail_flows.inputs.preflight import preflight_audit, preflight_floor
-from attrail_flows.inputs.slices import Tables, load_slices, preprocessing_of, read_tables
+from attrail_flows.inputs.slices import Tables, drawn, load_slices, preprocessing_of, read_tables
 from attrail_flows.inputs.versions import ComparedVersions, Versions, require_chosen_files, warn_of_floor
 from attrail_mlflow.registry.registry import RegisteredVersion, Registry
 from attrail_mlflow.runs.audit_run import AuditRun, open_run
@@ -30,6 +30,7 @@ from attrail_monitoring.audit_record import PolicyFacts
 from attrail_monitoring.expectations.inputs import Validation
 from attrail_monitoring.maps.settings import Settings
 from attrail_monitoring.verdict.findings import DriftReport
+from attrail_monitoring.verdict.looks import Look, judged_at
 from attrail_monitoring.verdict.policy import Policy
 
 # They carry NO_CACHE: maps and models pass between them in memory, and hashing them as cache keys would be waste.
@@ -59,6 +60,8 @@ def load_floor(config: AuditConfig) -> tuple[Registry, Versions]:
 def validate(config: AuditConfig, versions: Versions) -> tuple[Tables, tuple[Slice, ...]]:
     """Hold the slice tables against Great Expectations, then decode their images."""
     tables = read_tables(config, versions.reference)
+    if config.policy.looks:
+        tables = drawn(tables, config.policy.seed)
     return tables, load_slices(tables, preprocessing_of(config, versions.every))
 
 
@@ -144,11 +147,17 @@ def compare(
 
 
 @task(name="judge", cache_policy=NO_CACHE)
-def judge(measured: Measured, policy: Policy, change: str, calibrated: Calibrated, reference: Explained) -> DriftReport:
-    """Hold the measurements against the policy."""
+def judge(
+    measured: Measured, look: Look, policy: Policy, change: str, calibrated: Calibrated, reference: Explained
+) -> DriftReport:
+    """Hold the measurements of a look against the policy."""
     instruments, classes = calibrated.calibration.instruments, reference.version.class_names
-    evidence = (measured.measurements, policy, instruments, measured.displacements)
-    return comparison.judge(*evidence, change, classes, measured.decisions)
+
+    def judged(policy: Policy) -> DriftReport:
+        evidence = (measured.measurements, policy, instruments, measured.displacements)
+        return comparison.judge(*evidence, change, classes, measured.decisions)
+
+    return judged_at(look, policy, judged)
 
 
 @task(name="open", cache_policy=NO_CACHE, retries=RETRIES, retry_delay_seconds=DELAYS, retry_condition_fn=may_help)
