@@ -44,6 +44,7 @@ from attrail_monitoring.verdict.agreement import Agreement
 from attrail_monitoring.verdict.combination import combine
 from attrail_monitoring.verdict.decision_measurement import DecisionMeasurement
 from attrail_monitoring.verdict.findings import DecisionFinding, Finding, Verdict
+from attrail_monitoring.verdict.looks import Look
 from attrail_monitoring.verdict.measurement import Measurement
 from attrail_monitoring.verdict.most_moved import most_moved
 from attrail_monitoring.verdict.moved_images import MovedImages
@@ -416,6 +417,22 @@ def test_without_a_floor_drift_is_called_no_more_than_a_margin():
     assert re.search(r"than the policy.s margins allow\. This is a margin alone: no floor was given", text)
     assert "Next: give a noise floor before you act on it" in text
     assert "retraining moves it anyway." not in text
+
+
+def test_matched_noise_and_the_look_are_said():
+    audit = make_audit(moved=True, source="noise", kept=True)
+    draws = [{"draw": draw, "seed": 1, "sigma": 0.01 * draw, "divergence": 0.02, "churn": 0.07} for draw in (1, 2, 3)]
+    noise = {"slice": "validation", "divergence": 0.0214, "churn": 0.0711, "images": 40, "tensors": [], "draws": draws}
+    look = Look(1, 3, 64, 0.0179).row()
+    calibration = replace(audit.record.calibration, noise=(noise,))
+    audit.record = replace(audit.record, calibration=calibration, look=look)
+    text = Page(audit.page()).text
+    assert "5 draws of weight noise" in text
+    assert "the answers of digits/7 diverge by 0.021 nats, 7 % are other decisions" in text
+    assert "so do those of digits/1 with noise of 1 to 3 % of the spread of its weights" in text
+    assert "1 of 3the first 64 images of each slice, in the order drawn" in text
+    assert "0.018 of alpha for DRIFT" in text
+    assert "whether the evidence of digits/7 moved away from digits/1 could not be decided" in text
 
 
 def test_a_rule_that_is_not_met_is_said_in_the_headline():
