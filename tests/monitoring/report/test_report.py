@@ -615,7 +615,7 @@ def test_every_number_of_a_decision_is_in_its_table(kept, kept_page):
     for said in ("72.0 %", "33.1 %", "38.9 %", "30.0 % to 46.0 %", "10.0 % to 12.0 %", "20.0 %", "0.0123", "0.0456"):
         assert said in part
     assert part.count("because of that") == 2
-    assert "Class 1" in part
+    assert "Accuracy loss of class 1: because of that" in part
     assert "Churn" not in part
 
 
