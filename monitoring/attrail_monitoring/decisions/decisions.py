@@ -44,8 +44,13 @@ class Decisions:
 
     @classmethod
     def of(cls, logits: ArrayLike, labels: ArrayLike | None = None) -> "Decisions":
-        """What logits (N,classes) decide: the top class, with its probability by softmax."""
+        """What logits (N,classes) decide: the top class, with its probability by softmax.
+
+        Raises ConfigError for logits that are no numbers, or not of one row for each image.
+        """
         found = np.asarray(logits)
+        if found.ndim != 2 or not found.size or not np.isfinite(found.max(axis=1)).all():
+            raise ConfigError(f"decisions: logits must be numbers (N,classes) of some images, got shape {found.shape}")
         starts = range(0, len(found), BLOCK)
         sure = [softmax(found[start : start + BLOCK].astype(np.float64), axis=1).max(axis=1) for start in starts]
         known = None if labels is None else np.asarray(labels)

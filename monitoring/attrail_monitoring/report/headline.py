@@ -86,8 +86,8 @@ def _alone(record: AuditRecord) -> Verdict:
 
 
 def _of_decisions(told: Sequence[DecisionFinding]) -> Verdict | None:
-    """What findings about decisions say together: the worst of them."""
-    found = {each.verdict for each in told}
+    """What findings about decisions say together: the worst of those that count."""
+    found = {each.verdict for each in told if not each.unfit}
     return next((each for each in (Verdict.DRIFT, Verdict.INCONCLUSIVE, Verdict.PASS) if each in found), None)
 
 

@@ -30,12 +30,14 @@ def combine(
     if moved_decisions:
         too = f"; its evidence moved too: {reason}" if found is Verdict.DRIFT else ""
         return Verdict.DRIFT, f"its decisions moved: {moved_decisions}{too}"
-    open_ = [each for each in decisions if each.verdict is Verdict.INCONCLUSIVE and not each.measurement.localised]
-    if found is Verdict.PASS and open_:
+    if found is not Verdict.PASS or not decisions:
+        return found, reason
+    undecided = [each for each in decisions if each.verdict is Verdict.INCONCLUSIVE and not each.measurement.localised]
+    open_ = [each for each in undecided if not each.unfit]
+    if open_:
         return Verdict.INCONCLUSIVE, f"its decisions may have moved: {_said(open_, names)}: {open_[0].reason}"
-    if found is Verdict.PASS and decisions:
-        return Verdict.PASS, f"{reason}; its decisions stayed within theirs"
-    return found, reason
+    beside = f", but {_said(undecided, names)}: {undecided[0].reason}" if undecided else ""
+    return Verdict.PASS, f"{reason}; its decisions stayed within theirs{beside}"
 
 
 def _of_evidence(

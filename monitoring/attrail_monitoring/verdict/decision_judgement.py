@@ -7,10 +7,12 @@ or, where that is larger, what one more model of the floor stays within but for 
 hypotheses: decisions keep an honest candidate from PASS in at most alpha of all audits. DRIFT asks for more, as
 evidence does: the whole interval beyond margin and floor, at decisions' share of alpha, all hypotheses accounted for.
 
-Without a floor nothing says how many decisions an honest change turns: churn and calibration error beyond their margins
-are open then, never DRIFT. A loss of accuracy is a fact, which the margin alone may decide, at the strict level; of
-whole slices only, since trainings trade classes off against each other. And where a whole interval lies beyond the
-margin, the loss is open at least, however much the floor's models lose.
+Without a floor nothing says how many decisions an honest change turns: small nets trained anew turn a fifth of theirs
+at the same accuracy. So a loss of accuracy alone is judged by its margin, and may be DRIFT at the strict level: on
+the same labelled images it is a fact. Of whole slices only, as trainings trade classes off against each other. Churn
+and calibration error beyond their margins are said and left out; only where no labels are known, so that there is
+nothing else, churn is open. And where a whole interval lies beyond the margin, a loss is open at least, however much
+the floor's models lose.
 """
 
 from collections.abc import Sequence
@@ -29,7 +31,11 @@ def judge_decisions(policy: Policy, measurements: Sequence[DecisionMeasurement])
     """A finding for each measurement of decisions."""
     level = policy.alpha / max(1, sum(not each.localised for each in measurements))
     adjusted = _adjusted(policy, measurements)
-    return tuple(_finding(policy, each, level, adjusted.get(place)) for place, each in enumerate(measurements))
+    labelled = {each.slice for each in measurements if _is_fact(each)}
+    return tuple(
+        _finding(policy, each, level, adjusted.get(place), each.slice in labelled)
+        for place, each in enumerate(measurements)
+    )
 
 
 def _adjusted(policy: Policy, measurements: Sequence[DecisionMeasurement]) -> dict[int, float]:
@@ -57,13 +63,18 @@ def _chance(policy: Policy, measured: DecisionMeasurement, value: float) -> floa
     return None if measured.localised else statistic.chance(measured.terms, policy.decision_margin(statistic.margin))
 
 
-def _finding(policy: Policy, measured: DecisionMeasurement, level: float, adjusted: float | None) -> DecisionFinding:
+def _finding(
+    policy: Policy, measured: DecisionMeasurement, level: float, adjusted: float | None, labelled: bool
+) -> DecisionFinding:
     margin = policy.decision_margin(make_decision_statistic(measured.statistic).margin)
     part = policy.decision_share * policy.class_share
     bound = measured.floor.bound(policy.alpha * part if measured.localised else level)
     limit = margin if bound is None else max(margin, bound)
     p_value = _chance(policy, measured, measured.value)
-    judged = _verdict(policy, measured, margin, limit, adjusted)
+    verdict, reason, step = _verdict(policy, measured, margin, limit, adjusted)
+    beside = labelled and bound is None and not _is_fact(measured) and measured.n >= policy.fewest_images
+    unfit = beside and verdict is Verdict.INCONCLUSIVE
+    judged = (verdict, reason, "" if unfit else step, unfit)
     return DecisionFinding(measured, bound, margin, limit, p_value, adjusted, *judged)
 
 

@@ -96,7 +96,8 @@ class DecisionFinding:
 
     ``p_value`` is the chance of such a value, of one more model of the floor or without one of a true value at the
     margin; ``adjusted`` the same at the lower end of the interval, for all hypotheses about decisions: a flag needs
-    alpha at most, strict times alpha without a floor.
+    alpha at most, strict times alpha without a floor. ``unfit`` says that without a floor nothing can be said of it,
+    so that the loss of accuracy is judged without it.
     """
 
     measurement: DecisionMeasurement
@@ -108,6 +109,7 @@ class DecisionFinding:
     verdict: Verdict
     reason: str
     step: str = ""
+    unfit: bool = False
 
     def row(self) -> dict[str, Any]:
         """A flat row for the record."""
@@ -133,6 +135,7 @@ class DecisionFinding:
             "adjusted_p": self.adjusted,
             "verdict": self.verdict.value,
             "reason": self.reason,
+            "unfit": self.unfit,
         }
 
 

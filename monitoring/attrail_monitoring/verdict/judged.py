@@ -25,7 +25,7 @@ class JudgedRow:
     """One line: ``what`` was judged on which slice, ``distance`` and ``limit`` in words.
 
     ``explainer`` is TOGETHER where it is all of them, and DECISIONS where it is none. ``verdict`` is a Verdict's value,
-    or LEFT_OUT where the explainer cannot measure. ``decides`` marks the rows that
+    or LEFT_OUT where nothing can be said. ``decides`` marks the rows that
     the audit's verdict rests on, none for PASS, which rests on all of them. ``of_class`` marks those about one class.
     """
 
@@ -92,8 +92,8 @@ def _of_decisions(finding: DecisionFinding, verdict: Verdict, names: Sequence[st
         what=f"{measured.statistic}{of_class}",
         distance=f"{number(measured.value)} ({number(measured.lower)} to {number(measured.upper)})",
         limit=_limit(finding.bound, finding.margin),
-        verdict=finding.verdict.value,
-        decides=_decides(finding.verdict, verdict),
+        verdict=LEFT_OUT if finding.unfit else finding.verdict.value,
+        decides=not finding.unfit and _decides(finding.verdict, verdict),
         of_class=measured.localised,
     )
 

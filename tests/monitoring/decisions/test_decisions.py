@@ -25,6 +25,13 @@ def test_logits_decide_by_their_top_class_with_torchs_probability():
     assert huge.confidences.tolist() == [1.0]
 
 
+def test_a_class_that_is_ruled_out_is_no_fault_and_what_is_no_number_is():
+    assert Decisions.of(np.array([[0.0, -np.inf], [1.0, 1.0]])).confidences.tolist() == [1.0, 0.5]
+    for given in (np.array([[0.0, np.nan]]), np.array([[0.0, np.inf]]), np.zeros(3), np.zeros((0, 3))):
+        with pytest.raises(ConfigError, match=r"logits must be numbers \(N,classes\)"):
+            Decisions.of(given)
+
+
 def test_some_of_the_images_are_decisions_too():
     rows = np.array([True, False, True, False])
     found = Decisions.of(logits(), LABELS).at(rows)

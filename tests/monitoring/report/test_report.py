@@ -602,6 +602,15 @@ def test_the_first_section_shows_decisions_and_evidence(moved, verdicts, sentenc
     assert "38.9 % of the predictions changed" in first
 
 
+def test_what_is_left_out_of_decisions_is_shown_and_counts_for_nothing():
+    left_out = replace(decided("churn", "INCONCLUSIVE", floor=()), unfit=True)
+    page = with_decisions(make_audit(), decided("accuracy_loss", "PASS"), left_out)
+    first = page.text.partition("Predictions")[0]
+    assert "Its decisions PASS" in first
+    assert "38.9 % of the predictions changed, left out" in first
+    assert "but on slice validation 38.9 % of the predictions changed" in first
+
+
 def test_margins_alone_are_said_to_be_margins():
     page = with_decisions(make_audit(), decided("accuracy_loss", "DRIFT", floor=()))
     assert "the decisions of digits/7 moved further from digits/1 than the policy's margins allow." in plain(page.text)

@@ -1,5 +1,7 @@
 """Combining findings: who decides, who asks for review, and that surrogates never decide."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -233,6 +235,13 @@ def test_pass_means_evidence_and_decisions():
     assert verdict is Verdict.DRIFT
     assert "; its evidence moved too: on slice all, a and b found evidence" in reason
     assert combine(moved, decisions=[decided("INCONCLUSIVE")]) == combine(moved)
+
+
+def test_what_is_left_out_of_decisions_is_said():
+    left_out = replace(decided("INCONCLUSIVE"), unfit=True)
+    verdict, reason = combine([finding(name, "PASS") for name in "ab"], decisions=[decided("PASS"), left_out])
+    assert verdict is Verdict.PASS
+    assert reason.endswith("within theirs, but on slice all accuracy fell from 72.0 % to 42.0 %: because")
 
 
 def test_a_class_whose_decisions_moved_is_drift_and_an_open_one_is_nothing():

@@ -87,6 +87,15 @@ def test_churn_without_a_floor_is_open_and_never_drift(lost):
     assert judged(measured("churn", 20)) == [Verdict.PASS]
 
 
+def test_beside_a_loss_of_accuracy_churn_without_a_floor_is_said_and_left_out():
+    """A fifth of the decisions is what small nets turn anyway, trained anew; where labels are known they are judged."""
+    found = judge_decisions(POLICY, [measured("accuracy_loss", 20, 18), measured("churn", 56)])
+    assert [(each.verdict, each.unfit) for each in found] == [(Verdict.PASS, False), (Verdict.INCONCLUSIVE, True)]
+    assert found[1].step == ""
+    backed = judge_decisions(POLICY, [measured("accuracy_loss", 20, 18), measured("churn", 100, floor=CHURNS)])
+    assert not backed[1].unfit
+
+
 def test_churn_beyond_the_floor_is_drift_and_between_it_is_open():
     found = judge_decisions(POLICY, [measured("churn", lost, floor=CHURNS) for lost in (50, 100, 200)])
     assert [each.verdict for each in found] == [Verdict.PASS, Verdict.INCONCLUSIVE, Verdict.DRIFT]

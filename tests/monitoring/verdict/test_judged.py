@@ -156,14 +156,17 @@ def test_decisions_come_first_and_only_flagged_classes_of_them():
         )
         return DecisionFinding(measured, 0.2, 0.02, 0.2, 0.01, 0.01, Verdict[verdict], "because")
 
-    decisions = (decided("PASS", "class 0"), decided("DRIFT", "class 1"), decided("DRIFT"))
+    left_out = replace(decided("INCONCLUSIVE"), unfit=True)
+    decisions = (decided("PASS", "class 0"), decided("DRIFT", "class 1"), decided("DRIFT"), left_out)
     found = judged_rows(
         DriftReport(Verdict.DRIFT, "", (finding("a", "PASS"),), "sha256:0", 0.01, 1, decisions=decisions),
         ("dog", "cat"),
     )
     assert [(row.explainer, row.what, row.decides) for row in found] == [
         ("decisions", "accuracy_loss", True),
+        ("decisions", "accuracy_loss", False),
         ("decisions", "accuracy_loss of class 1 (cat)", True),
         ("a", "rank_distance", False),
     ]
+    assert found[1].verdict == "left out"
     assert (found[0].distance, found[0].limit) == ("0.300 (0.200 to 0.400)", "0.200 floor")
