@@ -13,9 +13,7 @@ DECIDED = ("PASS", "DRIFT")
 
 
 def section(results: Results) -> str:
-    levels = "; ".join(
-        f"{name}: {', '.join(f'{level:.5f}'.rstrip('0') for level in each)}" for name, each in SPENDINGS.items()
-    )
+    levels = "; ".join(f"{name}: {', '.join(f'{level:.2g}' for level in each)}" for name, each in SPENDINGS.items())
     text = (
         f"An audit looks at the first {', '.join(map(str, LOOKS[:-1]))} and {LOOKS[-1]} images of a random order and "
         f"stops where it can say PASS or DRIFT. The level of each look, by how alpha is spent: {levels} (Lan & DeMets, "

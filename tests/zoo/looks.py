@@ -66,8 +66,20 @@ def look(zoo: Zoo, code: str, pair: Pair) -> Looked:
 
 def _stopped(words: Mapping[int, Mapping[str, str]], levels: Sequence[float]) -> tuple[str, int]:
     """The first word that decides and the images it took; the last look's when none does."""
-    told = [(words[images][f"{level:.6f}"], images) for images, level in zip(LOOKS, levels, strict=True) if level]
+    looks = [(images, level) for images, level in zip(LOOKS, levels, strict=True) if level]
+    told = [(_word(words[images], level), images) for images, level in looks]
     return next((each for each in told if each[0] in ("PASS", "DRIFT")), told[-1])
+
+
+def _word(words: Mapping[str, str], level: float) -> str:
+    """DRIFT at the look's own level, PASS within the limits of all of alpha: less of it would make them wider."""
+    if words[_key(level)] == "DRIFT":
+        return "DRIFT"
+    return "PASS" if words[_key(ALPHA)] == "PASS" else "INCONCLUSIVE"
+
+
+def _key(level: float) -> str:
+    return f"{level:.6f}"
 
 
 def _words(zoo: Zoo, code: str, pair: Pair, images: int) -> dict[str, str]:
@@ -90,9 +102,9 @@ def _judged(zoo: Zoo, pair: Pair, images: int, levels: Sequence[float]) -> dict[
         moved = displace(reference, candidate, audit.calibration, policy.settings)
         decided = measure_decisions(reference, candidate, audit.calibration, policy.settings)
     except AttrailError as error:  # what an audit would stop with decides nothing
-        return dict.fromkeys((f"{level:.6f}" for level in levels), f"error: {error}")
+        return dict.fromkeys(map(_key, levels), f"error: {error}")
     instruments = audit.calibration.instruments
-    policies = {f"{level:.6f}": replace(policy, alpha=level) for level in levels}
+    policies = {_key(level): replace(policy, alpha=level) for level in levels}
     return {
         level: str(judge(measurements, each, instruments, moved, decisions=decided).verdict)
         for level, each in policies.items()
