@@ -9,6 +9,7 @@ import logging
 import time
 from collections import deque
 from collections.abc import Generator, Iterator, Sequence
+from concurrent.futures import BrokenExecutor
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -103,7 +104,7 @@ def retrain(config: AuditConfig, times: Annotated[int, Field(ge=1, le=1000)] = T
     logging.getLogger("attrail").setLevel(logging.INFO)
     case = load_case(config)
     first = config.recipe.first_seed if config.recipe else 0
-    rows = list(retrained(case, range(first, first + times)))
+    rows = sorted(retrained(case, range(first, first + times)), key=lambda row: int(row["seed"]))
     key = artifact_key(f"attrail-retrains-{case.reference.label}")
     create_table_artifact(table=rows, key=key, description=f"Retrains of {case.reference.label}")
     failed = [row for row in rows if row["outcome"] == "failed"]
@@ -120,19 +121,32 @@ def retrained(case: Case, seeds: Sequence[int]) -> Iterator[dict[str, Any]]:
         if seed in known:
             logger.info("seed %d: %s is there already", seed, known[seed].label)
             yield _row(seed, "there already", known[seed])
-    if missing:
+    weights = {each.weights: each.seed for each in case.known}
+    while missing:  # again where a process ended: the seeds that are left get new ones
         with workers_for(case.config, apart=True) as engine:  # the user's own code is run: never where the key is
-            yield from trained_by(engine, case, missing)
+            for row in trained_by(engine, case, tuple(missing), weights):
+                missing.remove(row["seed"])
+                yield row
 
 
-def trained_by(engine: Engine, case: Case, seeds: Sequence[int]) -> Iterator[dict[str, Any]]:
-    """A row for each seed, once its training on an engine is over; ConfigError when the recipe fits none."""
+def trained_by(engine: Engine, case: Case, seeds: Sequence[int], weights: dict[str, int]) -> Iterator[dict[str, Any]]:
+    """A row for each seed, once its training on an engine is over; ConfigError when the recipe fits none.
+
+    ``weights`` are the seeds that gave weights of a digest, these among them from then on. When a process of the
+    engine ended, that of the first seed which misses it, the seeds after that are left.
+    """
     model = ModelKey(case.registry.tracking_uri, case.reference, flow_run(), case.config.policy.allow_pickle)
     reference = engine.ask(Description(model, case.part))
-    clock, weights = Clock(len(seeds), started=time.monotonic()), {each.weights: each.seed for each in case.known}
+    clock = Clock(len(seeds), started=time.monotonic())
     with contextlib.closing(_begun(engine, case, seeds, reference.model.classes)) as begun:
         for seed, future in begun:
-            row = _marked(case, seed, future, reference, weights)
+            try:
+                row = _marked(case, seed, future, reference, weights)
+            except BrokenExecutor as error:
+                logger.warning("seed %d: %s", seed, error)
+                told = f"the process that trained with seed {seed} ended before it answered"
+                yield _row(seed, "failed", error=f"{told}: see whether this machine has enough memory")
+                return
             clock.step(f"seed {seed}: {row['retrain'] or row['outcome']}")
             yield row
 
@@ -176,12 +190,12 @@ def _marked(
     try:
         found = future.result()
         made = _retrain(case, seed, found, reference, weights)
-    except ConfigError:
+    except (ConfigError, BrokenExecutor):
         raise
     except AttrailError as error:
         logger.warning("%s", error)
         return _row(seed, "failed", error=str(error))
-    except Exception as error:  # a worker that was killed, or whatever a library raises: the others go on
+    except Exception as error:  # whatever a library raises: the others go on
         logger.exception("seed %d", seed)
         return _row(seed, "failed", error=f"seed {seed}: {type(error).__name__}: {error}")
     weights[made.weights] = seed
