@@ -21,6 +21,7 @@ from prefect.states import Completed, Failed
 from pydantic import Field
 
 from attrail_explainers.errors import AttrailError, ConfigError, TrainingError
+from attrail_explainers.excerpt import excerpt
 from attrail_explainers.slice import Slice
 from attrail_flows.audit_steps.tasks import flow_run
 from attrail_flows.configuration import AuditConfig
@@ -197,7 +198,7 @@ def _marked(
         return _row(seed, "failed", error=str(error))
     except Exception as error:  # whatever a library raises: the others go on
         logger.exception("seed %d", seed)
-        return _row(seed, "failed", error=f"seed {seed}: {type(error).__name__}: {error}")
+        return _row(seed, "failed", error=f"seed {seed}: {type(error).__name__}: {excerpt(error)}")
     weights[made.weights] = seed
     return _row(seed, "trained", made)
 

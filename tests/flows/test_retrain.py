@@ -198,7 +198,9 @@ def test_what_is_there_is_not_trained_again(place: Place, attrail: Run) -> None:
     status, out, _ = attrail("retrain", "--config", place.config(recipe="first_seed = 4"), "--times", "3")
     assert status == 0
     assert [line.split()[:2] for line in out.splitlines()[:3]] == [["there", "already"]] * 3
-    assert out.endswith("digits/1 has 3 retrains by training:fit\nnext: attrail calibrate, or attrail audit\n")
+    assert out.endswith(
+        "digits/1 has 3 retrains by training:fit\nnext: a floor needs 4 of them, attrail retrain --times 4\n"
+    )
     assert (place.folder / "witness").read_bytes() == before
 
 
@@ -312,6 +314,28 @@ def test_a_training_that_diverged_is_no_retrain(place: Place, tmp_path: Path) ->
                 1, 10
             )
         )
+
+
+@pytest.mark.usefixtures("no_experiment")
+def test_code_that_leaves_its_marks_on_the_process(place: Place, tmp_path: Path) -> None:
+    marks = f"""os.chdir(folder)
+    import mlflow
+    mlflow.set_tracking_uri("sqlite:///{tmp_path}/other.db")
+    mlflow.set_experiment("mine")
+    mlflow.start_run()
+    return net"""
+    (tmp_path / "training.py").write_text(RECIPE.replace("return net", marks))
+    (tmp_path / "network.py").write_text(NETWORK)
+    here, case = Path.cwd(), load_case.fn(place.read(recipe=f'folder = "{tmp_path}"'))
+    try:
+        (row,) = trained_by(Here(), case, [1], {})
+    finally:
+        mlflow.set_tracking_uri(f"sqlite:///{tmp_path}/other.db")
+        mlflow.end_run()
+        mlflow.set_tracking_uri(case.registry.tracking_uri)
+    assert (row["outcome"], row["error"], Path.cwd()) == ("trained", None, here)
+    name, number = row["retrain"].split("/")
+    assert case.registry.client.get_model_version(name, number).tags["attrail.seed"] == "1"
 
 
 def runs(place: Place) -> list[mlflow.entities.Run]:

@@ -110,6 +110,7 @@ def retrain(config_file: Path, reference: str | None, times: int, runner: str | 
     preflight_version(config, config.registry.reference)
     require_server()
     from attrail_flows.retrain import retrain as flow
+    from attrail_monitoring.inference.prediction_bound import FEWEST
 
     state: Any = flow(config, times, return_state=True)
     rows: Any = state.result(raise_on_failure=False)
@@ -120,8 +121,12 @@ def retrain(config_file: Path, reference: str | None, times: int, runner: str | 
     if not state.is_completed():
         raise TrainingError(str(state.message))
     click.echo(state.message)
-    listed = config.registry.floor not in ((), "retrains")
-    click.echo("next: " + ('set registry.floor = "retrains"' if listed else "attrail calibrate, or attrail audit"))
+    if len(rows) < FEWEST:
+        click.echo(f"next: a floor needs {FEWEST} of them, attrail retrain --times {FEWEST}")
+    elif config.registry.floor not in ((), "retrains"):
+        click.echo('next: set registry.floor = "retrains", which lists other versions')
+    else:
+        click.echo("next: attrail calibrate, or attrail audit")
 
 
 @click.command("audit-registry")

@@ -32,7 +32,8 @@ def training(recipe: Recipe, seed: int) -> Iterator[Any]:
         function = _function(recipe)  # which may draw as well, or not, where a library is loaded already
         begin_random_numbers(seed)
         try:
-            found = function(seed, Path(folder))
+            with contextlib.chdir(Path.cwd()):  # back from wherever it goes
+                found = function(seed, Path(folder))
         except (Exception, SystemExit) as error:
             raise TrainingError(f"{recipe.train} failed with seed {seed}: {_last_line(error, recipe)}") from error
         _require_known_code(recipe)
