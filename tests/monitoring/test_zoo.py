@@ -175,12 +175,14 @@ def test_an_audit_stops_at_the_first_look_that_decides(zoo: Any) -> None:
         assert set(each.words) == set(zoo.looks.SPENDINGS)
         assert all(images in zoo.looks.LOOKS for _, images in each.words.values())
     words = {64: {"0.050000": "INCONCLUSIVE"}, 128: {"0.050000": "PASS"}, 256: {"0.050000": "DRIFT"}}
-    assert zoo.looks._stopped(words, (0.05, 0.05, 0.05)) == ("PASS", 128)
-    assert zoo.looks._stopped(words, (0.0, 0.0, 0.05)) == ("DRIFT", 256)
+    spending = zoo.looks.Spending
+    assert zoo.looks._stopped(words, spending((0.05, 0.05, 0.05), 256)) == ("DRIFT", 256)
+    assert zoo.looks._stopped(words, spending((0.05, 0.05, 0.05))) == ("PASS", 128)
+    assert zoo.looks._stopped(words, spending((0.0, 0.0, 0.05))) == ("DRIFT", 256)
     wider = {64: {"0.010000": "PASS", "0.050000": "DRIFT"}, 128: words[64], 256: words[256]}
-    assert zoo.looks._stopped(wider, (0.01, 0.05, 0.05)) == ("DRIFT", 256)  # PASS of a wider limit is none
+    assert zoo.looks._stopped(wider, spending((0.01, 0.05, 0.05))) == ("DRIFT", 256)  # PASS of a wider limit is none
     for levels in zoo.looks.SPENDINGS.values():
-        assert levels[-1] > 0
+        assert levels.levels[-1] > 0
 
 
 @pytest.mark.parametrize(

@@ -13,11 +13,13 @@ DECIDED = ("PASS", "DRIFT")
 
 
 def section(results: Results) -> str:
-    levels = "; ".join(f"{name}: {', '.join(f'{level:.2g}' for level in each)}" for name, each in SPENDINGS.items())
+    levels = "; ".join(
+        f"{name}: {', '.join(f'{level:.2g}' for level in each.levels)}" for name, each in SPENDINGS.items()
+    )
     text = (
         f"An audit looks at the first {', '.join(map(str, LOOKS[:-1]))} and {LOOKS[-1]} images of a random order and "
-        f"stops where it can say PASS or DRIFT. The level of each look, by how alpha is spent: {levels} (Lan & DeMets, "
-        "Biometrika 1983)."
+        f"stops where it can say PASS or DRIFT: DRIFT at the look's own level, PASS within the limits of all of alpha. "
+        f"The levels, by how alpha is spent: {levels} (Lan & DeMets, Biometrika 1983)."
     )
     head = ["alpha is spent", "false positives", "power, visible shortcuts", "false PASS", "benign left open",
             "median images", "decided at the first look"]  # fmt: skip

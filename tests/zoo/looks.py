@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from math import e, log
+from typing import NamedTuple
 
 import numpy as np
 from cache import write_json
@@ -34,13 +35,24 @@ def _increments(spent: Sequence[float]) -> tuple[float, ...]:
     return tuple(np.diff([0.0, *spent]).tolist())
 
 
+class Spending(NamedTuple):
+    """The level of each look, 0 where none is taken, and the fewest images on which PASS may be said."""
+
+    levels: tuple[float, ...]
+    fewest: int = LOOKS[0]
+
+
 SHARES = [images / LOOKS[-1] for images in LOOKS]
 # Lan & DeMets, Biometrika 1983: how much of alpha is spent by the time a share of the images has been seen.
-SPENDINGS: Mapping[str, tuple[float, ...]] = {
-    "all at the last look": (*(0.0 for _ in LOOKS[1:]), ALPHA),
-    "like O'Brien & Fleming": _increments([2 * norm.sf(norm.isf(ALPHA / 2) / share**0.5) for share in SHARES]),
-    "like Pocock": _increments([ALPHA * log(1 + (e - 1) * share) for share in SHARES]),
-    "all at every look": tuple(ALPHA for _ in LOOKS),
+POCOCK = _increments([ALPHA * log(1 + (e - 1) * share) for share in SHARES])
+SPENDINGS: Mapping[str, Spending] = {
+    "all at the last look": Spending((*(0.0 for _ in LOOKS[1:]), ALPHA)),
+    "like O'Brien & Fleming": Spending(
+        _increments([2 * norm.sf(norm.isf(ALPHA / 2) / share**0.5) for share in SHARES])
+    ),
+    "like Pocock": Spending(POCOCK),
+    f"like Pocock, PASS from {LOOKS[1]} images on": Spending(POCOCK, LOOKS[1]),
+    "all at every look": Spending(tuple(ALPHA for _ in LOOKS)),
 }
 
 
@@ -61,13 +73,16 @@ def look_all(zoo: Zoo, pairs: Sequence[Pair], workers: int) -> list[Looked]:
 def look(zoo: Zoo, code: str, pair: Pair) -> Looked:
     """One pair; its verdicts are kept until the library's code changes."""
     words = {images: _words(zoo, code, pair, images) for images in LOOKS}
-    return Looked(pair, {name: _stopped(words, levels) for name, levels in SPENDINGS.items()})
+    return Looked(pair, {name: _stopped(words, spending) for name, spending in SPENDINGS.items()})
 
 
-def _stopped(words: Mapping[int, Mapping[str, str]], levels: Sequence[float]) -> tuple[str, int]:
+def _stopped(words: Mapping[int, Mapping[str, str]], spending: Spending) -> tuple[str, int]:
     """The first word that decides and the images it took; the last look's when none does."""
-    looks = [(images, level) for images, level in zip(LOOKS, levels, strict=True) if level]
-    told = [(_word(words[images], level), images) for images, level in looks]
+    told = []
+    for images, level in zip(LOOKS, spending.levels, strict=True):
+        if level:
+            word = _word(words[images], level)
+            told.append(("INCONCLUSIVE" if word == "PASS" and images < spending.fewest else word, images))
     return next((each for each in told if each[0] in ("PASS", "DRIFT")), told[-1])
 
 
@@ -87,7 +102,7 @@ def _words(zoo: Zoo, code: str, pair: Pair, images: int) -> dict[str, str]:
     path = judgement_path(zoo, pair, images).with_suffix(".looks.json")
     kept = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
     if kept.get("code") != code:
-        levels = {levels[LOOKS.index(images)] for levels in SPENDINGS.values()} - {0.0}
+        levels = {each.levels[LOOKS.index(images)] for each in SPENDINGS.values()} - {0.0}
         kept = {"code": code, "words": _judged(zoo, pair, images, sorted(levels))}
         write_json(path, kept)
     words: dict[str, str] = kept["words"]
