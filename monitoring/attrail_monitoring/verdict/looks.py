@@ -54,7 +54,8 @@ def judged_at(look: Look, policy: Policy, judged: Callable[[Policy], DriftReport
     """The verdict of a look, where ``judged`` is that of any policy on what was seen; INCONCLUSIVE asks for more.
 
     DRIFT is told with the look's part of alpha. PASS is told with all of it: less alpha makes wider limits, within
-    which a candidate would pass the earlier, the less was seen of it.
+    which a candidate would pass the earlier, the less was seen of it. And it takes two looks: on the zoo the first alone
+    let more harmful candidates pass than the last, and flagged no honest one.
     """
     whole = judged(policy)
     if look.planned == 1:
@@ -62,6 +63,8 @@ def judged_at(look: Look, policy: Policy, judged: Callable[[Policy], DriftReport
     part = judged(replace(policy, alpha=look.alpha))
     if part.verdict is Verdict.DRIFT:
         return replace(part, policy_digest=policy.digest)
+    if whole.verdict is Verdict.PASS and look.number == 1:
+        return replace(whole, verdict=Verdict.INCONCLUSIVE, reason=f"{whole.reason}; PASS takes a second look")
     if whole.verdict is not Verdict.DRIFT:
         return whole
     reason = (

@@ -64,10 +64,16 @@ FIRST, LAST = Look(1, 3, 64, 1e-4), Look(3, 3, 256, 0.02)
 def test_a_small_part_of_alpha_makes_no_pass_easier(told):
     """At 1e-4 the bound lies far out: what lies beyond the bound of all of alpha must not pass within it."""
     assert FLOOR.bound(Policy().level(1)) < 0.3 < FLOOR.bound(1e-4 * 0.8)
-    for look in (FIRST, LAST):
-        assert told(0.05, look).verdict is Verdict.PASS
+    assert told(0.05, LAST).verdict is Verdict.PASS
     assert told(0.3, FIRST).verdict is Verdict.INCONCLUSIVE
     assert told(0.3, LAST).verdict is Verdict.DRIFT
+
+
+def test_pass_takes_two_looks(told):
+    first, second = (told(0.05, Look(number, 3, 64 * number, 0.02)) for number in (1, 2))
+    assert (first.verdict, second.verdict) == (Verdict.INCONCLUSIVE, Verdict.PASS)
+    assert first.reason.endswith("; PASS takes a second look")
+    assert told(0.05, Look(1, 1, 64, 0.05)).verdict is Verdict.PASS
 
 
 def test_what_holds_with_all_of_alpha_alone_says_what_this_look_may_spend(told):
