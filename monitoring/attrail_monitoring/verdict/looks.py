@@ -54,8 +54,8 @@ def judged_at(look: Look, policy: Policy, judged: Callable[[Policy], DriftReport
     """The verdict of a look, where ``judged`` is that of any policy on what was seen; INCONCLUSIVE asks for more.
 
     DRIFT is told with the look's part of alpha. PASS is told with all of it: less alpha makes wider limits, within
-    which a candidate would pass the earlier, the less was seen of it. And it takes two looks: on the zoo the first alone
-    let more harmful candidates pass than the last, and flagged no honest one.
+    which a candidate would pass the earlier, the less was seen of it. And it takes two looks: on the zoo the first
+    alone let more harmful candidates pass than the last, and flagged no honest one.
     """
     whole = judged(policy)
     if look.planned == 1:
