@@ -10,7 +10,9 @@ import pytest
 import timm
 import torch
 
+from attrail_explainers.errors import ConfigError
 from attrail_explainers.slice import Preprocessing
+from attrail_flows.configuration import read_config
 from attrail_mlflow.log_classifier import log_classifier
 from digits import CLASSES
 from train import ARCHITECTURE, OPTIONS
@@ -84,3 +86,13 @@ def test_accuracy_that_fell_is_drift_with_and_without_a_floor(
     assert row["words"][1:] in page
     if not floor:
         assert (whole(document)["churn"]["verdict"], whole(document)["churn"]["unfit"]) == ("INCONCLUSIVE", True)
+
+
+def test_shares_and_margins_of_decisions_are_keys_of_the_policy(workplace) -> None:
+    given = {"decision_share": 0.3, "accuracy_margin": 0.01, "churn_margin": 0.2, "calibration_margin": 0.1}
+    text = "\n".join(f"{key} = {value}" for key, value in given.items())
+    policy = read_config(workplace.config(policy=text)).policy.to_policy()
+    assert {key: getattr(policy, key) for key in given} == given
+    for key, value in (("decision_share", 1), ("accuracy_margin", -0.1), ("churn_margin", 2), ("churn_margin", "true")):
+        with pytest.raises(ConfigError, match=key):
+            read_config(workplace.config(policy=f"{key} = {value}"))
