@@ -227,13 +227,14 @@ def test_surrogates_never_decide(attrail: Run, workplace, source: str, tier: str
     assert ("against surrogates it would be flagged" in found["reason"]) is (source == "surrogates")
 
 
-def test_another_architecture_is_judged_by_margins_alone(attrail: Run, workplace) -> None:
+def test_another_architecture_is_judged_by_margins_and_noise_that_says_no_drift(attrail: Run, workplace) -> None:
     margins = "margins = {coherent_shift = 0.9, rank_distance = 1.5}"
     changes = cheap(limit=32, explainers=GRADCAM, registry='change = "architecture"', floor=[], policy=margins)
     found = audited(attrail, workplace, "7", **changes)
     assert found["verdict"] == "PASS", found["reason"]
-    assert {row["floor_tier"] for row in found["measurements"]} == {"0"}
-    assert {row["adjusted_p"] for row in found["measurements"]} == {None}
+    assert {row["floor_tier"] for row in found["measurements"]} == {"M"}
+    wide = cheap(limit=32, explainers=GRADCAM, registry='change = "architecture"', floor=[])
+    assert audited(attrail, workplace, "8", **wide)["verdict"] == "INCONCLUSIVE"
 
 
 def test_a_failed_calibration_is_measured_anew(attrail: Run, workplace, monkeypatch: pytest.MonkeyPatch) -> None:

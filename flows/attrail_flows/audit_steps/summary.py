@@ -32,7 +32,7 @@ def _scales(document: Mapping[str, Any]) -> Iterator[str]:
 
 def _look(document: Mapping[str, Any]) -> Iterator[str]:
     """At which look the audit ended, one line where there was more than one to come."""
-    look = document["look"]
+    look = document.get("look")  # records of before have none
     if look is not None:
         images = f"the first {look['images']} images of each slice in the order drawn by the policy's seed"
         yield f"look {look['number']} of {look['planned']}: {images}"

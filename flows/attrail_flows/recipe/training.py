@@ -42,9 +42,8 @@ def training(recipe: Recipe, seed: int) -> Iterator[Any]:
 
 @contextlib.contextmanager
 def _importing(recipe: Recipe) -> Iterator[None]:
-    """A block in which the recipe's modules are found first, and none as it was loaded before."""
-    for name in recipe.modules:
-        sys.modules.pop(name, None)
+    """A block in which the recipe's modules are found first, and none as it was loaded before or is after it."""
+    known = {name: sys.modules.pop(name) for name in recipe.modules if name in sys.modules}
     importlib.invalidate_caches()
     before = list(sys.path)
     sys.path.insert(0, str(recipe.folder))
@@ -52,6 +51,9 @@ def _importing(recipe: Recipe) -> Iterator[None]:
         yield
     finally:
         sys.path[:] = before
+        for name in recipe.modules:
+            sys.modules.pop(name, None)
+        sys.modules.update(known)
 
 
 def _function(recipe: Recipe) -> Callable[[int, Path], Any]:

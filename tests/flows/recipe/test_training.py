@@ -46,14 +46,19 @@ def test_one_seed_gives_the_same_weights_again_and_another_one_others(tmp_path: 
     assert torch.get_num_threads() == threads
 
 
-def test_the_code_is_that_of_the_folder_now_whatever_was_imported_before(tmp_path: Path) -> None:
-    sys.modules["helper"] = type(sys)("helper")
+def test_the_code_is_that_of_the_folder_now_whatever_was_imported_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = type(sys)("helper")
+    monkeypatch.setitem(sys.modules, "helper", other)
     path = list(sys.path)
     for size in (2, 3):
         (tmp_path / "helper.py").write_text(f"SIZE = {size}\n")
         text = "import torch, helper\n\ndef fit(seed, folder):\n    return torch.nn.Linear(helper.SIZE, 2)\n"
         with training(recipe(tmp_path, text), 0) as net:
             assert net.in_features == size
+        assert sys.modules["helper"] is other
+        assert "training" not in sys.modules
     assert sys.path == path
 
 
