@@ -51,6 +51,7 @@ def test_the_code_is_that_of_the_folder_now_whatever_was_imported_before(
 ) -> None:
     other = type(sys)("helper")
     monkeypatch.setitem(sys.modules, "helper", other)
+    monkeypatch.delitem(sys.modules, "training", raising=False)
     path = list(sys.path)
     for size in (2, 3):
         (tmp_path / "helper.py").write_text(f"SIZE = {size}\n")
