@@ -3,6 +3,7 @@
 import logging
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from prefect import flow
@@ -27,6 +28,7 @@ from attrail_flows.engine.explained import Explained, model_facts
 from attrail_flows.engine.session import ExplainSession, explaining
 from attrail_flows.flow_runs.late_runs import newest_when_late
 from attrail_flows.flow_runs.progress import Clock
+from attrail_flows.inputs import remarks
 from attrail_flows.inputs.slices import first_images
 from attrail_flows.inputs.versions import Versions
 from attrail_monitoring.floor.noise_floor import Source
@@ -97,35 +99,35 @@ def matched_floor_of(
     There is none, and it is said, for weights that no noise can be put on.
     """
     change = session.config.registry.change
-    noises = _noises(session, slices, reference, candidate)
+    noises, remark = _noises(session, slices, reference, candidate)
     source: Source = "noise" if noises else "retrains"
     key = calibration.calibration_key(source, [each.row() for each in noises], slices, reference, settings, change)
     found = _kept(session, reference, key)
-    if found is not None:
-        return found
-    models = explain_with_noise(session, slices, reference, noises) if noises else ()
-    return measure_floor(session, slices, reference, FloorModels(source, change, models, noises), key, settings)
+    if found is None:
+        models = explain_with_noise(session, slices, reference, noises) if noises else ()
+        floor = FloorModels(source, change, models, noises)
+        found = measure_floor(session, slices, reference, floor, key, settings)
+    return replace(found, remark=remark)
 
 
 def _noises(
     session: ExplainSession, slices: Sequence[Slice], reference: Explained, candidate: Explained
-) -> tuple[SliceNoise, ...]:
-    """The matched noise of every slice, none where one has none."""
+) -> tuple[tuple[SliceNoise, ...], str]:
+    """The matched noise of every slice; none where one slice has none, and why."""
     try:
         noises = match_noise(session, slices, reference, candidate)
     except UnsupportedModelError as error:
-        logger.warning("there is no noise floor: %s", error)
-        return ()
+        return (), _said(remarks.no_noise(str(error)))
     for each in noises:
         if not each.reached:
-            logger.warning(
-                "there is no noise floor: on slice %s no noise moves the answers of %s as far as those of %s are moved",
-                each.slice,
-                reference.label,
-                candidate.label,
-            )
-            return ()
-    return noises
+            moved = f"no noise moves the answers of {reference.label} as far as those of {candidate.label} are moved"
+            return (), _said(remarks.no_noise(f"on slice {each.slice} {moved}"))
+    return noises, ""
+
+
+def _said(remark: str) -> str:
+    logger.warning("%s", remark)
+    return remark
 
 
 def _kept(session: ExplainSession, reference: Explained, key: str) -> Calibrated | None:

@@ -36,10 +36,11 @@ NO_WEIGHTS = digest_of_arrays(())  # what ``Classifier.weights_digest`` is where
 
 @dataclass(frozen=True, eq=False)
 class Calibrated:
-    """A calibration, and what the record says of it."""
+    """A calibration, and what the record says of it; ``remark`` says why it has no floor where it should have one."""
 
     calibration: Calibration
     facts: CalibrationFacts
+    remark: str = ""
 
 
 @dataclass(frozen=True, eq=False)

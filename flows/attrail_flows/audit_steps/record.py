@@ -105,7 +105,11 @@ def audit_record(
         },
         environment=environment(),
         made_in={name: made for each in compared for name, made in each.made_in.items()},
-        remarks=(*begun.versions.said, *remarks_of((*models, *facts.models), len(begun.versions.floor), report)),
+        remarks=(
+            *begun.versions.said,
+            *filter(None, [calibrated.remark]),
+            *remarks_of((*models, *facts.models), len(begun.versions.floor), report),
+        ),
         floor_choice=begun.versions.choice.document() if begun.versions.choice else None,
         moved=most_moved(reference.version_maps, candidate.version_maps, policy.settings),
         clusters=clusters_of(

@@ -19,6 +19,10 @@ def few_models(count: int) -> str:
     return f"registry.floor names {count} of the {FEWEST} models that a floor needs at least: matched noise stands in"
 
 
+def no_noise(why: str) -> str:
+    return f"there is no noise floor: {why}"
+
+
 def own_floor(candidate: str, reference: str) -> str:
     return f"{candidate} was chosen for the floor of {reference}, and is the candidate now: the floor is without it"
 

@@ -85,11 +85,16 @@ def test_three_retrains_are_no_floor_and_noise_stands_in(attrail: Run, workplace
     assert wanted in record["remarks"]
 
 
-def test_noise_that_moves_the_answers_less_is_no_floor(attrail: Run, workplace, monkeypatch, caplog) -> None:
+def test_noise_that_moves_the_answers_less_is_no_floor_and_the_record_says_it(
+    attrail: Run, workplace, monkeypatch, caplog
+) -> None:
     """What noise can do has an end, and a floor of less noise than was asked for would be too low."""
     monkeypatch.setattr(matched_noise, "REACHED", 10.0)
     record, _ = audited(attrail, workplace, "8")
     assert record["verdict"] == "INCONCLUSIVE"
     assert record["calibration"]["noise"] == []
     assert {row["floor_tier"] for row in record["measurements"] if row["primary"]} == {"0"}
-    assert "no noise moves the answers of digits/1 as far as those of digits/8 are moved" in caplog.text
+    moved = "no noise moves the answers of digits/1 as far as those of digits/8 are moved"
+    wanted = f"there is no noise floor: on slice validation {moved}"
+    assert wanted in record["remarks"]
+    assert wanted in caplog.text
