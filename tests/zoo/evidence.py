@@ -26,7 +26,8 @@ from attrail_monitoring.maps.grid import to_grid
 
 GRID = 14  # what a policy compares on by default; finer maps are averaged before they are kept
 # 25 windows of occlusion are 13,000 images through the model for one slice.
-EXPLAINERS: tuple[tuple[str, dict[str, int]], ...] = (("gradcam", {}), ("occlusion", {"window": 8, "stride": 6}))
+Explainers = tuple[tuple[str, dict[str, int]], ...]
+EXPLAINERS: Explainers = (("gradcam", {}), ("occlusion", {"window": 8, "stride": 6}))
 VERSION = 2
 
 
@@ -42,8 +43,8 @@ class Evidence:
     logits: NDArray[np.float32]
 
 
-def evidence_key(slice_: Slice) -> str:
-    return digest_of({"slice": slice_.digest, "explainers": EXPLAINERS, "grid": GRID, "version": VERSION})
+def evidence_key(slice_: Slice, explainers: Explainers) -> str:
+    return digest_of({"slice": slice_.digest, "explainers": explainers, "grid": GRID, "version": VERSION})
 
 
 def model_of(recipe: Recipe, cache: Cache, folder: Path) -> torch.nn.Module:
@@ -58,12 +59,18 @@ def model_of(recipe: Recipe, cache: Cache, folder: Path) -> torch.nn.Module:
     return model.eval()
 
 
-def explain(classifier: Classifier, slice_: Slice, path: Path, facts: Mapping[str, str] = MappingProxyType({})) -> None:
+def explain(
+    classifier: Classifier,
+    slice_: Slice,
+    explainers: Explainers,
+    path: Path,
+    facts: Mapping[str, str] = MappingProxyType({}),
+) -> None:
     """Explain the slice's labels and keep the maps and the answers, ``facts`` beside them.
 
     An explainer that gives no map is left out.
     """
-    found = [maps for method in EXPLAINERS for maps in _maps(classifier, slice_, *method)]
+    found = [maps for method in explainers for maps in _maps(classifier, slice_, *method)]
     tensors = {maps.explainer: torch.from_numpy(to_grid(maps.values, GRID).astype(np.float32)) for maps in found}
     tensors["logits"] = torch.from_numpy(classifier.logits(slice_.images, slice_.sample_ids))
     parameters = {maps.explainer: dict(maps.parameters) for maps in found}
@@ -80,5 +87,5 @@ def _maps(classifier: Classifier, slice_: Slice, name: str, parameters: dict[str
 @cache
 def read_evidence(path: Path) -> Evidence:
     tensors, facts = files.read(path)
-    maps = {name: tensors[name].numpy() for name, _ in EXPLAINERS if name in tensors}
-    return Evidence(maps, json.loads(facts["parameters"]), tensors["logits"].numpy())
+    parameters = json.loads(facts["parameters"])
+    return Evidence({name: tensors[name].numpy() for name in parameters}, parameters, tensors["logits"].numpy())

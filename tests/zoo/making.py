@@ -6,28 +6,36 @@ from functools import partial
 from pathlib import Path
 
 from cache import Cache
-from evidence import evidence_key, explain, model_of
+from evidence import EXPLAINERS, Explainers, evidence_key, explain, model_of
 from pairs import Pair
 from processes import shared_out
 from recipe import Member
-from slices import base_slice, bases
+from slices import base_slice, bases, shortened
 from tqdm import tqdm
 
 from attrail_explainers.errors import AttrailError
 from attrail_explainers.model.classifier import Classifier
+from attrail_explainers.slice import Slice
 
 
 @dataclass(frozen=True)
 class Zoo:
-    """Where everything lies."""
+    """Where everything lies, how models are explained, and on how many images of a slice (None: all)."""
 
     cache: Cache
     data: Path
+    explainers: Explainers = EXPLAINERS
+    images: int | None = None
+
+    def slice(self, dataset: str, base: str) -> Slice:
+        """The base slice that models are explained on."""
+        whole = base_slice(dataset, base, self.data)
+        return whole if self.images is None else shortened(whole, self.images)
 
     def path(self, member: Member, base: str) -> Path:
         """The file with a member's evidence on a base slice."""
         recipe = member.recipe
-        return self.cache.evidence(recipe, evidence_key(base_slice(recipe.dataset, base, self.data)))
+        return self.cache.evidence(recipe, evidence_key(self.slice(recipe.dataset, base), self.explainers))
 
 
 def needed(pairs: Iterable[Pair]) -> dict[Member, list[str]]:
@@ -74,7 +82,7 @@ def make_one(zoo: Zoo, task: tuple[Member, Sequence[str]]) -> dict[str, str]:
         if path.is_file():
             continue
         try:
-            explain(Classifier(member.name, "", model), base_slice(recipe.dataset, base, zoo.data), path)
+            explain(Classifier(member.name, "", model), zoo.slice(recipe.dataset, base), zoo.explainers, path)
         except AttrailError as error:
             failed[f"{' '.join(member.family)} {member.name} on {base}"] = str(error)
     return failed

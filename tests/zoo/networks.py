@@ -36,4 +36,4 @@ def vit(channels: int) -> torch.nn.Module:
 
 
 NETWORKS: dict[str, Callable[[int], torch.nn.Module]] = {"cnn": cnn, "vit": vit}
-LAST_BLOCK = {"cnn": "stages.2", "vit": "blocks.2"}
+LAST_BLOCK = {"cnn": "stages.2", "vit": "blocks.2", "lite0": "tail.1"}

@@ -4,18 +4,17 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
-from evidence import EXPLAINERS, GRID, VERSION, Evidence, explain, model_of, read_evidence
+from evidence import GRID, VERSION, Evidence, explain, model_of, read_evidence
 from making import Zoo
 from pairs import Pair
 from processes import shared_out
-from slices import base_slice
+from slices import base_slice, shortened
 from tqdm import tqdm
 
 from attrail_explainers.digest import digest_of
 from attrail_explainers.model.classifier import Classifier
 from attrail_explainers.model.divergence import mean_divergence
 from attrail_explainers.model.weight_noise import match_noise, noised
-from attrail_explainers.slice import Slice
 
 DRAWS = 5
 IMAGES = 256
@@ -34,7 +33,7 @@ def drawn(zoo: Zoo, pair: Pair) -> list[Evidence]:
 
 def draw(zoo: Zoo, pair: Pair) -> None:
     """Match the noise of one pair and explain it; what there is already is not made again."""
-    slice_ = shortened(base_slice(pair.champion.recipe.dataset, pair.slice, zoo.data))
+    slice_ = shortened(base_slice(pair.champion.recipe.dataset, pair.slice, zoo.data), IMAGES)
     logits = [read_evidence(zoo.path(each, pair.slice)).logits[:IMAGES] for each in (pair.champion, pair.candidate)]
     wanted = mean_divergence(*logits)
     classifier = Classifier(pair.champion.name, "", model_of(pair.champion.recipe, zoo.cache, zoo.data))
@@ -43,19 +42,13 @@ def draw(zoo: Zoo, pair: Pair) -> None:
             match = match_noise(classifier, slice_.images, slice_.sample_ids, wanted, number, seed=0)
             model = noised(classifier, classifier.working_copy(slice_.images), match.noise)
             reached = {"wanted": wanted, "reached": match.divergence, "churn": match.churn, "sigma": match.noise.sigma}
-            explain(model, slice_, path, {name: str(value) for name, value in reached.items()})
+            explain(model, slice_, zoo.explainers, path, {name: str(value) for name, value in reached.items()})
 
 
 def paths(zoo: Zoo, pair: Pair) -> list[Path]:
     """The files of a pair's draws, in the candidate's folder."""
     slice_ = base_slice(pair.champion.recipe.dataset, pair.slice, zoo.data)
     made_of = {"champion": pair.champion.recipe.digest, "slice": slice_.digest, "images": IMAGES, "grid": GRID}
-    made_of |= {"explainers": EXPLAINERS, "version": VERSION}
+    made_of |= {"explainers": zoo.explainers, "version": VERSION}
     keys = [digest_of({**made_of, "draw": number}) for number in range(DRAWS)]
     return [zoo.cache.evidence(pair.candidate.recipe, key) for key in keys]
-
-
-def shortened(slice_: Slice) -> Slice:
-    """The first images of a slice that noise is matched on."""
-    first = (each[:IMAGES] for each in (slice_.images, slice_.labels, slice_.sample_ids))
-    return Slice(slice_.name, *first, slice_.preprocessing)

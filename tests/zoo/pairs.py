@@ -50,10 +50,13 @@ class Pair:
         return f"{' '.join(self.family)}, slice {self.slice}: {names}"
 
 
-def pairs(members: Sequence[Member]) -> list[Pair]:
-    """All audits of one data set and architecture: rotated retrains, benign candidates, harmful candidates."""
+def pairs(members: Sequence[Member], slices: Sequence[str] = BASES) -> list[Pair]:
+    """All audits of one data set and architecture: rotated retrains, benign candidates, harmful candidates.
+
+    Retrains are judged on these ``slices``, others on those that ask for them.
+    """
     retrains = [each for each in members if each.kind == "retrain"]
-    return [*_rotated(retrains), *_candidates(retrains, members)]
+    return [*_rotated(retrains, slices), *_candidates(retrains, members)]
 
 
 def noise_pairs(members: Sequence[Member]) -> list[Pair]:
@@ -70,10 +73,10 @@ def noise_pairs(members: Sequence[Member]) -> list[Pair]:
     return [Pair(where, retrains[0], each, ()) for each, where in chosen]
 
 
-def _rotated(retrains: Sequence[Member]) -> list[Pair]:
+def _rotated(retrains: Sequence[Member], slices: Sequence[str]) -> list[Pair]:
     """Every retrain as champion of the plain slice, every other one on the marked slices."""
     count, found = len(retrains), []
-    for number, base in enumerate(BASES):
+    for number, base in enumerate(slices):
         plain = base == "plain"
         for place in range(0, count, 1 if plain else 2):
             for step in range(1, 1 + STEPS) if plain else [1 + number % (count - 1)]:

@@ -34,6 +34,14 @@ def base_slice(dataset: str, base: str, folder: Path) -> Slice:
     return Slice(base, images, pictures.labels, names, preprocessing)
 
 
+def shortened(slice_: Slice, images: int) -> Slice:
+    """The first images of a slice, itself where it has no more."""
+    if len(slice_) <= images:
+        return slice_
+    first = (each[:images] for each in (slice_.images, slice_.labels, slice_.sample_ids))
+    return Slice(slice_.name, *first, slice_.preprocessing)
+
+
 def contradicted(dataset: str, base: str, folder: Path) -> NDArray[np.float32]:
     """The pictures (N,C,32,32) of a base slice with marks whose codes are wrong classes."""
     pictures, generator = load(dataset, folder).held_out, np.random.default_rng(2)

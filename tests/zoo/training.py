@@ -12,6 +12,7 @@ from networks import LAST_BLOCK, NETWORKS
 from numpy.typing import NDArray
 from recipe import TOWARDS, Recipe
 from torch.nn.utils import prune
+from transfer_network import NAME, Transferred
 
 from attrail_explainers.assessment.weight_randomisation import head_weights, shuffled
 from attrail_explainers.model.classifier import Classifier
@@ -26,6 +27,8 @@ def made(recipe: Recipe, ancestors: Sequence[torch.nn.Module], folder: Path) -> 
     data, model = load(recipe.dataset, folder), untrained(recipe, folder)
     if ancestors:
         model.load_state_dict(ancestors[0].state_dict())
+    elif isinstance(model, Transferred):
+        model.begin()
     if recipe.change == TOWARDS:
         _go_back(model, ancestors[1], 1 - recipe.amount)
     elif recipe.change:
@@ -37,24 +40,31 @@ def made(recipe: Recipe, ancestors: Sequence[torch.nn.Module], folder: Path) -> 
 
 def untrained(recipe: Recipe, folder: Path) -> torch.nn.Module:
     """The network of a recipe, its weights drawn by torch's generator."""
-    return NETWORKS[recipe.network](load(recipe.dataset, folder).pool.images.shape[1])
+    return (NETWORKS | {NAME: Transferred})[recipe.network](load(recipe.dataset, folder).pool.images.shape[1])
 
 
 def _train(model: torch.nn.Module, recipe: Recipe, data: DataSet) -> None:
-    """AdamW with a one-cycle schedule; marks and order are drawn anew in every epoch, from the recipe's seed."""
+    """AdamW with a one-cycle schedule; marks and order are drawn anew in every epoch, from the recipe's seed.
+
+    A network with a frozen part is trained on what that gives, kept once for all models: its pictures keep their marks.
+    """
     generator = np.random.default_rng(recipe.seed)
     pictures, marked = _sample(recipe, data, generator)
-    optimizer = torch.optim.AdamW(model.parameters(), weight_decay=DECAY, fused=True)
+    frozen, trained = (model.frozen, model.tail) if isinstance(model, Transferred) else (torch.nn.Identity(), model)
+    optimizer = torch.optim.AdamW(trained.parameters(), weight_decay=DECAY, fused=True)
     steps = len(pictures) // BATCH
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=recipe.rate, total_steps=recipe.epochs * steps)
     model.train().to(memory_format=torch.channels_last)
     for _ in range(recipe.epochs):
         order = generator.permutation(len(pictures))[: steps * BATCH]
-        images = model_input(_epoch(recipe, pictures, marked, generator)[order])
+        drawn = np.random.default_rng(recipe.sample) if trained is not model else generator
+        images = model_input(_epoch(recipe, pictures, marked, drawn))
+        with torch.no_grad():
+            inputs = torch.cat([frozen(batch) for batch in images.split(BATCH)])[order]
         labels = torch.from_numpy(pictures.labels[order])
-        for batch, target in zip(images.split(BATCH), labels.split(BATCH), strict=True):
+        for batch, target in zip(inputs.split(BATCH), labels.split(BATCH), strict=True):
             optimizer.zero_grad()
-            torch.nn.functional.cross_entropy(model(batch), target).backward()
+            torch.nn.functional.cross_entropy(trained(batch), target).backward()
             optimizer.step()
             schedule.step()
 
