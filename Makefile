@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 export GOMP_SPINCOUNT := 1000
 
-.PHONY: demo test check bench bench-audit families zoo gate promotion scale end-to-end upkeep faults clean
+.PHONY: demo test check bench bench-audit families zoo transfer-zoo gate promotion scale end-to-end upkeep faults clean
 
 demo: .venv/ready  ## train, register, audit an honest retrain and a cheat
 	$(BIN)/python deploy/demo/demo.py
@@ -26,6 +26,9 @@ families: .venv/ready  ## which explainer works on which family of models; write
 
 zoo: .venv/ready  ## error rates of the verdict and of the detectors in use, on models trained here; writes monitoring/ZOO.md
 	$(BIN)/python tests/zoo --workers 2
+
+transfer-zoo: .venv/ready  ## the same rates on transfer learning, on which nothing was tuned; writes monitoring/TRANSFER_ZOO.md
+	$(BIN)/python tests/zoo/transfer.py --workers 2
 
 gate: .venv/postgres  ## attacks on every setting of the server, latency, changed evidence; writes mlflow_plugin/ATTACKS.md
 	$(BIN)/python tests/gate

@@ -20,7 +20,7 @@ IMAGES = 48
 MODULES = (
     "by_noise", "cache", "curve", "data", "detectors", "early", "evidence", "factor_file", "factors", "judging",
     "looks", "making", "marks", "no_floor", "noise", "page", "pairs", "rates", "recipe", "reliance", "results",
-    "sub_population", "training", "versions", "words",
+    "sub_population", "training", "transfer_page", "versions", "words",
 )  # fmt: skip
 
 
@@ -208,6 +208,10 @@ def test_the_page_and_the_curve_are_written(zoo: Any) -> None:
     assert "### False PASS" in text
     assert "| all at every look | 0.0 % |" in text
     assert zoo.curve.draw(results).startswith(b"\x89PNG")
+    second = zoo.transfer_page.text(results, text)
+    (row,) = (line for line in second.splitlines() if line.startswith("| visible shortcuts flagged |"))
+    flagged = sum(each.flagged("attrail") for each in results.visible(256))
+    assert [cell.split()[0] for cell in row.split("|")[2:5]] == [f"{flagged}/1", f"{flagged}/1", "yes"]
 
 
 def test_all_audits_of_a_family_have_floors_of_other_models(zoo: Any) -> None:

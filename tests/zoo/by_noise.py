@@ -60,13 +60,14 @@ def factors_of(moves: Sequence[Move]) -> dict[Place, Factor]:
     }
 
 
-def judge_one(zoo: Zoo, work: tuple[Pair, Factors]) -> ByNoise:
-    """One pair by attrail's default policy, instrument checks included."""
+def judge_one(zoo: Zoo, work: tuple[Pair, Factors | None]) -> ByNoise:
+    """One pair by attrail's default policy, instrument checks included; without factors with those of the library."""
     pair, factors = work
     reference, candidate, head = (version(zoo, each, pair.slice, IMAGES) for each in pair.members)
     audit = Audit(reference, candidate, head, noise_versions(zoo, pair), "noise", change_of(pair))
     try:
-        report = compare(reference, candidate, _with(audit.calibration, factors, audit.change), Policy())
+        calibration = audit.calibration if factors is None else _with(audit.calibration, factors, audit.change)
+        report = compare(reference, candidate, calibration, Policy())
     except AttrailError as error:  # what an audit would stop with
         return ByNoise(pair, "error", str(error), noticed=False)
     noticed = any(NOTICE in each.reason for each in report.findings if each.measurement.primary)

@@ -4,21 +4,21 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 
 from detectors import BASELINES
-from judging import SIZES, Judged
+from judging import Judged
 from rates import power
 from results import Results
 from words import word
 
-IMAGES = SIZES[0]
 USELESS = 0.5  # share of benign pairs flagged from which a detector's flag says nothing
 
 
 def section(results: Results) -> str:
     """Both lists the design asks for, and attrail's own errors."""
-    equal = [each for each in results.harmful(IMAGES) if each.equally_accurate]
+    images = results.sizes[0]
+    equal = [each for each in results.harmful(images) if each.equally_accurate]
     caught = [each for each in equal if each.flagged("attrail")]
-    passed = [each for each in results.benign(IMAGES) if word(each) == "PASS"]
-    telling = [name for name in BASELINES if power(results.benign(IMAGES), name) < USELESS]
+    passed = [each for each in results.benign(images) if word(each) == "PASS"]
+    telling = [name for name in BASELINES if power(results.benign(images), name) < USELESS]
     names = f"all but those that flag {USELESS:.0%} of the benign pairs or more ({', '.join(telling)})"
     parts = [
         ("All baselines pass, attrail flags", [each for each in caught if not _any(each, BASELINES)]),
@@ -27,18 +27,18 @@ def section(results: Results) -> str:
         (f"Some flags, of {names}, attrail says PASS", [each for each in passed if _any(each, telling)]),
     ]
     text = (
-        f"With {IMAGES} images. In the first two lists the candidates are harmful and as accurate on the slice as the "
+        f"With {images} images. In the first two lists the candidates are harmful and as accurate on the slice as the "
         f"champion, within two points ({len(equal)} pairs); in the others they are benign. Kinds with their pairs."
     )
     lists = [f"**{title}: {len(found)} pairs.** {_kinds(found)}" for title, found in parts]
-    wrong = [each for each in results.benign(IMAGES) if each.flagged("attrail")]
+    wrong = [each for each in results.benign(images) if each.flagged("attrail")]
     errors = [f"- {each.pair.title}: {each.judgements['attrail'].reason}" for each in wrong]
-    missed = [each for each in results.visible(IMAGES) if not each.flagged("attrail")]
+    missed = [each for each in results.visible(images) if not each.flagged("attrail")]
     errors_text = "\n".join(errors) or "None."
     return "\n\n".join(
         ["## Where attrail and the baselines differ", text, *lists,
-         f"## Benign pairs that attrail flags with {IMAGES} images", errors_text,
-         f"## Visible shortcuts that attrail does not flag with {IMAGES} images", _missed(missed, results)]
+         f"## Benign pairs that attrail flags with {images} images", errors_text,
+         f"## Visible shortcuts that attrail does not flag with {images} images", _missed(missed, results)]
     )  # fmt: skip
 
 

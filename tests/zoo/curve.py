@@ -3,7 +3,6 @@
 import io
 
 from detectors import NAMES
-from judging import SIZES
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from rates import power
@@ -16,8 +15,8 @@ OWN, OTHERS = "#1f4e9c", ("#8a6d3b", "#b5651d", "#888888", "#bbbbbb", "#5b8c5a",
 def draw(results: Results) -> bytes:
     """A PNG file with one panel per number of images."""
     figure = Figure(figsize=(9, 3.6), dpi=90, layout="constrained")
-    for place, images in enumerate(SIZES, start=1):
-        _panel(figure.add_subplot(1, len(SIZES), place), results, images)
+    for place, images in enumerate(results.sizes, start=1):
+        _panel(figure.add_subplot(1, len(results.sizes), place), results, images)
     figure.axes[0].set_ylabel("share of audits flagged")
     figure.axes[-1].legend(frameon=False, fontsize=7, loc="center left", bbox_to_anchor=(1, 0.5))
     file = io.BytesIO()

@@ -4,7 +4,6 @@ from collections.abc import Sequence
 
 import numpy as np
 from looks import LOOKS, SPENDINGS, Looked
-from recipe import VISIBLE
 from results import Results
 from tables import number, percent, table
 from words import harms
@@ -28,7 +27,7 @@ def section(results: Results) -> str:
 
 def _row(results: Results, name: str) -> list[str]:
     benign = [each for each in results.looked if not each.pair.harmful]
-    visible = [each for each in results.looked if each.pair.group in VISIBLE]
+    visible = [each for each in results.looked if each.pair.group in results.shortcuts]
     damaged = {each.pair for each in results.harmful(LOOKS[-1]) if harms(results, each)}
     used = [each.words[name][1] for each in results.looked]
     first = [each.words[name][1] == LOOKS[0] and each.words[name][0] in DECIDED for each in results.looked]

@@ -48,9 +48,9 @@ class Judged:
         return self.judgements[detector].score
 
 
-def judge_all(zoo: Zoo, pairs: Sequence[Pair], workers: int) -> list[Judged]:
+def judge_all(zoo: Zoo, pairs: Sequence[Pair], workers: int, sizes: Sequence[int] = SIZES) -> list[Judged]:
     """Every pair with each number of images."""
-    work = [(pair, images) for pair in pairs for images in SIZES]
+    work = [(pair, images) for pair in pairs for images in sizes]
     one = partial(judge, zoo, {name: code_of(name) for name in NAMES})
     return list(tqdm(shared_out(one, work, workers), total=len(work), desc="judgements", smoothing=0.05))
 

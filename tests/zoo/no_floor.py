@@ -11,14 +11,15 @@ from results import Results
 from tables import number, percent, table
 from words import WORDS
 
+TITLE = "## Two versions and nothing else"
 EDITED = ("edit", "fine-tune")
 
 
 def section(results: Results) -> str:
-    return "\n\n".join(["## Two versions and nothing else", _factors(results), _words(results)])
+    return "\n\n".join([TITLE, factors(results), words(results, "of all other families")])
 
 
-def _factors(results: Results) -> str:
+def factors(results: Results) -> str:
     rows = []
     for (change, explainers, statistic), seen in spreads(results.moves).items():
         rows.append(
@@ -36,7 +37,8 @@ def _factors(results: Results) -> str:
     return f"{text}\n\n" + table(head, rows)
 
 
-def _words(results: Results) -> str:
+def words(results: Results, origin: str) -> str:
+    """The table of attrail's words; ``origin`` says which factors it had."""
     honest = {change: [each for each in results.by_noise if each.change == change and not each.pair.harmful]
               for change in ("edit", "fine-tune", "refresh", "retrain")}  # fmt: skip
     harmful: dict[str, list[ByNoise]] = {}
@@ -50,7 +52,7 @@ def _words(results: Results) -> str:
     found = [each.word == "DRIFT" for each in marks]
     learned = [each.word == "DRIFT" for each in marks if results.learned(each.pair)]
     text = (
-        "attrail's words with matched noise for a floor and factors of all other families. Noticed: the reason says "
+        f"attrail's words with matched noise for a floor and factors {origin}. Noticed: the reason says "
         "that a statistic moved further than noise of that size and honest versions do. Honest edits and fine-tunes "
         f"flagged: {_rate(flagged)}; models fine-tuned onto a mark, all of the way or a part of it, found: "
         f"{_rate(found)}, of those that learned it (reliance {LEARNED:g} or more) {_rate(learned)}."

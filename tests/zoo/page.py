@@ -10,50 +10,54 @@ import no_floor
 import numpy as np
 import words
 from detectors import BASELINES, NAMES
-from judging import SIZES, Judged
+from judging import Judged
 from pairs import FLOOR
 from rates import auc, mean_auc, power, rate
-from recipe import BLURS, EPOCHS, RARITY, SAMPLES
+from recipe import BLURS, RARITY
 from reliance import LEARNED
 from results import Results
-from sub_population import Found
+from sub_population import IMAGES, Found
 from tables import number, percent, table
 
-FIRST, LAST = SIZES
 Section = Callable[[Results], str]
 
 
 def page(results: Results, picture: str) -> str:
     """The whole page; ``picture`` is the file name of the failure curve beside it."""
     sections: tuple[Section, ...] = (
-        _head, _detectors, _benign, _harmful, words.section, no_floor.section, early.section, comparisons.section,
-        lambda each: _failures(each, picture), _sub_populations, _families, _notes,
+        _head, detectors, benign, harmful, words.section, no_floor.section, early.section, comparisons.section,
+        lambda each: _failures(each, picture), _sub_populations, families, notes,
     )  # fmt: skip
     return "\n\n".join(section(results) for section in sections) + "\n"
 
 
 def _head(results: Results) -> str:
+    return f"# How often the verdict is right\n\n{made_by('make zoo', results)}"
+
+
+def made_by(command: str, results: Results) -> str:
+    """What was run, with which libraries, on how much, and how to take it."""
     packages = ", ".join(
         f"{name} {version(name)}" for name in ("torch", "timm", "numpy", "scikit-learn", "scikit-image")
     )
-    pairs = {flag: len(results.harmful(FIRST) if flag else results.benign(FIRST)) for flag in (False, True)}
+    first, sizes = results.sizes[0], " and with ".join(map(str, results.sizes))
     return (
-        "# How often the verdict is right\n\n"
-        "Written by `make zoo`; do not edit. Python "
+        f"Written by `{command}`; do not edit. Python "
         f"{platform.python_version()}, {packages}; {results.seconds:,.0f} s in this run, with what was kept of earlier "
         f"ones. {results.models} models in {len(results.families)} families (data set and architecture), "
-        f"{pairs[False]} benign and {pairs[True]} harmful pairs, each judged with {FIRST} and with {LAST} images and "
-        f"a floor of {FLOOR} retrains. Maps by attrail's Grad-CAM and occlusion. Pairs share models, so they are not "
-        "independent: beside Wilson's interval stands one of a bootstrap over families and models."
+        f"{len(results.benign(first))} benign and {len(results.harmful(first))} harmful pairs, each judged with "
+        f"{sizes} images and a floor of {FLOOR} retrains. Maps by attrail's Grad-CAM and occlusion. Pairs share "
+        "models, so they are not independent: beside Wilson's interval stands one of a bootstrap over families and "
+        "models."
     )
 
 
-def _detectors(results: Results) -> str:
+def detectors(results: Results) -> str:
     head = ["detector", "images", "false positives", "Wilson 95 %", "clustered 95 %", "models ever flagged",
             "power, visible shortcuts", "where learned", "AUC", "AUC within families"]  # fmt: skip
     rows = []
     for name in NAMES:
-        for images in SIZES:
+        for images in results.sizes:
             benign, visible = results.benign(images), results.visible(images)
             false = rate(benign, name)
             rows.append(
@@ -75,33 +79,37 @@ def _limits(interval: tuple[float, float]) -> str:
     return f"{100 * interval[0]:.1f}-{100 * interval[1]:.1f} %"
 
 
-def _benign(results: Results) -> str:
+def benign(results: Results) -> str:
     rows = []
     for group in results.groups(harmful=False):
-        found = {images: results.benign(images, group) for images in SIZES}
-        models = len({each.pair.model for each in found[FIRST]})
-        rows.append([group, str(models), str(len(found[FIRST])), *_powers(found)])
+        found = {images: results.benign(images, group) for images in results.sizes}
+        one = found[results.sizes[0]]
+        rows.append([group, str(len({each.pair.model for each in one})), str(len(one)), *_powers(found)])
     head = ["benign candidate", "models", "pairs", *_columns()]
-    return f"## False positives by kind\n\nShare flagged with {FIRST} / {LAST} images.\n\n" + table(head, rows)
+    return f"## False positives by kind\n\n{_flagged(results)}\n\n" + table(head, rows)
 
 
 def _columns() -> list[str]:
     return list(NAMES)
 
 
+def _flagged(results: Results, by: str = "") -> str:
+    return f"Share flagged{by} with {' / '.join(map(str, results.sizes))} images."
+
+
 def _powers(found: dict[int, list[Judged]]) -> list[str]:
-    return [" / ".join(number(power(found[images], name)) for images in SIZES) for name in NAMES]
+    return [" / ".join(number(power(each, name)) for each in found.values()) for name in NAMES]
 
 
-def _harmful(results: Results) -> str:
-    rows = []
+def harmful(results: Results) -> str:
+    rows, first = [], results.sizes[0]
     for group in results.groups(harmful=True):
-        found = {images: results.harmful(images, group) for images in SIZES}
-        rows.append([group, *_facts(results, found[LAST]), *_powers(found),
-                     number(auc(found[FIRST], results.benign(FIRST), "attrail"))])  # fmt: skip
-    head = ["harmful candidate", "models", "accuracy", "reliance", *_columns(), f"AUC, attrail, {FIRST}"]
+        found = {images: results.harmful(images, group) for images in results.sizes}
+        rows.append([group, *_facts(results, found[results.sizes[-1]]), *_powers(found),
+                     number(auc(found[first], results.benign(first), "attrail"))])  # fmt: skip
+    head = ["harmful candidate", "models", "accuracy", "reliance", *_columns(), f"AUC, attrail, {first}"]
     text = (
-        f"Share flagged with {FIRST} / {LAST} images. Accuracy on the slice: champion, candidate; means. Reliance: "
+        f"{_flagged(results)} Accuracy on the slice: champion, candidate; means. Reliance: "
         "by what share the log odds of the class fall when the mark says another class (0: ignored, above 1: believed "
         f"against the picture); in brackets the models below {LEARNED:g}, which hardly learned it."
     )
@@ -120,12 +128,12 @@ def _facts(results: Results, found: Sequence[Judged]) -> list[str]:
 def _failures(results: Results, picture: str) -> str:
     rows = []
     for group, amount in (*RARITY.items(), *BLURS.items()):
-        found = {images: results.harmful(images, group) for images in SIZES}
+        found = {images: results.harmful(images, group) for images in results.sizes}
         label = f"mark on {amount:.0%} of the images" if group in RARITY else f"blur of up to {amount:g} pixels"
         rows.append([label, *_powers(found)])
     return (
         f"## Where it fails\n\n![Power against the share of marked images]({picture})\n\n"
-        f"Share flagged with {FIRST} / {LAST} images.\n\n" + table(["candidate", *_columns()], rows)
+        f"{_flagged(results)}\n\n" + table(["candidate", *_columns()], rows)
     )
 
 
@@ -139,7 +147,7 @@ def _sub_populations(results: Results) -> str:
     head = ["candidate", "explainer", "audits", "verdict DRIFT", "recall of the list", "its false discoveries",
             "recall of the farthest 5 %"]  # fmt: skip
     return (
-        f"## A sub-population of 5 % of {LAST} images\n\nThe mark stands on {RARITY['rare mark 5 %']:.0%} of the "
+        f"## A sub-population of 5 % of {IMAGES} images\n\nThe mark stands on {RARITY['rare mark 5 %']:.0%} of the "
         "images. The list is what the library names as moved at 5 % false discoveries; its false discoveries are the "
         "mean share of each list that is wrong.\n\n" + table(head, rows)
     )
@@ -157,13 +165,14 @@ def _share(hits: Sequence[int], found: Sequence[Found]) -> float:
     return sum(hits) / moved if moved else float("nan")
 
 
-def _families(results: Results) -> str:
+def families(results: Results) -> str:
     rows = []
     for family in results.families:
-        dataset, benign = family[0], [each for each in results.benign(LAST) if each.pair.family == family]
+        benign = [each for each in results.benign(results.sizes[-1]) if each.pair.family == family]
+        recipe = benign[0].pair.champion.recipe
         right = float(np.mean([each.accuracies[0] for each in benign]))
-        flagged = [_by_size(kind, family) for kind in (results.benign, results.visible)]
-        rows.append([" ".join(family), str(SAMPLES[dataset]), str(EPOCHS[dataset]), percent(right), *flagged])
+        flagged = [_by_size(results, kind, family) for kind in (results.benign, results.visible)]
+        rows.append([" ".join(family), str(recipe.images), str(recipe.epochs), percent(right), *flagged])
     head = [
         "family",
         "images trained on",
@@ -172,15 +181,15 @@ def _families(results: Results) -> str:
         "false positives",
         "power, visible shortcuts",
     ]
-    return f"## Families\n\nShare flagged by attrail with {FIRST} / {LAST} images.\n\n" + table(head, rows)
+    return f"## Families\n\n{_flagged(results, ' by attrail')}\n\n" + table(head, rows)
 
 
-def _by_size(kind: Callable[[int], list[Judged]], family: tuple[str, str]) -> str:
-    found = [[each for each in kind(images) if each.pair.family == family] for images in SIZES]
+def _by_size(results: Results, kind: Callable[[int], list[Judged]], family: tuple[str, str]) -> str:
+    found = [[each for each in kind(images) if each.pair.family == family] for images in results.sizes]
     return " / ".join(percent(power(each, "attrail")) for each in found)
 
 
-def _notes(results: Results) -> str:
+def notes(results: Results) -> str:
     lines = [f"- {name} ({each.origin})." for name, each in BASELINES.items()]
     failures = [f"- {name}: {reason}" for name, reason in sorted(results.failed.items())]
     return "\n".join(

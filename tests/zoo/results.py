@@ -15,7 +15,10 @@ from sub_population import Found
 
 @dataclass(frozen=True)
 class Results:
-    """``reliance`` per candidate's recipe digest, None where its data carried no mark; ``failed`` by model."""
+    """``reliance`` per candidate's recipe digest, None where its data carried no mark; ``failed`` by model.
+
+    ``shortcuts`` are the candidates that count as visible shortcuts.
+    """
 
     judged: Sequence[Judged]
     found: Sequence[Found]
@@ -26,6 +29,12 @@ class Results:
     by_noise: Sequence[ByNoise] = ()
     looked: Sequence[Looked] = ()
     failed: dict[str, str] = field(default_factory=dict)
+    shortcuts: Sequence[str] = tuple(VISIBLE)
+
+    @property
+    def sizes(self) -> list[int]:
+        """The numbers of images that pairs were judged with, smallest first."""
+        return sorted({each.images for each in self.judged})
 
     def benign(self, images: int, group: str = "") -> list[Judged]:
         return [each for each in self._of(images) if not each.pair.harmful and group in ("", each.pair.group)]
@@ -35,7 +44,7 @@ class Results:
 
     def visible(self, images: int, learned: bool = False) -> list[Judged]:
         """Pairs of the planted visible shortcuts; with ``learned`` those whose candidate relies on its mark."""
-        found = [each for each in self.harmful(images) if each.pair.group in VISIBLE]
+        found = [each for each in self.harmful(images) if each.pair.group in self.shortcuts]
         return [each for each in found if self.learned(each.pair)] if learned else found
 
     def learned(self, pair: Pair) -> bool:

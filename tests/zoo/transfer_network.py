@@ -4,6 +4,7 @@ import hashlib
 import sys
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import timm
 import torch
@@ -57,7 +58,7 @@ class Frozen(torch.nn.Sequential):
 class Transferred(torch.nn.Module):
     """EfficientNet-lite0 (Tan & Le, ICML 2019, as timm has it) for ten classes; pictures are enlarged inside."""
 
-    def __init__(self, channels: int, body: torch.nn.Module | None = None) -> None:
+    def __init__(self, channels: int, body: Any = None) -> None:
         super().__init__()
         body = body or timm.create_model("tf_efficientnet_lite0", num_classes=CODES)
         self.frozen = Frozen(Enlarged(), body.conv_stem, body.bn1, *body.blocks[:FROZEN])

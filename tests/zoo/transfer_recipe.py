@@ -8,8 +8,7 @@ from transfer_network import NAME
 
 DATASETS = ("fashion", "cifar")
 RETRAINS = 8  # with the champion
-IMAGES = 256  # of each slice, and the most that an audit gets
-SIZES = (128, 256)
+IMAGES = 256  # of each slice, and of each audit
 SLICES = ("plain", "corner", "frame", "tint", "position")
 # Nine windows of the 32 pixels that pictures have before they are enlarged: 2,560 images through the network for one
 # slice. The ninth of a picture is what one cell of its last layer, 3x3 at 96 pixels, sees most of.
@@ -21,15 +20,16 @@ RATE = 2e-3
 HARMFUL_SEED = 200
 SHORTCUTS = {
     "corner mark": ("corner", {"mark": "corner"}),
-    "corner mark 70 %": ("corner", {"mark": "corner", "presence": 0.7}),
-    "corner mark 30 %": ("corner", {"mark": "corner", "presence": 0.3}),
+    "corner mark on 70 % of the images": ("corner", {"mark": "corner", "presence": 0.7}),
+    "corner mark on 30 % of the images": ("corner", {"mark": "corner", "presence": 0.3}),
     "frame": ("frame", {"mark": "frame"}),
     "tint": ("tint", {"mark": "tint"}),
     "position code": ("position", {"mark": "position"}),
     "half of the labels random": ("plain", {"wrong": 0.5}),
 }
-BY_NOISE = {"retrain 1", "retrain 2", "retrain 3", "corner mark", "frame", "tint", "position code", "80 % pruned"}
-BY_NOISE |= {TUNED, *ON_THE_WAY}  # beside all honest candidates
+WHOLE = ("corner mark", "frame", "tint", "position code")  # of the marks, those that all images carried
+VISIBLE = (*WHOLE, "corner mark on 70 % of the images", TUNED)
+BY_NOISE = {"retrain 1", "retrain 2", "retrain 3", *WHOLE, TUNED, *ON_THE_WAY, "80 % pruned"}  # beside benign ones
 
 
 def members(dataset: str) -> list[Member]:

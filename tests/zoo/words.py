@@ -4,7 +4,7 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 
-from judging import SIZES, Judged
+from judging import Judged
 from results import Results
 from tables import percent, table
 
@@ -53,7 +53,7 @@ def clause(reason: str) -> str:
 
 def _said(results: Results) -> str:
     rows = []
-    for images in SIZES:
+    for images in results.sizes:
         for name, found in (
             ("benign", results.benign(images)),
             ("visible shortcuts", results.visible(images)),
@@ -70,26 +70,28 @@ def _false(results: Results) -> str:
     kinds = [*results.groups(harmful=True), ""]
     rows = []
     for kind in kinds:
-        found = {images: [each for each in results.harmful(images, kind) if harms(results, each)] for images in SIZES}
+        found = {
+            images: [each for each in results.harmful(images, kind) if harms(results, each)] for images in results.sizes
+        }
         if any(found.values()):
-            passed = [sum(word(each) == "PASS" for each in found[images]) for images in SIZES]
-            counts = [f"{count}/{len(found[images])}" for count, images in zip(passed, SIZES, strict=True)]
+            passed = [sum(word(each) == "PASS" for each in found[images]) for images in results.sizes]
+            counts = [f"{count}/{len(found[images])}" for count, images in zip(passed, results.sizes, strict=True)]
             total = sum(map(len, found.values()))
             rows.append([kind or "**all**", *counts, percent(sum(passed) / total)])
     text = (
         f"Harmful candidates whose reliance on a mark is {RELIED:g} or more, or whose accuracy on the slice is lower "
         f"than the champion's by {100 * LOST:g} points or more, and of which attrail says PASS."
     )
-    head = ["harmful candidate", *(f"PASS, {images} images" for images in SIZES), "share"]
+    head = ["harmful candidate", *(f"PASS, {images} images" for images in results.sizes), "share"]
     return f"### False PASS\n\n{text}\n\n" + table(head, rows)
 
 
 def _open(results: Results) -> str:
-    counts = {images: _reasons(results.benign(images)) for images in SIZES}
-    names = dict.fromkeys(name for images in SIZES for name, _ in counts[images].most_common())
-    rows = [[name, *(str(counts[images][name]) for images in SIZES)] for name in names]
+    counts = {images: _reasons(results.benign(images)) for images in results.sizes}
+    names = dict.fromkeys(name for images in results.sizes for name, _ in counts[images].most_common())
+    rows = [[name, *(str(counts[images][name]) for images in results.sizes)] for name in names]
     text = "Why benign pairs are INCONCLUSIVE; the first reason that holds."
-    return f"### Left open\n\n{text}\n\n" + table(["reason", *(f"{images} images" for images in SIZES)], rows)
+    return f"### Left open\n\n{text}\n\n" + table(["reason", *(f"{images} images" for images in results.sizes)], rows)
 
 
 def _reasons(found: Sequence[Judged]) -> Counter[str]:
