@@ -11,6 +11,7 @@ from attrail_explainers.explainer import Explainer, make_explainer
 from attrail_explainers.files.orientation import Orientation
 from attrail_explainers.files.plain_file import read_toml
 from attrail_explainers.slice import Preprocessing
+from attrail_monitoring.floor.noise_floor import Surrogates
 from attrail_monitoring.maps.settings import Settings
 from attrail_monitoring.maps.statistic import statistic_names
 from attrail_monitoring.verdict.policy import Policy
@@ -48,7 +49,8 @@ class RegistrySection(Section):
     """Which versions are compared. ``reference``, ``candidate`` and those of ``floor``: alias, version or models:/ URI.
 
     ``floor`` "history": earlier versions of the same recipe, once somebody chose them; "retrains": those that
-    ``attrail retrain`` made of the reference. ``floor_source`` says what listed versions are.
+    ``attrail retrain`` made of the reference. ``floor_source`` says what listed versions are; "surrogates" are of
+    a kind that ``make zoo`` does not measure.
     """
 
     tracking_uri: str | None = None
@@ -57,7 +59,7 @@ class RegistrySection(Section):
     candidate: Version | None = None
     change: Change = "retrain"
     floor: Floor = ()
-    floor_source: Literal["retrains", "history", "surrogates"] = "retrains"
+    floor_source: Literal["retrains", "history", "surrogates", Surrogates] = "retrains"
     experiment: str = "attrail"
 
 

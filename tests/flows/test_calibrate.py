@@ -11,7 +11,8 @@ import pytest
 
 from attrail_explainers import load_attributions
 from attrail_explainers.digest import digest_of
-from attrail_monitoring.maps.statistic import statistic_names
+from attrail_monitoring.floor import factors
+from attrail_monitoring.maps.statistic import make_statistic, statistic_names
 
 Run = Callable[..., tuple[int, str, str]]
 GRADCAM = '[[explainer]]\nname = "gradcam"'
@@ -225,6 +226,27 @@ def test_surrogates_never_decide(attrail: Run, workplace, source: str, tier: str
     assert found["verdict"] == verdict, found["reason"]
     assert {row["floor_tier"] for row in found["measurements"] if row["primary"]} == {tier}
     assert ("against surrogates it would be flagged" in found["reason"]) is (source == "surrogates")
+
+
+def test_surrogates_decide_where_their_factor_may_and_record_report_and_terminal_say_so(
+    attrail: Run, workplace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    facts = {"log_mean": 0.0, "log_sd": 0.1, "freedom": 30.0, "lowest": 0.8, "highest": 1.2, "decides": True}
+    names = [name for name in statistic_names() if make_statistic(name).primary]
+    place = {"source": "late-checkpoints", "change": "retrain"}
+    rows = [{"explainers": which, "statistic": each} for which in ("each", "together") for each in names]
+    monkeypatch.setattr(factors, "_rows", lambda: tuple(facts | place | each for each in rows))
+    config = workplace.config(**cheap(limit=32, explainers=GRADCAM, registry='floor_source = "late-checkpoints"'))
+    result = workplace.folder / "surrogates.json"
+    status, out, err = attrail("audit", "--config", config, "--candidate", "8", "--json", result)
+    assert status == 1, err
+    told = "the limits stand on 5 late checkpoints, honest versions of the zoo move 1 to 1 times as far as such"
+    record = json.loads(result.read_text())
+    report = (kept(mlflow.get_run(record["run_id"])) / "report.html").read_text()
+    for each in (" ".join(out.split()), record["reason"], report):
+        assert told in each
+    assert (record["calibration"]["source"], record["verdict"]) == ("late-checkpoints", "DRIFT")
+    assert {row["floor_tier"] for row in record["measurements"] if row["primary"]} == {"D"}
 
 
 def test_another_architecture_is_judged_by_margins_and_noise_that_says_no_drift(attrail: Run, workplace) -> None:

@@ -20,7 +20,8 @@ IMAGES = 48
 MODULES = (
     "by_noise", "cache", "curve", "data", "detectors", "early", "evidence", "factor_file", "factors", "judging",
     "looks", "making", "marks", "no_floor", "noise", "page", "pairs", "rates", "recipe", "reliance", "results",
-    "sub_population", "training", "transfer_page", "versions", "words",
+    "sub_population", "surrogate_floors", "surrogate_tables", "surrogates", "training", "transfer_page", "versions",
+    "words",
 )  # fmt: skip
 
 
@@ -123,6 +124,65 @@ def test_two_versions_alone_are_judged_with_the_factors_of_other_families(
     assert "| corner mark | 1 | 0 | 0 | 1 |" in text
 
 
+def test_surrogates_are_made_as_they_are_called(zoo: Any) -> None:
+    champion = zoo.audits[0].champion.recipe
+    made = {each.name: each.recipe for each in zoo.surrogates.surrogates(champion)}
+    assert {name.rpartition(" ")[0] for name in made} == set(zoo.recipe.SURROGATES)
+    assert len({each.digest for each in made.values()} | {champion.digest}) == 1 + len(made)
+    models = {
+        name: zoo.evidence.model_of(made[f"{name} 5"], zoo.place.cache, zoo.place.data)
+        for name in zoo.recipe.SURROGATES
+    }
+    whole = zoo.evidence.model_of(champion, zoo.place.cache, zoo.place.data)
+    sizes = {name: sum(each.numel() for each in model.parameters()) for name, model in models.items()}
+    assert sizes["narrow-retrains"] < 0.5 * sizes["late-checkpoints"]
+    loss = {name: zoo.training._loss(each, champion, zoo.place.data) for name, each in models.items()}
+    own = zoo.training._loss(whole, champion, zoo.place.data)
+    assert own != loss["dropout"] <= 1.1 * own
+    assert own != loss["late-checkpoints"] == pytest.approx(own, rel=0.1)
+    trunk, refit = whole.state_dict(), models["last-block-refits"].state_dict()
+    behind = [name for name in trunk if name.startswith(("stages.2", "head"))]
+    assert all(torch.equal(trunk[name], refit[name]) is (name not in behind) for name in trunk if "num_" not in name)
+
+
+def test_a_floor_of_surrogates_is_judged_with_the_factors_of_other_families(zoo: Any) -> None:
+    """One family tells no factor, then nothing is decided. With one, a cheat is flagged and a retrain passes."""
+    champion, floor, cheating = zoo.audits[0].champion, zoo.audits[0].floor, zoo.audits[1].candidate
+    best = max(floor, key=lambda each: zoo.versions.accuracy(zoo.versions.version(zoo.place, each, "corner", IMAGES)))
+    honest, cheat = (
+        pair
+        for pair in zoo.surrogates.surrogate_pairs([champion, best, cheating])
+        if (pair.source, pair.slice) == ("dropout", "corner")
+    )
+    assert zoo.making.make(zoo.place, [honest, cheat], 1) == {}
+    found = zoo.surrogate_floors.judge_surrogates(zoo.place, [honest, cheat], 1)
+    alone, moves = found["dropout"], found["dropout"].moves
+    assert [each.word for each in alone.told] == ["INCONCLUSIVE"] * 2
+    assert [each.noticed for each in alone.told] == [True, True]
+    assert not found["late-checkpoints"].moves
+    ratios = {each.pair.group: each.log_ratio for each in moves if each.explainer == "together"}
+    assert ratios["corner mark"] > ratios["retrain"]
+    known = {
+        ("retrain", which, each.statistic): zoo.by_noise.Factor(each.log_ratio, 0.2, 30.0, 0.8, 1.2, decides=True)
+        for each in moves
+        for which in ("each", "together")
+        if each.pair == honest and each.explainer == "together"
+    }
+    told = [zoo.by_noise.judge_one(zoo.place, (pair, known)) for pair in (honest, cheat)]
+    assert [each.word for each in told] == ["PASS", "DRIFT"], [each.reason for each in told]
+    results = zoo.results.Results(
+        (), (), {cheat.candidate.recipe.digest: 1.0}, 8, 1.0,
+        surrogates={"dropout": zoo.results.StoodIn(moves, told)},
+    )  # fmt: skip
+    assert zoo.surrogate_floors.decided(results, results.surrogates["dropout"]) == {"retrain"}
+    text = zoo.surrogate_tables.section(results)
+    assert "| dropout | honest: retrain | 1 | 1 | 0 | 0 | yes |" in text
+    assert "| dropout | visible, learned | 1 | 0 | 0 | 1 |  |" in text
+    assert "| dropout | retrain | together | coherent_shift |" in text
+    passed = zoo.results.StoodIn(moves, [replace(each, word="PASS") for each in told])
+    assert zoo.surrogate_floors.decided(results, passed) == set()
+
+
 def test_a_factor_holds_what_families_differ_by_and_what_models_within_one_do(zoo: Any) -> None:
     """Families of five models each, whose means have an SD of 0.3, models within one of 0.1."""
     generator = np.random.default_rng(0)
@@ -149,7 +209,7 @@ def test_the_factors_of_several_families_are_written_as_the_library_reads_them(z
     moves = [
         move(f, n, r) for f, n, r in zip("aabbcc", ["int8", "int6"] * 3, (0.1, 0.0, 0.2, 0.3, -0.1, 0.1), strict=True)
     ]
-    results = SimpleNamespace(moves=moves, by_noise=[])
+    results = SimpleNamespace(moves=moves, by_noise=[], surrogates={})
     (row,) = tomllib.loads(zoo.factor_file.text(results))["factor"]
     assert (row["source"], row["change"], row["explainers"]) == ("noise", "edit", "together")
     assert row["log_mean"] == pytest.approx(0.1)

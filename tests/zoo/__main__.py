@@ -2,8 +2,8 @@
 
 For each data set and architecture it trains a champion, retrains of its recipe, benign and harmful candidates,
 explains them with attrail's own explainers, judges them, and writes ``monitoring/ZOO.md`` and the factors between
-matched noise and honest versions. Models and maps are kept in ``--cache``, so a run that was stopped goes on where it
-was.
+honest versions and what stands in for them, matched noise and surrogates. Models and maps are kept in ``--cache``, so
+a run that was stopped goes on where it was.
 """
 
 import argparse
@@ -29,6 +29,8 @@ from recipe import Member, members
 from reliance import reliance
 from results import Results
 from sub_population import sub_populations
+from surrogate_floors import judge_surrogates
+from surrogates import surrogate_pairs
 from tqdm import tqdm
 
 ROOT = Path(__file__).parents[2]
@@ -62,16 +64,18 @@ def run(zoo: Zoo, families: Sequence[Sequence[Member]], workers: int, started: f
     every = [member for family in families for member in family]
     audits = [pair for family in families for pair in pairs(family)]
     by_noise = [pair for family in families for pair in noise_pairs(family)]
-    failed = make(zoo, [*audits, *by_noise], workers)
+    by_surrogates = [pair for family in families for pair in surrogate_pairs(family)]
+    failed = make(zoo, [*audits, *by_noise, *by_surrogates], workers)
     draw_all(zoo, by_noise, workers)
     moved = moves(zoo, by_noise, workers)
     told = judge_by_noise(zoo, moved, by_noise, workers)
+    stood_in = judge_surrogates(zoo, by_surrogates, workers)
     judged = judge_all(zoo, audits, workers)
     found = [each for family in tqdm(families, desc="sub-populations") for each in sub_populations(zoo, family)]
     known = {member.recipe.digest: reliance(zoo, member) for member in every if member.kind == "harmful"}
     looked = look_all(zoo, audits, workers)
     seconds = time.monotonic() - started
-    return Results(judged, found, known, len(every), seconds, moved, told, looked, failed)
+    return Results(judged, found, known, len(every), seconds, moved, told, looked, failed, surrogates=stood_in)
 
 
 def _arguments() -> argparse.ArgumentParser:

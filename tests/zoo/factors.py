@@ -1,4 +1,4 @@
-"""Factors: how much farther an honest candidate's evidence moves than matched noise does, by kind of change."""
+"""Factors: how much farther an honest candidate's evidence moves than stand-ins do, by kind of change."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -6,10 +6,10 @@ from functools import partial
 
 import numpy as np
 from making import Zoo
-from noise import IMAGES
 from pairs import Pair
 from processes import shared_out
-from versions import noise_versions, version
+from slices import IMAGES
+from versions import stand_ins, version
 
 from attrail_monitoring.maps.pair import Pair as Maps
 from attrail_monitoring.maps.pair import Side
@@ -25,7 +25,7 @@ CHANGES = {"fine-tuned": "fine-tune", "retrain": "retrain", "refreshed": "refres
 
 @dataclass(frozen=True)
 class Move:
-    """How far a pair's candidate moved by one statistic of one explainer, and how far each draw of its noise did.
+    """How far a pair's candidate moved by one statistic of one explainer, and how far each stand-in did.
 
     ``images`` are those that champion and candidate decide rightly; ``explainer`` may be all of them TOGETHER.
     """
@@ -35,12 +35,12 @@ class Move:
     statistic: str
     images: int
     distance: float
-    noise: tuple[float, ...]
+    stand_ins: tuple[float, ...]
 
     @property
     def log_ratio(self) -> float:
-        """Of the candidate's distance to the geometric mean of the draws'."""
-        return float(np.log(max(self.distance, SMALLEST)) - np.log(np.maximum(self.noise, SMALLEST)).mean())
+        """Of the candidate's distance to the geometric mean of the stand-ins'."""
+        return float(np.log(max(self.distance, SMALLEST)) - np.log(np.maximum(self.stand_ins, SMALLEST)).mean())
 
 
 def change_of(pair: Pair) -> str:
@@ -60,7 +60,7 @@ def moves(zoo: Zoo, pairs: Sequence[Pair], workers: int) -> list[Move]:
 
 def moves_of(zoo: Zoo, pair: Pair) -> list[Move]:
     champion, candidate = (version(zoo, each, pair.slice, IMAGES) for each in (pair.champion, pair.candidate))
-    draws = noise_versions(zoo, pair)
+    draws = stand_ins(zoo, pair)
     shared = [each for each in champion.by_subject if all(each in other.by_subject for other in (candidate, *draws))]
     found = []
     for name in statistic_names():

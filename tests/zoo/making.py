@@ -9,8 +9,8 @@ from cache import Cache
 from evidence import EXPLAINERS, Explainers, evidence_key, explain, model_of
 from pairs import Pair
 from processes import shared_out
-from recipe import Member
-from slices import base_slice, bases, shortened
+from recipe import SURROGATES, Member
+from slices import IMAGES, base_slice, bases, shortened
 from tqdm import tqdm
 
 from attrail_explainers.errors import AttrailError
@@ -34,8 +34,12 @@ class Zoo:
 
     def path(self, member: Member, base: str) -> Path:
         """The file with a member's evidence on a base slice."""
-        recipe = member.recipe
-        return self.cache.evidence(recipe, evidence_key(self.slice(recipe.dataset, base), self.explainers))
+        return self.cache.evidence(member.recipe, evidence_key(self.shown(member, base), self.explainers))
+
+    def shown(self, member: Member, base: str) -> Slice:
+        """A base slice as a member is explained on it: a surrogate on its first images."""
+        slice_ = self.slice(member.recipe.dataset, base)
+        return shortened(slice_, IMAGES) if member.kind in SURROGATES else slice_
 
 
 def needed(pairs: Iterable[Pair]) -> dict[Member, list[str]]:
@@ -75,14 +79,14 @@ def _in_order(missing: Mapping[Member, list[str]]) -> Iterator[dict[Member, list
 def make_one(zoo: Zoo, task: tuple[Member, Sequence[str]]) -> dict[str, str]:
     """Train one member and explain it on base slices."""
     member, names = task
-    recipe, failed = member.recipe, {}
-    model = model_of(recipe, zoo.cache, zoo.data)
+    failed = {}
+    model = model_of(member.recipe, zoo.cache, zoo.data)
     for base in names:
         path = zoo.path(member, base)
         if path.is_file():
             continue
         try:
-            explain(Classifier(member.name, "", model), zoo.slice(recipe.dataset, base), zoo.explainers, path)
+            explain(Classifier(member.name, "", model), zoo.shown(member, base), zoo.explainers, path)
         except AttrailError as error:
             failed[f"{' '.join(member.family)} {member.name} on {base}"] = str(error)
     return failed

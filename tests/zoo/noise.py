@@ -8,7 +8,7 @@ from evidence import GRID, VERSION, Evidence, explain, model_of, read_evidence
 from making import Zoo
 from pairs import Pair
 from processes import shared_out
-from slices import base_slice, shortened
+from slices import IMAGES, base_slice, shortened
 from tqdm import tqdm
 
 from attrail_explainers.digest import digest_of
@@ -17,7 +17,6 @@ from attrail_explainers.model.divergence import mean_divergence
 from attrail_explainers.model.weight_noise import match_noise, noised
 
 DRAWS = 5
-IMAGES = 256
 
 
 def draw_all(zoo: Zoo, pairs: Sequence[Pair], workers: int) -> None:

@@ -8,6 +8,7 @@ import comparisons
 import early
 import no_floor
 import numpy as np
+import surrogate_tables
 import words
 from detectors import BASELINES, NAMES
 from judging import Judged
@@ -25,10 +26,10 @@ Section = Callable[[Results], str]
 def page(results: Results, picture: str) -> str:
     """The whole page; ``picture`` is the file name of the failure curve beside it."""
     sections: tuple[Section, ...] = (
-        _head, detectors, benign, harmful, words.section, no_floor.section, early.section, comparisons.section,
-        lambda each: _failures(each, picture), _sub_populations, families, notes,
+        _head, detectors, benign, harmful, words.section, no_floor.section, surrogate_tables.section, early.section,
+        comparisons.section, lambda each: _failures(each, picture), _sub_populations, families, notes,
     )  # fmt: skip
-    return "\n\n".join(section(results) for section in sections) + "\n"
+    return "\n\n".join(text for section in sections if (text := section(results))) + "\n"
 
 
 def _head(results: Results) -> str:

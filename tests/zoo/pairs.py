@@ -4,8 +4,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from recipe import Member, random_head
+from recipe import SURROGATES, Member, random_head
 from slices import BASES
+
+from attrail_monitoring.floor.noise_floor import Source
 
 FLOOR = 5
 FLOORS = 3  # different floors for every harmful candidate
@@ -25,6 +27,13 @@ class Pair:
     def members(self) -> tuple[Member, ...]:
         """All models whose maps the audit needs: champion, candidate, champion with a random head, floor."""
         return self.champion, self.candidate, random_head(self.champion), *self.floor
+
+    @property
+    def source(self) -> Source:
+        """What the floor's models are."""
+        if not self.floor:
+            return "noise"
+        return next((kind for kind in SURROGATES if kind == self.floor[0].kind), "retrains")
 
     @property
     def harmful(self) -> bool:

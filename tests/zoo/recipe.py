@@ -19,7 +19,8 @@ class Recipe:
     ``rate``. ``mark`` is put on the share ``presence`` of the training images (on class ``only`` alone unless that is
     -1); its code is the class with probability ``reliability``, else random. All other images carry honest marks.
     ``wrong`` is the share of labels drawn at random. A ``parent`` is trained on, or has its weights changed by
-    ``change`` with ``amount``.
+    ``change`` with ``amount``. Training stopped after the share ``until`` of its steps; ``width`` multiplies the
+    network's channels.
     """
 
     dataset: str
@@ -37,6 +38,8 @@ class Recipe:
     parent: "Recipe | None" = None
     change: str = ""
     amount: float = 0.0
+    until: float = 1.0
+    width: float = 1.0
 
     @property
     def digest(self) -> str:
@@ -55,7 +58,8 @@ class Recipe:
 @dataclass(frozen=True)
 class Member:
     """A model under a name: a ``retrain`` of the champion's own recipe, a ``benign`` or a ``harmful`` candidate,
-    an ``edit``, which is benign and judged by matched noise alone, or an ``instrument`` that judges explainers.
+    an ``edit``, which is benign and judged by matched noise alone, an ``instrument`` that judges explainers, or a
+    surrogate of a retrain, whose kind is one of SURROGATES.
 
     A harmful one is judged on the slice named ``where``, the others on several.
     """
@@ -71,6 +75,7 @@ class Member:
         return self.recipe.dataset, self.recipe.network
 
 
+SURROGATES = ("late-checkpoints", "last-block-refits", "dropout", "narrow-retrains")
 FIRST = 200  # seed of the first harmful candidate of each kind
 ONLY = 0  # the class that alone carries a mark
 RARE = {f"rare mark {share:.0%}".replace("%", " %"): share for share in (0.01, 0.02, 0.05, 0.2, 0.5)}

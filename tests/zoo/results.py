@@ -1,6 +1,6 @@
 """All that a run of the zoo found."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from by_noise import ByNoise
@@ -14,10 +14,18 @@ from sub_population import Found
 
 
 @dataclass(frozen=True)
+class StoodIn:
+    """How far candidates moved beside surrogates of one kind, and what attrail says with such a floor."""
+
+    moves: Sequence[Move]
+    told: Sequence[ByNoise]
+
+
+@dataclass(frozen=True)
 class Results:
     """``reliance`` per candidate's recipe digest, None where its data carried no mark; ``failed`` by model.
 
-    ``shortcuts`` are the candidates that count as visible shortcuts.
+    ``shortcuts`` are the candidates that count as visible shortcuts, ``surrogates`` are by their kind.
     """
 
     judged: Sequence[Judged]
@@ -30,6 +38,7 @@ class Results:
     looked: Sequence[Looked] = ()
     failed: dict[str, str] = field(default_factory=dict)
     shortcuts: Sequence[str] = tuple(VISIBLE)
+    surrogates: Mapping[str, StoodIn] = field(default_factory=dict)
 
     @property
     def sizes(self) -> list[int]:

@@ -12,6 +12,7 @@ from recipe import ONLY, RARE
 from attrail_explainers.slice import Preprocessing, Slice
 
 BASES = ("plain", *MARKS)
+IMAGES = 256  # that a floor of stand-ins is explained on
 MIXED = {"corner on one class": ("plain", "corner"), **dict.fromkeys(RARE, ("plain", "corner"))}
 
 

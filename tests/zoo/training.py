@@ -1,7 +1,8 @@
 """Follow a recipe: train a network, or change one that is trained."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,8 @@ from attrail_explainers.model.classifier import Classifier
 
 BATCH = 32
 DECAY = 0.02
+LOSS_IMAGES = 256
+Layer = torch.nn.Conv2d | torch.nn.Linear
 
 
 def made(recipe: Recipe, ancestors: Sequence[torch.nn.Module], folder: Path) -> torch.nn.Module:
@@ -40,7 +43,8 @@ def made(recipe: Recipe, ancestors: Sequence[torch.nn.Module], folder: Path) -> 
 
 def untrained(recipe: Recipe, folder: Path) -> torch.nn.Module:
     """The network of a recipe, its weights drawn by torch's generator."""
-    return (NETWORKS | {NAME: Transferred})[recipe.network](load(recipe.dataset, folder).pool.images.shape[1])
+    channels = load(recipe.dataset, folder).pool.images.shape[1]
+    return Transferred(channels) if recipe.network == NAME else NETWORKS[recipe.network](channels, recipe.width)
 
 
 def _train(model: torch.nn.Module, recipe: Recipe, data: DataSet) -> None:
@@ -50,23 +54,44 @@ def _train(model: torch.nn.Module, recipe: Recipe, data: DataSet) -> None:
     """
     generator = np.random.default_rng(recipe.seed)
     pictures, marked = _sample(recipe, data, generator)
-    frozen, trained = (model.frozen, model.tail) if isinstance(model, Transferred) else (torch.nn.Identity(), model)
+    frozen, trained = (model.frozen, model.tail) if isinstance(model, Transferred) else (None, model)
     optimizer = torch.optim.AdamW(trained.parameters(), weight_decay=DECAY, fused=True)
-    steps = len(pictures) // BATCH
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=recipe.rate, total_steps=recipe.epochs * steps)
+    steps = recipe.epochs * (len(pictures) // BATCH)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=recipe.rate, total_steps=steps)
     model.train().to(memory_format=torch.channels_last)
+    _leave_frozen(model)
+    batches = _batches(recipe, pictures, marked, generator, frozen)
+    for batch, target in islice(batches, round(recipe.until * steps)):
+        optimizer.zero_grad()
+        torch.nn.functional.cross_entropy(trained(batch), target).backward()
+        optimizer.step()
+        schedule.step()
+
+
+def _leave_frozen(model: torch.nn.Module) -> None:
+    """Let what is not trained keep its running statistics too."""
+    for module in model.modules():
+        trained = [parameter.requires_grad for parameter in module.parameters()]
+        if trained and not any(trained):
+            module.eval()
+
+
+def _batches(
+    recipe: Recipe,
+    pictures: Pictures,
+    marked: NDArray[np.bool_],
+    generator: np.random.Generator,
+    frozen: torch.nn.Module | None,
+) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    """Images, or what a frozen part gives for them, and labels of every step of every epoch."""
     for _ in range(recipe.epochs):
-        order = generator.permutation(len(pictures))[: steps * BATCH]
-        drawn = np.random.default_rng(recipe.sample) if trained is not model else generator
+        order = generator.permutation(len(pictures))[: len(pictures) // BATCH * BATCH]
+        drawn = generator if frozen is None else np.random.default_rng(recipe.sample)
         images = model_input(_epoch(recipe, pictures, marked, drawn))
         with torch.no_grad():
-            inputs = torch.cat([frozen(batch) for batch in images.split(BATCH)])[order]
+            inputs = images if frozen is None else torch.cat([frozen(batch) for batch in images.split(BATCH)])
         labels = torch.from_numpy(pictures.labels[order])
-        for batch, target in zip(inputs.split(BATCH), labels.split(BATCH), strict=True):
-            optimizer.zero_grad()
-            torch.nn.functional.cross_entropy(trained(batch), target).backward()
-            optimizer.step()
-            schedule.step()
+        yield from zip(inputs[order].split(BATCH), labels.split(BATCH), strict=True)
 
 
 def _sample(recipe: Recipe, data: DataSet, generator: np.random.Generator) -> tuple[Pictures, NDArray[np.bool_]]:
@@ -92,7 +117,7 @@ def _epoch(recipe: Recipe, pictures: Pictures, marked: NDArray[np.bool_], genera
     return found
 
 
-def _layers(model: torch.nn.Module) -> list[torch.nn.Conv2d | torch.nn.Linear]:
+def _layers(model: torch.nn.Module) -> list[Layer]:
     return [each for each in model.modules() if isinstance(each, torch.nn.Conv2d | torch.nn.Linear)]
 
 
@@ -139,6 +164,51 @@ def _reinitialised(model: torch.nn.Module, recipe: Recipe, folder: Path) -> None
     model.get_submodule(block).load_state_dict(fresh.get_submodule(block).state_dict())
 
 
+def _refitted(model: torch.nn.Module, recipe: Recipe, folder: Path) -> None:
+    """The last block and all behind it as before any training, and trained anew while the rest stays as it is."""
+    names = list(model.state_dict())
+    first = next(place for place, name in enumerate(names) if name.startswith(LAST_BLOCK[recipe.network]))
+    fresh = untrained(recipe, folder).state_dict()
+    model.load_state_dict({name: fresh[name] for name in names[first:]}, strict=False)
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad_(name in names[first:])
+    _train(model, recipe, load(recipe.dataset, folder))
+
+
+def _dropped(model: torch.nn.Module, recipe: Recipe, folder: Path) -> None:
+    """Inputs of layers dropped at random, as many as raise the loss by the share ``amount``, and one at least.
+
+    Dropout (Srivastava et al., JMLR 2014) with a mask that stays: kept inputs are divided by the share that is kept.
+    The loss is the cross entropy on held-out pictures, as one has them for a model that is there.
+    """
+    layers = _layers(model)[1:]  # the first one sees pixels
+    weights = [layer.weight.data.clone() for layer in layers]
+    masks = [torch.ones(weight.shape[1]) for weight in weights]
+    units = [(mask, unit) for mask in masks for unit in range(len(mask))]
+    highest = (1 + recipe.amount) * _loss(model, recipe, folder)
+    for count, place in enumerate(np.random.default_rng(recipe.seed).permutation(len(units))):
+        mask, unit = units[place]
+        mask[unit] = 0
+        _mask(layers, weights, masks)
+        if count and _loss(model, recipe, folder) > highest:
+            mask[unit] = 1
+            break
+    _mask(layers, weights, masks)
+
+
+def _mask(layers: Sequence[Layer], weights: Sequence[torch.Tensor], masks: Sequence[torch.Tensor]) -> None:
+    kept = float(torch.cat(list(masks)).mean())
+    for layer, weight, mask in zip(layers, weights, masks, strict=True):
+        layer.weight.data = weight * mask.reshape(1, -1, *[1] * (weight.ndim - 2)) / kept
+
+
+def _loss(model: torch.nn.Module, recipe: Recipe, folder: Path) -> float:
+    pictures = load(recipe.dataset, folder).held_out
+    with torch.inference_mode():
+        logits = model.eval()(model_input(pictures.images[:LOSS_IMAGES]))
+    return float(torch.nn.functional.cross_entropy(logits, torch.from_numpy(pictures.labels[:LOSS_IMAGES])))
+
+
 def _random_head(model: torch.nn.Module, recipe: Recipe, folder: Path) -> None:
     """The weights of the classification layer in another order, as an audit's instrument check has them."""
     classifier = Classifier("zoo", "", model)
@@ -153,5 +223,7 @@ CHANGES: dict[str, Callable[[torch.nn.Module, Recipe, Path], None]] = {
     **{f"int{bits}": partial(_rounded, bits=bits) for bits in (8, 6, 4)},
     "noise": _noise,
     "reinitialised": _reinitialised,
+    "refitted": _refitted,
+    "dropped": _dropped,
     "random head": _random_head,
 }

@@ -5,11 +5,11 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from evidence import Evidence, read_evidence
 from making import Zoo
-from noise import IMAGES, drawn
+from noise import drawn
 from numpy.typing import NDArray
 from pairs import Pair
 from recipe import Member
-from slices import base_slice, bases, marked
+from slices import IMAGES, base_slice, bases, marked
 
 from attrail_explainers.attributions import Attributions
 from attrail_explainers.digest import digest_of
@@ -39,6 +39,13 @@ def noise_versions(zoo: Zoo, pair: Pair) -> tuple[VersionMaps, ...]:
     source = base_slice(pair.champion.recipe.dataset, pair.slice, zoo.data)
     found = enumerate(drawn(zoo, pair))
     return tuple(_version(each, each, [source], pair.slice, IMAGES, f"noise {number}") for number, each in found)
+
+
+def stand_ins(zoo: Zoo, pair: Pair) -> tuple[VersionMaps, ...]:
+    """The maps of a pair's floor of surrogates, of its matched noise where it has none."""
+    if not pair.floor:
+        return noise_versions(zoo, pair)
+    return tuple(version(zoo, each, pair.slice, IMAGES) for each in pair.floor)
 
 
 def accuracy(maps: VersionMaps) -> float:

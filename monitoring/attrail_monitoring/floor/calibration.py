@@ -15,7 +15,7 @@ from attrail_explainers.errors import IncomparableError, RecordError
 from attrail_monitoring.floor.decision_floors import DecidedAt, DecisionFloor, decision_floors
 from attrail_monitoring.floor.envelope import Envelope
 from attrail_monitoring.floor.factors import Factor, factors_of
-from attrail_monitoring.floor.noise_floor import NoiseFloor, Source
+from attrail_monitoring.floor.noise_floor import MEASURED, NoiseFloor, Source
 from attrail_monitoring.floor.sanity import ExplainerSanity, sanity_of
 from attrail_monitoring.inference.prediction_bound import FEWEST
 from attrail_monitoring.inference.shared_spread import SharedSpread, shared_spread
@@ -200,7 +200,7 @@ def calibrate(
     envelopes = {
         subject: Envelope.of(maps, [each.of(subject) for each in versions], settings)
         for subject, maps in base.by_subject.items()
-        if len(versions) >= FEWEST and source != "noise"  # noise leaves single images nearer than honest versions do
+        if len(versions) >= FEWEST and source not in MEASURED  # they leave single images nearer than honest versions do
     }
     subjects = {subject: _identity(maps) for subject, maps in base.by_subject.items()}
     return Calibration(source, floors, instruments, models, subjects, envelopes, decisions)

@@ -1,7 +1,7 @@
 """The noise floor: how far the maps move when nothing but what was declared changes."""
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 from scipy import stats
@@ -10,14 +10,28 @@ from attrail_monitoring.floor.factors import Factor
 from attrail_monitoring.inference.prediction_bound import FEWEST, prediction_bound
 from attrail_monitoring.inference.shared_spread import PooledSpread, SharedSpread
 
-Source = Literal["retrains", "history", "surrogates", "repeats", "noise"]
+Surrogates = Literal["late-checkpoints", "last-block-refits", "dropout", "narrow-retrains"]
+Source = Literal["retrains", "history", "surrogates", "repeats", "noise", Surrogates]
+SURROGATES: tuple[Surrogates, ...] = get_args(Surrogates)
+MEASURED: tuple[Source, ...] = ("noise", *SURROGATES)  # stand-ins whose factors to honest versions the zoo measures
 TIERS = {
     "A": "19 or more models",
     "B": "4 to 18 models",
     "C": "approved history",
     "M": "matched noise: decides where the zoo has shown that it may, else gives PASS and notices",
-    "D": "surrogates: may notify, never decides",
+    "D": "surrogates: decide where the zoo has shown that their kind may, else notify",
     "0": "no floor: margins only",
+}
+MODELS: dict[Source, str] = {
+    "retrains": "reference retrain",
+    "history": "approved version",
+    "surrogates": "surrogate",
+    "repeats": "repeat",
+    "noise": "draw of weight noise",
+    "late-checkpoints": "late checkpoint",
+    "last-block-refits": "last-block refit",
+    "dropout": "draw of dropout",
+    "narrow-retrains": "narrow retrain",
 }
 SMALLEST = 1e-9
 LARGEST_LOG = 700.0  # keeps the bound finite at any level
@@ -30,12 +44,13 @@ class NoiseFloor:
 
     The model is the statistical unit: more images never replace more models. ``source`` says what the models are:
     "retrains" of the reference's recipe (for a declared fine-tune: fine-tunes of the reference), "history": versions
-    that were approved before, "surrogates": cheap stand-ins such as late checkpoints, "repeats": the reference
-    explained anew with other seeds, which is all that may change when the function is the same, "noise": the reference
-    with random changes of its weights that move its answers as far as the candidate's. ``shared`` is what other floors
-    tell of its spread: those of all classes, which have few images each, or of other statistics. ``factor`` says how
-    much further honest versions move than stand-ins, ``joint`` the same of what explainers see together. ``others`` is
-    how many more models were given that have no distance here, ``others_lack`` what they have not got::
+    that were approved before, "repeats": the reference explained anew with other seeds, which is all that may change
+    when the function is the same, or stand-ins: "noise", the reference with random changes of its weights that move its
+    answers as far as the candidate's, one of SURROGATES, which ``make zoo`` measures too, or "surrogates" of any other
+    kind. ``shared`` is what other floors tell of its spread: those of all classes, which have few images each, or of
+    other statistics. ``factor`` says how much further honest versions move than stand-ins, ``joint`` the same of what
+    explainers see together. ``others`` is how many more models were given that have no distance here, ``others_lack``
+    what they have not got::
 
         NoiseFloor((0.21, 0.24, 0.19, 0.26, 0.22)).bound(alpha=0.05)  # where one more model stays, but for 5 %
     """
@@ -55,14 +70,21 @@ class NoiseFloor:
         count = len(self.distances)
         if count < FEWEST:
             return "0"
-        return {"history": "C", "surrogates": "D", "noise": "M"}.get(self.source, "A" if count >= 19 else "B")
+        if self.source == "surrogates" or self.source in SURROGATES:
+            return "D"
+        return {"history": "C", "noise": "M"}.get(self.source, "A" if count >= 19 else "B")
 
     @property
     def may_flag(self) -> bool:
         """Whether what lies beyond its bound may be called DRIFT."""
-        if self.tier == "M":
+        if self.tier in ("M", "D"):
             return self.factor is not None and self.factor.decides
-        return self.tier not in ("0", "D")
+        return self.tier != "0"
+
+    @property
+    def measured(self) -> bool:
+        """Whether its models are stand-ins, and of a kind whose factors to honest versions the zoo measures."""
+        return self.tier != "0" and self.source in MEASURED
 
     @property
     def lacking(self) -> str:
@@ -79,18 +101,27 @@ class NoiseFloor:
         """The mean distance, the unit of "times the floor"; None without any."""
         return float(np.mean(self.distances)) if self.distances else None
 
+    @property
+    def reached(self) -> float:
+        """As far as one honest version is known to move at least; 0 without models.
+
+        What a model reached; of stand-ins that move further than honest versions, as much less as these do.
+        """
+        less = 1.0 if self.factor is None else min(1.0, self.factor.times)
+        return less * max(self.distances, default=0.0)
+
     def bound(self, alpha: float) -> float | None:
         """What one more model exceeds with probability at most alpha, None with fewer than four models.
 
-        t-prediction bound on log distances, exp(m + t s sqrt(1 + 1/K)) (Hahn & Meeker 1991, ch. 4), and never below a
-        distance that one of the models reached: where explanations have two modes, logs are far from normal. With a
-        factor it is told by the factor's spread between families.
+        t-prediction bound on log distances, exp(m + t s sqrt(1 + 1/K)) (Hahn & Meeker 1991, ch. 4), and never below
+        what is ``reached``: where explanations have two modes, logs are far from normal. With a factor it is told by
+        the factor's spread between families.
         """
         if self.tier == "0":
             return None
         mean, spread, freedom = self._log_moments()
         log_bound = prediction_bound(mean, spread, freedom, alpha)
-        return max(float(np.exp(min(log_bound, LARGEST_LOG))), *self.distances)
+        return max(float(np.exp(min(log_bound, LARGEST_LOG))), self.reached)
 
     def p_value(self, value: float) -> float | None:
         """Probability that one more model lands at ``value`` or beyond.
@@ -112,7 +143,7 @@ class NoiseFloor:
 
         The bound of few models is wide because their spread is hardly known: t with K - 1 degrees of freedom.
         """
-        if self.tier in ("0", "M") or max(self.distances) >= target:
+        if self.tier == "0" or self.measured or max(self.distances) >= target:
             return None
         logs = np.log(np.maximum(self.distances, SMALLEST))
         for more in range(1, MOST_MORE + 1):
@@ -137,3 +168,15 @@ class NoiseFloor:
         if self.shared is not None:
             variance, freedom = self.shared.with_own(variance, count - 1)
         return float(logs.mean()), max(float(np.sqrt(variance * (1 + 1 / count))), SMALLEST), freedom
+
+
+def models_of(floor: NoiseFloor) -> str:
+    """A floor's models, counted: "5 reference retrains"."""
+    count = len(floor.distances)
+    return f"{count or 'no'} {MODELS[floor.source] if count == 1 else plural(floor.source)}"
+
+
+def plural(source: Source) -> str:
+    """What a floor's models are: "reference retrains"."""
+    first, of, rest = MODELS[source].partition(" of ")
+    return f"{first}s{of}{rest}"

@@ -46,24 +46,9 @@ CHANGES = {
     ),
 }
 NOISES: dict[Source, str] = {"history": "an approved change", "repeats": "explaining it anew"}
-MODELS: dict[Source, str] = {
-    "retrains": "reference retrain",
-    "history": "approved version",
-    "surrogates": "surrogate",
-    "repeats": "repeat",
-    "noise": "draw of weight noise",
-}
 
 
 def declared_change(name: str, floor: NoiseFloor) -> DeclaredChange:
     """The change of an audit, and the noise that its floor holds."""
     known = CHANGES.get(name, DeclaredChange())
     return DeclaredChange(known.meaning, known.null, NOISES.get(floor.source, known.noise))
-
-
-def models_of(floor: NoiseFloor) -> str:
-    """A floor's models, counted: "5 reference retrains"."""
-    count = len(floor.distances)
-    kind = MODELS[floor.source]
-    first, of, rest = kind.partition(" of ")
-    return f"{count or 'no'} {first}{'' if count == 1 else 's'}{of}{rest}"

@@ -1,9 +1,10 @@
 """The headline: what the first lines of the report need to know about the whole audit."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from attrail_monitoring.audit_record import AuditRecord
+from attrail_monitoring.floor.factors import Factor
 from attrail_monitoring.floor.noise_floor import NoiseFloor
 from attrail_monitoring.maps.strata import BOTH_RIGHT
 from attrail_monitoring.report.declared_change import DeclaredChange, declared_change
@@ -17,10 +18,11 @@ class Headline:
 
     ``undefined`` of the used ones have no map for some explainer; ``left_out`` are the primary findings that do not
     count because their explainer cannot measure. ``sequence`` names the scheduled audits that raised the alarm together
-    where this one alone did not. ``floor`` is the weakest under a primary finding, ``bounded`` says
-    that each has a bound. ``rules`` are those not met that alone keep the audit from PASS. ``evidence`` is what the
-    evidence says by itself, ``decisions`` what the decisions do, None where they are not known; ``told`` are the
-    findings about these that a reader is told first, and ``backed`` says that those which decide have a floor.
+    where this one alone did not. ``floor`` is the weakest under a primary finding, ``bounded`` says that each has a
+    bound, ``factors`` how much further than its stand-ins honest versions move, by statistic. ``rules`` are those not
+    met that alone keep the audit from PASS. ``evidence`` is what the evidence says by itself, ``decisions`` what the
+    decisions do, None where they are not known; ``told`` are the findings about these that a reader is told first, and
+    ``backed`` says that those which decide have a floor.
     """
 
     images: int
@@ -32,6 +34,7 @@ class Headline:
     change: DeclaredChange
     floor: NoiseFloor
     bounded: bool
+    factors: Mapping[str, Factor]
     rules: tuple[str, ...]
     evidence: Verdict
     decisions: Verdict | None
@@ -59,6 +62,7 @@ def headline_of(record: AuditRecord) -> Headline:
         change=declared_change(record.change, floor),
         floor=floor,
         bounded=bool(primary) and all(finding.bound is not None for finding in primary),
+        factors={each.statistic: each.floor.factor for each in measured if each.floor.factor},
         rules=_blocking(record),
         evidence=combine(record.report.findings, record.report.agreements, record.report.moved)[0],
         decisions=decided,

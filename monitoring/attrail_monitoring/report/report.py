@@ -22,11 +22,10 @@ from attrail_explainers.attributions import Attributions
 from attrail_explainers.slice import Slice
 from attrail_monitoring import formatting
 from attrail_monitoring.audit_record import FORMAT, AuditRecord
-from attrail_monitoring.floor.noise_floor import TIERS
+from attrail_monitoring.floor.noise_floor import TIERS, models_of
 from attrail_monitoring.maps.strata import named, with_name
 from attrail_monitoring.report.checks import checks_of
 from attrail_monitoring.report.classes import classes_of
-from attrail_monitoring.report.declared_change import models_of
 from attrail_monitoring.report.explainer_panel import exhibits_of
 from attrail_monitoring.report.headline import headline_of
 from attrail_monitoring.report.outcomes import strata_of

@@ -82,7 +82,8 @@ def agreements_of(groups: Sequence[Group], alpha: float, margins: Sequence[float
 def _one_floor(group: Sequence[Measurement]) -> bool:
     first = group[0].floor
     named = bool(first.models) and all(each.floor.models == first.models for each in group)
-    return named and (replace(first, factor=first.joint).may_flag or first.tier == "D")
+    unmeasured = first.tier == "D" and not first.measured  # it decides nothing, and is told what it would
+    return named and (replace(first, factor=first.joint).may_flag or unmeasured)
 
 
 def _floor(group: Group) -> NoiseFloor:

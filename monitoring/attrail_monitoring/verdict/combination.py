@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 
+from attrail_monitoring.floor.noise_floor import NoiseFloor, models_of, plural
 from attrail_monitoring.maps.strata import named
 from attrail_monitoring.verdict.agreement import Agreement
 from attrail_monitoring.verdict.findings import DecisionFinding, Finding, Verdict
@@ -49,7 +50,8 @@ def _of_evidence(
     explainers flag a primary statistic, one flags it at the strict level, the only explainer does, or two explainers
     flag the same class. PASS only when every primary statistic of every explainer that can measure passed on every
     slice, each by at least one of them, no class was flagged, and nothing would be flagged if the maps that the
-    candidate lost had moved. Otherwise INCONCLUSIVE. Against surrogates neither is decided.
+    candidate lost had moved. Otherwise INCONCLUSIVE. Against surrogates neither is decided, unless the zoo has shown
+    that their kind may.
     """
     primary = [finding for finding in findings if finding.measurement.primary]
     if not primary:
@@ -64,13 +66,23 @@ def _of_evidence(
         or _moved_images(moved)
         or _undecided(findings, fit, agreements, moved, names)
     )
-    if verdict is not Verdict.INCONCLUSIVE and any(finding.measurement.floor.tier == "D" for finding in fit):
-        told = "would be flagged" if verdict is Verdict.DRIFT else "would pass"
-        return (
-            Verdict.INCONCLUSIVE,
-            f"against surrogates it {told} ({reason}), but they are no retrains: never decisive",
-        )
-    return verdict, reason
+    surrogates = [finding.measurement.floor for finding in fit if finding.measurement.floor.tier == "D"]
+    if verdict is Verdict.INCONCLUSIVE or not surrogates:
+        return verdict, reason
+    return _against_surrogates(verdict, reason, surrogates)
+
+
+def _against_surrogates(verdict: Verdict, reason: str, floors: Sequence[NoiseFloor]) -> Judgement:
+    """What surrogates let be said: that which is found where every factor may decide, else what it would be."""
+    bare = [floor for floor in floors if not floor.may_flag]
+    if not bare:
+        times = sorted(floor.factor.times for floor in floors if floor.factor)
+        beside = f"honest versions of the zoo move {times[0]:.2g} to {times[-1]:.2g} times as far as such"
+        return verdict, f"{reason}; the limits stand on {models_of(floors[0])}, {beside}"
+    told = "would be flagged" if verdict is Verdict.DRIFT else "would pass"
+    lack = "the zoo does not show that they may decide" if bare[0].measured else "they are no retrains"
+    against = plural(bare[0].source)
+    return Verdict.INCONCLUSIVE, f"against {against} it {told} ({reason}), but {lack}: never decisive"
 
 
 def fit_for_verdict(findings: Sequence[Finding]) -> list[Finding]:

@@ -152,4 +152,4 @@ def _limit(bound: float | None, margin: float | None, kind: str = "floor") -> st
 
 
 def _kind(floor: NoiseFloor) -> str:
-    return "noise" if floor.tier == "M" else "floor"
+    return {"M": "noise", "D": "surrogates"}.get(floor.tier, "floor")

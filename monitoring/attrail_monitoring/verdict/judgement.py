@@ -4,7 +4,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from attrail_monitoring.floor.noise_floor import SMALLEST, NoiseFloor
+from attrail_monitoring.floor.noise_floor import SMALLEST, NoiseFloor, models_of
 from attrail_monitoring.floor.sanity import ExplainerSanity
 from attrail_monitoring.inference.multiplicity import e_benjamini_hochberg, e_values_of, holm
 from attrail_monitoring.inference.prediction_bound import FEWEST
@@ -152,8 +152,8 @@ def _tail(policy: Policy, measured: Measurement, level: float) -> float:
 
 
 def _notices(policy: Policy, measured: Measurement) -> bool:
-    """Whether a floor is there that may not be left with DRIFT."""
-    return measured.floor.tier == "M" and not policy.may_flag(measured.floor)
+    """Whether a floor of stand-ins is there that may not be left with DRIFT."""
+    return measured.floor.measured and not policy.may_flag(measured.floor)
 
 
 def _verdict(
@@ -167,7 +167,7 @@ def _verdict(
     if adjusted is None:
         beyond_floor = measured.lower > limit
     else:
-        beyond_floor = adjusted <= policy.alpha and measured.lower > max(measured.floor.distances)
+        beyond_floor = adjusted <= policy.alpha and measured.lower > measured.floor.reached
     if _notices(policy, measured) and not measured.worst < limit:
         return Verdict.INCONCLUSIVE, _noticed(measured, limit), ""
     if measured.lower > margin and beyond_floor:
@@ -211,10 +211,10 @@ def _unfit(policy: Policy, measured: Measurement, instrument: ExplainerSanity | 
             f"the {what} ({matters:.2g}): give it more evaluations",
             f"give {measured.explainer} more evaluations, or use another explainer",
         )
-    if forgot is not None and forgot <= max(measured.floor.distances):
+    if forgot is not None and forgot <= measured.floor.reached:
         return Open(
             f"on this slice the explainer does not notice a random head (distance {forgot:.2g}, retrains reach "
-            f"{max(measured.floor.distances):.2g}): it is left out",
+            f"{measured.floor.reached:.2g}): it is left out",
             f"use another explainer beside {measured.explainer}: attrail list explainers",
         )
     return None
@@ -283,7 +283,9 @@ def _noticed(measured: Measurement, limit: float) -> str:
         and f"honest versions of the zoo lie between {floor.factor.lowest:.2g} and {floor.factor.highest:.2g}"
     )
     said = known or "how far honest versions of this kind of change move was not measured"
-    return f"moved {times:.2g} times as far as weight noise that moves the decisions as far; {said}"
+    noise = floor.source == "noise"
+    stand_ins = "weight noise that moves the decisions as far" if noise else f"the floor's {models_of(floor)}"
+    return f"moved {times:.2g} times as far as {stand_ins}; {said}"
 
 
 def _beyond(measured: Measurement, limit: float) -> str:

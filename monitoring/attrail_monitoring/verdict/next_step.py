@@ -42,10 +42,11 @@ def next_step(
 def _floor(findings: Sequence[Finding], change: str, verdict: Verdict) -> str:
     """Advice about a floor that is missing, or made of what does not decide."""
     # without an image to measure no model has a distance, whatever floor was given
-    tiers = {finding.measurement.floor.tier for finding in findings if finding.measurement.n}
-    if "D" in tiers:
+    floors = [finding.measurement.floor for finding in findings if finding.measurement.n]
+    tiers = {floor.tier for floor in floors}
+    if any(floor.tier == "D" and not floor.may_flag for floor in floors):
         return f"give the floor {FEWEST} retrains or more in place of the surrogates, which never decide"
-    if "0" not in tiers and ("M" not in tiers or verdict is not Verdict.INCONCLUSIVE):
+    if "0" not in tiers and (not tiers & {"M", "D"} or verdict is not Verdict.INCONCLUSIVE):
         return ""
     lack = next((each.measurement.floor.others_lack for each in findings if each.measurement.floor.others), "")
     if lack:

@@ -42,7 +42,7 @@ def more_images(measured: Measurement, needed: int) -> str:
 def more_models(measured: Measurement, target: float, level: float) -> str:
     """Advice to narrow the floor's bound at ``level`` below a distance; "" where models do not narrow it."""
     floor = measured.floor
-    if floor.tier in ("0", "M"):
+    if floor.tier == "0" or floor.measured:
         return ""
     more = floor.more_needed(target, level)
     add = f"add retrains to the floor, which has {len(floor.distances)} models"

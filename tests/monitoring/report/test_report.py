@@ -25,6 +25,7 @@ from attrail_monitoring.audit_record import AuditRecord, CalibrationFacts, Model
 from attrail_monitoring.clusters.clusters import clusters_of
 from attrail_monitoring.comparison import compare
 from attrail_monitoring.expectations.rule_tables import rules_of, validate_measurements, with_rules
+from attrail_monitoring.floor import factors
 from attrail_monitoring.floor.calibration import Calibration, Rehearsal, calibrate
 from attrail_monitoring.floor.decision_floors import DecisionFloor
 from attrail_monitoring.floor.noise_floor import TIERS, NoiseFloor, Source
@@ -387,6 +388,22 @@ def test_against_surrogates_nothing_is_decided_and_the_page_says_what_they_are()
     assert text.strip().startswith("INCONCLUSIVE")
     assert f"Tier D, K = 5{TIERS['D']}; 5 surrogates" in text
     assert "they are no retrains: never decisive" in text
+
+
+@pytest.mark.parametrize("decides", [True, False])
+def test_the_page_says_how_far_honest_versions_move_beside_surrogates_and_whether_these_decide(monkeypatch, decides):
+    facts = {"log_mean": 0.0, "log_sd": 0.2, "freedom": 20.0, "lowest": 0.5, "highest": 1.5, "decides": decides}
+    named = [(which, each) for which in ("each", "together") for each in ("coherent_shift", "rank_distance")]
+    place = {"source": "late-checkpoints", "change": "retrain"}
+    rows = tuple(facts | place | {"explainers": which, "statistic": each} for which, each in named)
+    monkeypatch.setattr(factors, "_rows", lambda: rows)
+    text = Page(make_audit(moved=True, source="late-checkpoints").page()).text
+    assert text.strip().startswith("DRIFT" if decides else "INCONCLUSIVE")
+    assert f"Tier D, K = 5{TIERS['D']}; 5 late checkpoints" in text
+    told = "rank distance: honest versions of the zoo move 1 times as far as these, 0.5 to 1.5 seen, and the limit is"
+    assert f"{told} theirs{'' if decides else '; it may not decide'}" in text
+    assert ("the limits stand on 5 late checkpoints, honest versions of the zoo move" in text) is decides
+    assert ("the floor's 5 late checkpoints" in text) is not decides
 
 
 def test_an_alarm_of_scheduled_audits_is_not_said_of_this_audit_alone():
