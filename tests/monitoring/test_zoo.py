@@ -176,8 +176,8 @@ def test_a_floor_of_surrogates_is_judged_with_the_factors_of_other_families(zoo:
     )  # fmt: skip
     assert zoo.surrogate_floors.decided(results, results.surrogates["dropout"]) == {"retrain"}
     text = zoo.surrogate_tables.section(results)
-    assert "| dropout | honest: retrain | 1 | 1 | 0 | 0 | yes |" in text
-    assert "| dropout | visible, learned | 1 | 0 | 0 | 1 |  |" in text
+    assert "| dropout | honest: retrain | 1 | 1 | 0 | 0 | yes | 0 |" in text
+    assert "| dropout | visible, learned | 1 | 0 | 0 | 1 |  | 0 |" in text
     assert "| dropout | retrain | together | coherent_shift |" in text
     passed = zoo.results.StoodIn(moves, [replace(each, word="PASS") for each in told])
     assert zoo.surrogate_floors.decided(results, passed) == set()
@@ -187,7 +187,7 @@ def test_a_factor_holds_what_families_differ_by_and_what_models_within_one_do(zo
     """Families of five models each, whose means have an SD of 0.3, models within one of 0.1."""
     generator = np.random.default_rng(0)
     moves = [
-        SimpleNamespace(pair=SimpleNamespace(family=family, model=(family, model)), log_ratio=float(ratio))
+        SimpleNamespace(pair=SimpleNamespace(family=family, model=(family, model), floor=()), log_ratio=float(ratio))
         for family, mean in enumerate(generator.normal(0.5, 0.3, 200))
         for model, ratio in enumerate(generator.normal(mean, 0.1, 5))
     ]
@@ -196,13 +196,21 @@ def test_a_factor_holds_what_families_differ_by_and_what_models_within_one_do(zo
     assert found.log_mean == pytest.approx(0.5, abs=0.07)
     assert found.between == pytest.approx(0.3, abs=0.04)
     assert found.log_sd == pytest.approx((0.3**2 + 0.1**2) ** 0.5, abs=0.04)
+    for each in moves:
+        each.pair.floor = ("a surrogate",)  # one floor for all pairs of a family
+    few = zoo.factors.spread(moves[:15])
+    assert (few.families, few.freedom) == (3, 2)
 
 
 def test_the_factors_of_several_families_are_written_as_the_library_reads_them(zoo: Any) -> None:
     def move(family: str, name: str, ratio: float) -> Any:
         recipe = SimpleNamespace(parent="champion")
         pair = SimpleNamespace(
-            family=family, model=(family, name), harmful=False, candidate=SimpleNamespace(name=name, recipe=recipe)
+            family=family,
+            model=(family, name),
+            harmful=False,
+            candidate=SimpleNamespace(name=name, recipe=recipe),
+            floor=(),
         )
         return SimpleNamespace(pair=pair, explainer="together", statistic="coherent_shift", log_ratio=ratio)
 

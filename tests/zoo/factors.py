@@ -121,7 +121,8 @@ def spread(found: Sequence[Move]) -> Spread:
     """The mean of the families' means, and the spread about it of one candidate of another family.
 
     Random effects in one layout, estimated by moments, with the degrees of freedom of a sum of mean squares
-    (Satterthwaite, Biometrics Bulletin 1946): that of families weighs as much as they differ.
+    (Satterthwaite, Biometrics Bulletin 1946): that of families weighs as much as they differ. Surrogates are one floor
+    for all pairs of a family, whose ratios are one observation then: families less one are the most that is known.
     """
     families: dict[tuple[str, str], list[float]] = {}
     for each in found:
@@ -134,6 +135,8 @@ def spread(found: Sequence[Move]) -> Spread:
     parts = float(means.var(ddof=1)) if count > 1 else 0.0, within * (1 - 1 / size)
     total = max(sum(parts), within)
     freedom = total**2 / (parts[0] ** 2 / max(count - 1, 1) + parts[1] ** 2 / max(spare, 1))
+    if found[0].pair.floor:
+        freedom = min(freedom, max(count - 1, 1))
     between = max(0.0, parts[0] - within / size) ** 0.5
     models = len({each.pair.model for each in found})
     extremes = (float(np.exp(end(ratios))) for end in (min, max))

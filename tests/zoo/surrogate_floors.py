@@ -8,6 +8,7 @@ from making import Zoo
 from pairs import Pair
 from recipe import SURROGATES
 from results import Results, StoodIn
+from words import by_decisions_alone
 
 RETRAINED = ("retrain", "refresh")  # changes that surrogates stand in for
 FALSE = 0.02  # share of honest pairs that may be flagged, and of harmful ones that may pass, by what decides
@@ -26,13 +27,15 @@ def judge_surrogates(zoo: Zoo, pairs: Sequence[Pair], workers: int) -> dict[str,
 def decided(results: Results, found: StoodIn) -> set[str]:
     """The changes that surrogates of a kind may decide: few honest versions flagged, few harmful retrains let pass.
 
-    A refresh only where a retrain too: harmful ones are all retrains.
+    Of a refresh only where of a retrain too, as harmful ones are all retrains. Those whose decisions alone moved do not
+    count: these are held to margins, whatever the floor.
     """
     harmful = [each.word for each in found.told if each.pair.harmful and results.learned(each.pair)]
     passed = harmful.count("PASS") / len(harmful) if harmful else 1.0
-    if passed > FALSE or flagged(found.told, "retrain") > FALSE:
+    by_evidence = [each for each in found.told if not by_decisions_alone(each.reason)]
+    if passed > FALSE or flagged(by_evidence, "retrain") > FALSE:
         return set()
-    return {change for change in RETRAINED if flagged(found.told, change) <= FALSE}
+    return {change for change in RETRAINED if flagged(by_evidence, change) <= FALSE}
 
 
 def flagged(found: Sequence[ByNoise], change: str) -> float:

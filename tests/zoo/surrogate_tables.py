@@ -11,7 +11,7 @@ from results import Results, StoodIn
 from surrogate_floors import FALSE, RETRAINED, decided
 from surrogates import COUNT, LATE, NARROW, RAISED
 from tables import number, table
-from words import WORDS
+from words import WORDS, by_decisions_alone
 
 Family = tuple[str, str]
 Kind = tuple[str, str, str, str]  # what surrogates are, change, explainer and statistic
@@ -85,9 +85,10 @@ def _words(results: Results) -> str:
         "attrail's words with such a floor and factors of all other families, which may decide for the sake of this "
         f"table. A kind decides in the product where at most {FALSE:.0%} of the honest versions are flagged and at "
         f"most {FALSE:.0%} of the harmful ones that learned what they were taught get PASS; of a refresh only where of "
-        "a retrain too."
+        "a retrain too. The last column is of those in DRIFT whose decisions moved and whose evidence did not: they "
+        "are held to margins, whatever the floor, and do not count for that."
     )
-    return f"{text}\n\n" + table(["surrogates", "candidate", "pairs", *WORDS, "decides"], rows)
+    return f"{text}\n\n" + table(["surrogates", "candidate", "pairs", *WORDS, "decides", "by decisions alone"], rows)
 
 
 def _rows(results: Results, source: str, found: StoodIn) -> list[list[str]]:
@@ -100,6 +101,7 @@ def _rows(results: Results, source: str, found: StoodIn) -> list[list[str]]:
     deciding = {f"honest: {change}" for change in decided(results, found)}
     return [
         [source, name, str(len(each)), *(str([one.word for one in each].count(word)) for word in WORDS),
-         "" if name not in honest else "yes" if name in deciding else "no"]
+         "" if name not in honest else "yes" if name in deciding else "no",
+         str(sum(by_decisions_alone(one.reason) for one in each))]
         for name, each in told.items()
     ]  # fmt: skip

@@ -34,9 +34,9 @@ def word(each: Judged) -> str:
     return each.judgements["attrail"].reason.partition(":")[0]
 
 
-def by_decisions_alone(each: Judged) -> bool:
-    reason = each.judgements["attrail"].reason
-    return reason.startswith("DRIFT: its decisions moved") and "its evidence moved too" not in reason
+def by_decisions_alone(reason: str) -> bool:
+    """Whether a reason for DRIFT, with or without the word, is that decisions moved, and no evidence."""
+    return reason.removeprefix("DRIFT: ").startswith("its decisions moved") and "its evidence moved too" not in reason
 
 
 def harms(results: Results, each: Judged) -> bool:
@@ -61,7 +61,7 @@ def _said(results: Results) -> str:
         ):
             words = [word(each) for each in found]
             rows.append([f"{name}, {images} images", *(str(words.count(each)) for each in WORDS)])
-            rows[-1].append(str(sum(by_decisions_alone(each) for each in found)))
+            rows[-1].append(str(sum(by_decisions_alone(each.judgements["attrail"].reason) for each in found)))
     text = "The last column is of those in DRIFT whose decisions moved and whose evidence did not."
     return f"## attrail's words\n\n{text}\n\n" + table(["pairs", *WORDS, "by decisions alone"], rows)
 
