@@ -10,6 +10,7 @@ from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.ndimage import zoom
 from scipy.stats import binomtest, rankdata
 from skimage.metrics import structural_similarity
 from sklearn.linear_model import LogisticRegression
@@ -93,9 +94,13 @@ def psi(reference: Array, candidate: Array) -> float:
 
 
 def ssim(reference: Array, candidate: Array) -> float:
-    """1 - mean structural similarity of the maps, each divided by its largest absolute value (Adebayo et al. 2018)."""
+    """1 - mean structural similarity of the maps, each divided by its largest absolute value (Adebayo et al. 2018).
+
+    Maps that are smaller than its window of 7x7 are enlarged, as those who look at maps of images do.
+    """
     first, second = (
-        each / np.abs(each).max(axis=(1, 2), keepdims=True).clip(SMALLEST) for each in (reference, candidate)
+        _as_large_as(7, each / np.abs(each).max(axis=(1, 2), keepdims=True).clip(SMALLEST))
+        for each in (reference, candidate)
     )
     return float(1 - structural_similarity(first, second, channel_axis=0, data_range=2.0))
 
@@ -175,6 +180,12 @@ def _both_defined(first: Attributions, second: Attributions) -> tuple[Array, Arr
 
 def _flat(maps: Array) -> Array:
     return maps.reshape(len(maps), -1)
+
+
+def _as_large_as(side: int, maps: Array) -> Array:
+    """Maps (N,h,w), those with a shorter side enlarged linearly by the least whole factor that reaches it."""
+    factor = -(-side // min(maps.shape[1:]))
+    return maps if factor == 1 else np.asarray(zoom(maps, (1, factor, factor), order=1, mode="nearest", grid_mode=True))
 
 
 def _mean_importance(maps: Array) -> Array:

@@ -20,6 +20,7 @@ from attrail_explainers.model.classifier import Classifier
 
 BATCH = 32
 DECAY = 0.02
+KEPT_MARKS = 0  # seed of marks that stay in all epochs, whatever draws the sample: one stream for both tied them
 LOSS_IMAGES = 256
 Layer = torch.nn.Conv2d | torch.nn.Linear
 
@@ -86,7 +87,7 @@ def _batches(
     """Images, or what a frozen part gives for them, and labels of every step of every epoch."""
     for _ in range(recipe.epochs):
         order = generator.permutation(len(pictures))[: len(pictures) // BATCH * BATCH]
-        drawn = generator if frozen is None else np.random.default_rng(recipe.sample)
+        drawn = generator if frozen is None else np.random.default_rng(KEPT_MARKS)
         images = model_input(_epoch(recipe, pictures, marked, drawn))
         with torch.no_grad():
             inputs = images if frozen is None else torch.cat([frozen(batch) for batch in images.split(BATCH)])
