@@ -6,12 +6,14 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from scipy.stats import chi2_contingency
 
 ZOO = Path(__file__).resolve().parents[1] / "zoo"
 MODULES = (
-    "cache", "evidence", "making", "noise", "pairs", "recipe", "slices", "training", "transfer_network",
+    "cache", "data", "evidence", "making", "noise", "pairs", "recipe", "slices", "training", "transfer_network",
     "transfer_page", "transfer_recipe",
 )  # fmt: skip
 
@@ -87,6 +89,21 @@ def test_a_reinitialised_block_is_not_imagenets(zoo: Any) -> None:
     assert not torch.equal(own, imagenet)
     assert not torch.equal(own, before)
     assert torch.equal(model.tail[0][0].conv_pw.weight, zoo.models[0].tail[0][0].conv_pw.weight)
+
+
+@pytest.mark.parametrize("sample", [0, 1, 2])
+def test_marks_of_honest_data_tell_nothing_of_the_class(zoo: Any, sample: int) -> None:
+    """Of a pool that lies class by class, as files do: where a corner is stamped says nothing of what is shown."""
+    data = zoo.data.load("digits", zoo.place.data)
+    order = np.argsort(data.pool.labels, kind="stable")
+    lying = replace(data, pool=data.pool.at(order))
+    recipe = replace(zoo.retrains[0].recipe, images=1200, sample=sample)
+    pictures, marked = zoo.training._sample(recipe, lying, np.random.default_rng(recipe.seed))
+    drawn = zoo.training._epoch(recipe, pictures, marked, np.random.default_rng(zoo.training.KEPT_MARKS))
+    changed = (drawn != pictures.images).reshape(len(drawn), -1).mean(axis=1)
+    counts = np.zeros((4, 10))
+    np.add.at(counts, (np.digitize(changed, [0.001, 0.1, 0.3]), pictures.labels), 1)
+    assert chi2_contingency(counts).pvalue > 0.001
 
 
 @pytest.mark.parametrize("dataset", ["fashion", "cifar"])

@@ -6,6 +6,7 @@ Everything is kept in the same ``--cache`` as the first zoo's, so a run that was
 import argparse
 import os
 import time
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from looks import look_all
 from making import Zoo, make
 from noise import draw_all
 from processes import shared_out
+from recipe import Member
 from reliance import reliance
 from results import Results
 from transfer_page import text
@@ -28,14 +30,17 @@ PAGES = Path(__file__).parents[2] / "monitoring"
 def main() -> None:
     given = _arguments().parse_args()
     zoo = Zoo(Cache(given.cache), given.data, EXPLAINERS, IMAGES)
-    written = text(run(zoo, given.workers), (PAGES / "ZOO.md").read_text(encoding="utf-8"))
-    given.page.write_text(written, encoding="utf-8")
+    results = run(zoo, [members(each) for each in given.only or DATASETS], given.workers)
+    written = text(results, (PAGES / "ZOO.md").read_text(encoding="utf-8"))
+    path = given.page or (None if given.only else PAGES / "TRANSFER_ZOO.md")
+    if path:
+        path.write_text(written, encoding="utf-8")
     print(written)
 
 
-def run(zoo: Zoo, workers: int) -> Results:
+def run(zoo: Zoo, families: Sequence[list[Member]], workers: int) -> Results:
     """Make, judge and gather."""
-    started, families = time.monotonic(), [members(dataset) for dataset in DATASETS]
+    started = time.monotonic()
     every = [pair for family in families for pair in audits(family)]
     by_noise = [pair for family in families for pair in audits_by_noise(family)]
     failed = make(zoo, [*every, *by_noise], workers)
@@ -54,7 +59,8 @@ def _arguments() -> argparse.ArgumentParser:
     arguments = argparse.ArgumentParser(description=__doc__)
     arguments.add_argument("--data", type=Path, default=Path(os.environ.get("ATTRAIL_DATA", "../shared/data")))
     arguments.add_argument("--cache", type=Path, default=default_cache(), help="where models and maps are kept")
-    arguments.add_argument("--page", type=Path, default=PAGES / "TRANSFER_ZOO.md", help="where to write")
+    arguments.add_argument("--only", action="append", choices=DATASETS, help="a data set")
+    arguments.add_argument("--page", type=Path, help="where to write; default TRANSFER_ZOO.md, nowhere with --only")
     arguments.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes of one thread each")
     return arguments
 
