@@ -13,13 +13,17 @@ from versions import stand_ins, version
 
 from attrail_monitoring.maps.pair import Pair as Maps
 from attrail_monitoring.maps.pair import Side
-from attrail_monitoring.maps.statistic import make_statistic, statistic_names
+from attrail_monitoring.maps.statistic import make_statistic
 from attrail_monitoring.maps.strata import BOTH_RIGHT, outcome
 from attrail_monitoring.maps.version_maps import MapKey, VersionMaps
+from attrail_monitoring.verdict.agreement import mean_in_units
 from attrail_monitoring.verdict.policy import Policy
 
 TOGETHER = "together"
 SMALLEST = 1e-9
+WHOLE = ("coherent_shift", "rank_distance")  # of trainings anew, as over a floor of models
+MARKS = ("coherent_shift", "peak_shift")  # of changed weights: their ranks move as those of noise do, mark or none
+DECIDES = {"edit": MARKS, "fine-tune": MARKS, "refresh": WHOLE, "retrain": WHOLE}
 CHANGES = {"fine-tuned": "fine-tune", "retrain": "retrain", "refreshed": "refresh", "more epochs": "refresh"}
 
 
@@ -54,7 +58,7 @@ def _made_of(pair: Pair) -> str:
 
 
 def moves(zoo: Zoo, pairs: Sequence[Pair], workers: int) -> list[Move]:
-    """The moves of every pair by every primary statistic."""
+    """The moves of every pair by the statistics that decide."""
     return [each for found in shared_out(partial(moves_of, zoo), pairs, workers) for each in found]
 
 
@@ -63,26 +67,25 @@ def moves_of(zoo: Zoo, pair: Pair) -> list[Move]:
     draws = stand_ins(zoo, pair)
     shared = [each for each in champion.by_subject if all(each in other.by_subject for other in (candidate, *draws))]
     found = []
-    for name in statistic_names():
-        if not make_statistic(name).primary:
-            continue
+    for name in DECIDES[change_of(pair)] if shared else ():
         each = [_distances(champion, other, shared, name) for other in (candidate, *draws)]
         images = int(outcome(*(next(iter(maps.right.values())) for maps in (champion, candidate)), BOTH_RIGHT).sum())
-        for explainer in each[0]:
-            values = [distances[explainer] for distances in each]
-            found.append(Move(pair, explainer, name, images, values[0], tuple(values[1:])))
+        columns = {explainer: [distances[explainer] for distances in each] for explainer in each[0]}
+        noise = [column[1:] for column in columns.values()]
+        columns[TOGETHER] = [mean_in_units(row, noise) for row in zip(*columns.values(), strict=True)]
+        found += [Move(pair, key, name, images, column[0], tuple(column[1:])) for key, column in columns.items()]
     return found
 
 
 def _distances(reference: VersionMaps, other: VersionMaps, subjects: Sequence[MapKey], name: str) -> dict[str, float]:
-    """By every explainer and by all together, on the images that both decide rightly."""
+    """By every explainer, on the images that both decide rightly."""
     statistic, found = make_statistic(name), {}
     for subject in subjects:
         pair = Maps(*(Side.of(each, subject, Policy().settings.grid) for each in (reference, other)))
         rows = dict(pair.strata(Policy().settings.class_images))[pair.headline] & pair.defined
         terms = pair.terms(statistic)[rows]
         found[subject[1]] = float(statistic.value(terms.mean(axis=0))) if len(terms) else float("nan")
-    return found | {TOGETHER: float(np.exp(np.log(np.maximum(list(found.values()), SMALLEST)).mean()))}
+    return found
 
 
 @dataclass(frozen=True)

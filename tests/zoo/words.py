@@ -21,7 +21,7 @@ CLAUSES = {
     "no explainer notices a random head": r"no explainer can measure",
     "too few images that both decide rightly": r"images with maps in both versions",
     "its decisions may have moved": r"decisions may have moved",
-    "images without a map": r"have no map|loses the maps|without a map|could hide a move",
+    "images without a map": r"have no map|loses the maps|has a map of|could hide a move",
 }
 
 

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from attrail_explainers.attributions import save_attributions
 from attrail_explainers.digest import digest_of, digest_of_arrays
@@ -24,7 +24,7 @@ from attrail_mlflow.runs.evidence_files import slug
 from attrail_monitoring.audit_record import CalibrationFacts, ModelFacts
 from attrail_monitoring.decisions.decision_statistic import decision_statistic_names
 from attrail_monitoring.floor.calibration import FORMAT, Calibration, Rehearsal, calibrate
-from attrail_monitoring.floor.factors import factors_of
+from attrail_monitoring.floor.factors import Explainers, factors_of
 from attrail_monitoring.floor.noise_floor import Source
 from attrail_monitoring.maps.settings import Settings
 from attrail_monitoring.maps.statistic import statistic_names
@@ -71,14 +71,17 @@ def calibration_key(
 
     ``floor`` holds plain values that say which its models are.
     """
-    factors = {name: asdict(each) for name, each in factors_of(source, change).items()}
+    factors = {
+        explainers: {name: asdict(each) for name, each in factors_of(source, change, explainers).items()}
+        for explainers in get_args(Explainers)
+    }
     return digest_of(
         {
             "format": FORMAT,
             "source": source,
             "reference": [reference.version.label, reference.weights_digest, reference.program_digest],
             "floor": list(floor),
-            **({"factors": factors} if factors else {}),
+            **({"factors": factors} if any(factors.values()) else {}),
             "slices": {each.name: each.digest for each in slices},
             "targets": {name: found.tolist() for name, found in reference.targets.items()},
             "explainers": explainer_facts(reference),

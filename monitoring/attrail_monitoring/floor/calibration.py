@@ -5,6 +5,7 @@ It stays good until the slice, the recipe, an explainer or a setting changes: it
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from functools import cached_property
 from typing import Any, NamedTuple
 
 from numpy.typing import NDArray
@@ -71,6 +72,14 @@ class Calibration:
         found = self.floors.get(place, NoiseFloor(source=self.source))
         others = len(self.models) - len(found.distances)
         return replace(found, others=others, others_lack=_lack(place.stratum)) if others else found
+
+    def decides(self, statistic: str) -> bool:
+        """Whether a verdict rests on a statistic: on those with factors where some are known, else on the primary."""
+        return statistic in self._calibrated if self._calibrated else make_statistic(statistic).primary
+
+    @cached_property
+    def _calibrated(self) -> frozenset[str]:
+        return frozenset(place.statistic for place, floor in self.floors.items() if floor.factor is not None)
 
     def decision_floor(self, place: DecidedAt) -> DecisionFloor:
         """The floor of decisions at a place, an empty one where none was measured."""

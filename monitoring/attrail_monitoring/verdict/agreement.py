@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from attrail_monitoring.floor.noise_floor import NoiseFloor
+from attrail_monitoring.floor.noise_floor import SMALLEST, NoiseFloor
 from attrail_monitoring.inference.multiplicity import holm
 from attrail_monitoring.inference.shared_spread import PooledSpread
 from attrail_monitoring.verdict.measurement import Measurement
@@ -16,10 +16,11 @@ from attrail_monitoring.verdict.measurement import Measurement
 class Agreement:
     """One statistic on one slice by all ``explainers`` together.
 
-    ``value``, ``lower`` and the ``floor``'s distances are geometric means over explainers: a move that all of them see
-    adds up, what one of them sees by chance does not. ``p_value`` is the chance that one more model of the floor moves
-    as far on these images, ``adjusted`` the same for all agreements of the audit (Holm), to be compared with ``level``,
-    their share of alpha. ``hides`` says that it would be flagged if the maps that the candidate lost had moved.
+    ``value``, ``lower`` and the ``floor``'s distances are means over explainers, each in units of its own floor: what
+    all of them see adds up, what one sees by chance does not, and what one sees far beyond its floor is not lost for
+    the others that see nothing. ``p_value`` is the chance that one more model of the floor moves as far on these
+    images, ``adjusted`` the same for all agreements of the audit (Holm), to be compared with ``level``, their share of
+    alpha. ``hides`` says that it would be flagged if the maps that the candidate lost had moved.
     """
 
     slice: str
@@ -53,14 +54,23 @@ def groups_of(measurements: Sequence[Measurement]) -> list[Group]:
     return [tuple(group) for group in found.values() if len(group) > 1 and _one_floor(group)]
 
 
+def mean_in_units(distances: Sequence[float], floors: Sequence[Sequence[float]]) -> float:
+    """The mean of E explainers' distances, each in units of its own floor's, times the mean of those units.
+
+    Means of the floors' distances, and of the units, are geometric.
+    """
+    units = np.exp([np.log(np.maximum(each, SMALLEST)).mean() for each in floors])
+    return float(np.mean(distances / units) * np.exp(np.log(units).mean()))
+
+
 def agreements_of(groups: Sequence[Group], alpha: float, margins: Sequence[float]) -> tuple[Agreement, ...]:
     """The agreement of each group, flagged beyond margin and floor at the level ``alpha`` of all of them."""
     floors = _pooled([_floor(group) for group in groups])
-    values = [_mean([each.value for each in group]) for group in groups]
+    values = [_mean(group, [each.value for each in group]) for group in groups]
     chances = [floor.p_value(value) or 0.0 for floor, value in zip(floors, values, strict=True)]
     found = []
     for place, adjusted in enumerate(holm(chances) if chances else []):
-        group, lower = groups[place], _mean([each.lower for each in groups[place]])
+        group, lower = groups[place], _mean(groups[place], [each.lower for each in groups[place]])
         found.append(
             Agreement(
                 slice=group[0].slice,
@@ -89,12 +99,13 @@ def _one_floor(group: Sequence[Measurement]) -> bool:
 def _floor(group: Group) -> NoiseFloor:
     first = group[0].floor
     columns = zip(*(each.floor.distances for each in group), strict=True)
-    return NoiseFloor(tuple(_mean(distances) for distances in columns), first.models, first.source, factor=first.joint)
+    distances = tuple(_mean(group, each) for each in columns)
+    return NoiseFloor(distances, first.models, first.source, factor=first.joint)
 
 
 def _pooled(floors: Sequence[NoiseFloor]) -> list[NoiseFloor]:
     """Floors of the same models share the variance of their log distances: five models alone tell little of it."""
-    spreads = [float(np.log(np.maximum(each.distances, 1e-9)).var(ddof=1)) for each in floors]
+    spreads = [float(np.log(np.maximum(each.distances, SMALLEST)).var(ddof=1)) for each in floors]
     found = []
     for place, floor in enumerate(floors):
         others = (number for number, each in enumerate(floors) if number != place and each.models == floor.models)
@@ -103,6 +114,5 @@ def _pooled(floors: Sequence[NoiseFloor]) -> list[NoiseFloor]:
     return found
 
 
-def _mean(values: Sequence[float]) -> float:
-    """The geometric mean of distances."""
-    return float(np.exp(np.log(np.maximum(values, 1e-9)).mean()))
+def _mean(group: Group, distances: Sequence[float]) -> float:
+    return mean_in_units(distances, [each.floor.distances for each in group])

@@ -305,7 +305,7 @@ def _within(measured: Measurement, limit: float, level: float) -> Judged:
             return Verdict.PASS, within, ""
         return Verdict.PASS, "stayed within the limit, its whole interval", ""
     if measured.upper < limit:
-        reason = f"the {measured.undefined} images without a map could have moved beyond the limit"
+        reason = "the images that one version alone has a map of could have moved beyond the limit"
         return Verdict.INCONCLUSIVE, reason, fewer_unexplained(measured)
     if measured.lower > limit:
         reason = "moved beyond the limit, but not clearly enough among this many hypotheses"

@@ -29,11 +29,11 @@ class Measurement:
     """One statistic of one explainer on one stratum of one slice, candidate against reference.
 
     ``value`` with ``lower`` and ``upper`` ends of its interval over images (NaN where no image is defined in both),
-    ``worst`` the upper end if every image without a map had moved as far as it can, ``ceiling`` the statistic's largest
-    possible value, ``n`` images used, ``undefined`` images of the stratum without a map in either version, ``lost``
-    those of them that have one in the reference and ``lost_p`` the chance that the candidate lost so many more than it
-    gained (McNemar, one-sided), ``floor`` the same distance for each model of the noise floor. ``primary``
-    measurements are the hypotheses of an audit; those of a class are its ``localised`` ones::
+    ``worst`` the upper end if every image that one version alone has a map of had moved as far as it can, ``ceiling``
+    the statistic's largest possible value, ``n`` images used, ``undefined`` images of the stratum without a map in
+    either version, ``lost`` those of them that have one in the reference and ``lost_p`` the chance that the candidate
+    lost so many more than it gained (McNemar, one-sided), ``floor`` the same distance for each model of the noise
+    floor. ``primary`` measurements are the hypotheses of an audit; those of a class are its ``localised`` ones::
 
         moved = {each.measurement.statistic: each.measurement.value for each in report.findings}
     """
@@ -90,19 +90,25 @@ def _measured(pair: Pair, calibration: Calibration, settings: Settings) -> Itera
             continue
         terms = pair.terms(statistic)
         for stratum, rows in strata:
-            if stratum == pair.headline or statistic.primary:
+            if stratum == pair.headline or calibration.decides(name):
                 place = MeasuredAt(source.slice_name, source.explainer, name, stratum)
-                yield _measurement(place, statistic, terms, pair, rows, calibration.floor(place), settings)
+                yield _measurement(place, statistic, terms, pair, rows, calibration, settings)
 
 
 def _measurement(
-    place: MeasuredAt, statistic: Statistic, terms: Array, pair: Pair, rows: Rows, floor: NoiseFloor, settings: Settings
+    place: MeasuredAt,
+    statistic: Statistic,
+    terms: Array,
+    pair: Pair,
+    rows: Rows,
+    calibration: Calibration,
+    settings: Settings,
 ) -> Measurement:
-    used = terms[rows & pair.defined]
+    used, decides = terms[rows & pair.defined], calibration.decides(place.statistic)
     seed = seed_of("bootstrap", settings.seed, *place)
     value, lower, upper = _estimate(statistic, used, settings, seed) if len(used) else (math.nan,) * 3
     missing, lost = (~side.source.defined[rows] for side in (pair.reference, pair.other))
-    gone = mcnemar(missing, lost, alternative="greater")
+    gone, either = mcnemar(missing, lost, alternative="greater"), ~(missing & lost)
     return Measurement(
         slice=place.slice,
         explainer=place.explainer,
@@ -113,13 +119,13 @@ def _measurement(
         ceiling=statistic.upper,
         n=len(used),
         undefined=int(rows.sum()) - len(used),
-        primary=statistic.primary and place.stratum == pair.headline,
-        floor=floor,
+        primary=decides and place.stratum == pair.headline,
+        floor=calibration.floor(place),
         stratum=place.stratum,
-        localised=statistic.primary and is_class(place.stratum),
+        localised=decides and is_class(place.stratum),
         lost=gone.only_second,
         lost_p=gone.p_value,
-        worst=upper if len(used) == rows.sum() else _worst(statistic, terms[rows], upper, settings, seed),
+        worst=upper if len(used) == either.sum() else _worst(statistic, terms[rows][either], upper, settings, seed),
     )
 
 
@@ -132,10 +138,11 @@ def _estimate(statistic: Statistic, terms: Array, settings: Settings, seed: int)
 
 
 def _worst(statistic: Statistic, terms: Array, upper: float, settings: Settings, seed: int) -> float:
-    """The interval's upper end if every image without a map, a row of NaN, had moved as far as the statistic allows.
+    """The interval's upper end if every image with one map, a row of NaN, had moved as far as the statistic allows.
 
     Statistics are norms of the mean of per-image terms, so such an image adds at most ceiling / images, in each
     resample as often as it is drawn. Without this, a candidate could pass by losing the maps of the images that moved.
+    Images that neither version has a map of are none of them: both versions show the same, no evidence.
     Never below ``upper``, that of the other images, whatever the resamples' own error.
     """
     missing = np.asarray(np.isnan(terms).any(axis=1))

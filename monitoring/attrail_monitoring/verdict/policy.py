@@ -11,6 +11,8 @@ from attrail_monitoring.floor.noise_floor import NoiseFloor
 from attrail_monitoring.maps.settings import Settings
 from attrail_monitoring.maps.statistic import make_statistic, statistic_names
 
+# the last is about what one cell of a 14 x 14 grid has of evidence that lies evenly
+MARGINS = {"coherent_shift": 0.05, "rank_distance": 0.05, "peak_shift": 0.005}
 DECISION_MARGINS = ("accuracy_margin", "churn_margin", "calibration_margin")
 
 
@@ -44,7 +46,7 @@ class Policy:
     class_share: float = 0.2
     together_share: float = 0.4
     moved_share: float = 0.4
-    margins: Mapping[str, float] = field(default_factory=lambda: {"coherent_shift": 0.05, "rank_distance": 0.05})
+    margins: Mapping[str, float] = field(default_factory=lambda: dict(MARGINS))
     moved_margin: float = 0.05
     undefined_limit: float = 0.05
     fewest_images: int = 16

@@ -147,6 +147,33 @@ def test_coherent_shift_reads_off_a_common_move():
     assert distance("coherent_shift", first, second) == pytest.approx(0.3)
 
 
+def test_peak_shift_is_the_largest_change_of_one_cell():
+    """Every image gives a tenth of its evidence, from all over the map, to one corner, which had 4 % of it before."""
+    even = np.full((6, 5, 5), 0.04)
+    marked = 0.9 * even
+    marked[:, 0, 0] += 0.1
+    assert distance("peak_shift", even, marked) == pytest.approx(0.1 * 0.96)
+    assert distance("coherent_shift", even, marked) == pytest.approx(0.1 * 0.96)
+    first, second = random_maps(0), random_maps(1)
+    changes = []
+    for sign in (1, -1):  # evidence for, evidence against
+        parts = [np.maximum(sign * maps, 0) / np.abs(maps).sum(axis=(1, 2), keepdims=True) for maps in (first, second)]
+        changes.append(np.abs(parts[1].mean(axis=0) - parts[0].mean(axis=0)).max())
+    assert distance("peak_shift", first, second) == pytest.approx(max(changes))
+
+
+def test_many_small_changes_leave_the_peak_low_and_one_large_change_does_not():
+    """A tenth of the evidence moves from the left half to the right, or onto one cell: the shift is the same."""
+    even = np.full((3, 4, 4), 1 / 16)
+    spread, onto = even.copy(), even.copy()
+    for moved in (spread, onto):
+        moved[:, :, :2] -= 0.1 / 8
+    spread[:, :, 2:] += 0.1 / 8
+    onto[:, 3, 3] += 0.1
+    assert [distance("coherent_shift", even, each) for each in (spread, onto)] == pytest.approx([0.1, 0.1])
+    assert [distance("peak_shift", even, each) for each in (spread, onto)] == pytest.approx([0.1 / 8, 0.1])
+
+
 def test_top_distance_counts_missing_cells():
     first = np.arange(100, dtype=float).reshape(1, 10, 10)
     second = first.copy()

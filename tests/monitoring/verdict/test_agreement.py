@@ -5,7 +5,7 @@ import pytest
 from scipy import stats
 
 from attrail_monitoring.comparison import judge
-from attrail_monitoring.verdict.agreement import agreements_of, groups_of
+from attrail_monitoring.verdict.agreement import agreements_of, groups_of, mean_in_units
 from attrail_monitoring.verdict.findings import Verdict
 from attrail_monitoring.verdict.policy import Policy
 
@@ -25,7 +25,30 @@ def pair(measurement):
     return make
 
 
-def test_values_and_floors_are_geometric_means_and_p_is_a_t_prediction(pair):
+def test_distances_are_means_over_explainers_each_in_units_of_its_own_floor(pair):
+    """Ten times as far as its floor by one explainer, as far as its floor by the other: 5.5 times by both."""
+    first, second = pair(0.31, floor=(0.31,) * 5)[0], pair(0.02, floor=(0.002,) * 5)[1]
+    (agreement,) = agreements_of(groups_of([first, second]), 0.05, [0.0])
+    unit = np.sqrt(0.31 * 0.002)
+    assert agreement.floor.distances == pytest.approx([unit] * 5)
+    assert agreement.value == pytest.approx(5.5 * unit)
+    assert mean_in_units([0.2, 0.3], [(0.1, 0.4), (0.3, 0.3)]) == pytest.approx((1 + 1) / 2 * np.sqrt(0.2 * 0.3))
+
+
+def test_what_one_explainer_sees_far_beyond_its_floor_is_flagged_though_the_other_sees_nothing(pair):
+    """The geometric mean of both would be twice the floor's."""
+    scattered = (0.2, 0.31, 0.4, 0.25, 0.36)
+    first, second = pair(0.3, floor=scattered, width=0.0)[0], pair(1.2, floor=scattered, width=0.0)[1]
+    (agreement,) = agreements_of(groups_of([first, second]), 0.02, [0.0])
+    logs = np.log(scattered)
+    t = (np.log((0.3 + 1.2) / 2) - logs.mean()) / (logs.std(ddof=1) * np.sqrt(1.2))
+    assert agreement.p_value == pytest.approx(stats.t.sf(t, 4))
+    assert agreement.flagged
+    t = (np.log((0.3 * 1.2) ** 0.5) - logs.mean()) / (logs.std(ddof=1) * np.sqrt(1.2))
+    assert stats.t.sf(t, 4) > 0.02
+
+
+def test_where_explainers_agree_it_is_their_distance_and_p_is_a_t_prediction(pair):
     found = pair(0.5)
     (agreement,) = agreements_of(groups_of(found), 0.05, [0.0])
     assert agreement.value == pytest.approx(0.5)

@@ -69,6 +69,19 @@ def test_images_without_a_map_in_either_version_are_left_out(maps):
         assert each.worst > each.upper
 
 
+def test_images_that_neither_version_has_a_map_of_did_not_move(maps):
+    """No evidence in both: only those that one version alone has a map of could have moved as far as they can."""
+    reference, candidate = noise(0), noise(1)
+    neither = measured(maps(holes(reference, 3, 4)), maps(holes(candidate, 3, 4)))
+    kept = [row for row in range(30) if row not in (3, 4)]
+    gained = by_name(measured(maps(holes(reference[kept], 0)), maps(candidate[kept])))
+    both = by_name(measured(maps(holes(reference, 0, 3, 4)), maps(holes(candidate, 3, 4))))
+    for each in neither:
+        assert (each.undefined, each.worst) == (2, each.upper)
+        assert both[each.statistic].undefined == 3
+        assert both[each.statistic].worst == gained[each.statistic].worst > gained[each.statistic].upper
+
+
 def test_no_common_image_is_no_number(maps):
     reference, candidate = noise(0, 4), noise(1, 4)
     for each in measured(maps(holes(reference, 0, 1)), maps(holes(candidate, 2, 3))):
