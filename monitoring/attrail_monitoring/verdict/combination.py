@@ -49,9 +49,9 @@ def _of_evidence(
     DRIFT when, on one slice, all explainers together flag a primary statistic or single images that moved, two
     explainers flag a primary statistic, one flags it at the strict level, the only explainer does, or two explainers
     flag the same class. PASS only when every primary statistic of every explainer that can measure passed on every
-    slice, each by at least one of them, no class was flagged, and nothing would be flagged if the maps that the
-    candidate lost had moved. Otherwise INCONCLUSIVE. Against surrogates neither is decided, unless the zoo has shown
-    that their kind may.
+    slice, one that none can measure there stayed among the floor's models, no class was flagged, and nothing would be
+    flagged if the maps that the candidate lost had moved. Otherwise INCONCLUSIVE. Against surrogates it is neither,
+    unless the zoo has shown that their kind may.
     """
     primary = [finding for finding in findings if finding.measurement.primary]
     if not primary:
@@ -193,15 +193,16 @@ def _undecided(
         where = open_.measurement
         return Verdict.INCONCLUSIVE, f"{where.statistic} of {where.explainer} on slice {where.slice}: {open_.reason}"
     unmeasured = _unmeasured(findings, fit)
-    if unmeasured is not None:
-        where = unmeasured.measurement
-        nobody = f"no explainer can measure {where.statistic} on slice {where.slice}"
-        return Verdict.INCONCLUSIVE, f"{nobody}: {unmeasured.reason}"
+    missing = next((each for each in unmeasured if not _stands_back(each, fit)), None)
+    if missing is not None:
+        return Verdict.INCONCLUSIVE, f"{_nobody(missing)}: {missing.reason}"
     hidden = _hidden(findings, agreements, moved, names)
     if hidden is not None:
         return Verdict.INCONCLUSIVE, f"{hidden}: the maps that the candidate lost could hide a move"
     left_out = "" if len(fit) == sum(each.measurement.primary for each in findings) else " that can measure it"
-    return Verdict.PASS, f"every primary statistic of every explainer{left_out} stayed within {_limit(fit)}"
+    beside = [f"; {name}, but it stayed among the floor's models" for name in dict.fromkeys(map(_nobody, unmeasured))]
+    within = f"every primary statistic of every explainer{left_out} stayed within {_limit(fit)}"
+    return Verdict.PASS, within + "".join(beside)
 
 
 def _limit(fit: Sequence[Finding]) -> str:
@@ -230,11 +231,28 @@ def _hidden(
     return None
 
 
-def _unmeasured(findings: Sequence[Finding], fit: Sequence[Finding]) -> Finding | None:
-    """A primary statistic that no explainer can measure on some slice."""
+def _unmeasured(findings: Sequence[Finding], fit: Sequence[Finding]) -> list[Finding]:
+    """Primary statistics that no explainer can measure on some slice, by every explainer."""
     known = {(finding.measurement.slice, finding.measurement.statistic) for finding in fit}
     primary = (finding for finding in findings if finding.measurement.primary)
-    return next((each for each in primary if (each.measurement.slice, each.measurement.statistic) not in known), None)
+    return [each for each in primary if (each.measurement.slice, each.measurement.statistic) not in known]
+
+
+def _stands_back(unmeasured: Finding, fit: Sequence[Finding]) -> bool:
+    """Whether PASS may rest on the slice's other statistics: there are some, and this one moved no further than models.
+
+    An explainer that notices a random head no more than retrains does not prove that nothing moved; nor has it seen any
+    move, where the candidate is no further away than they are. On the zoo's small transformers hardly any explainer
+    notices more by every statistic, and every second honest candidate was left open for it.
+    """
+    where = unmeasured.measurement
+    others = any(finding.measurement.slice == where.slice for finding in fit)
+    return others and where.value <= max(where.floor.distances, default=-math.inf)
+
+
+def _nobody(unmeasured: Finding) -> str:
+    where = unmeasured.measurement
+    return f"no explainer can measure {where.statistic} on slice {where.slice}"
 
 
 def _flagged_classes(findings: Sequence[Finding]) -> dict[tuple[str, str], set[str]]:

@@ -1,6 +1,7 @@
 """Combining findings: who decides, who asks for review, and that surrogates never decide."""
 
 from dataclasses import replace
+from math import nan
 
 import numpy as np
 import pytest
@@ -24,8 +25,9 @@ def finding(explainer, verdict, slice_name="all", statistic="rank_distance", str
     """A finding, primary on the whole slice and localised on a class."""
     known = {"primary": stratum == "all"} | facts
     place = {"stratum": stratum, "localised": is_class(stratum), "floor": NoiseFloor(FLOOR, source=source)}
+    value = known.get("value", 0.1)
     measured = Measurement(
-        slice_name, explainer, statistic, 0.1, 0.1, 0.1, 2.0, 100, 5, known["primary"], **place, lost=3, worst=0.1
+        slice_name, explainer, statistic, value, 0.1, 0.1, 2.0, 100, 5, known["primary"], **place, lost=3, worst=0.1
     )
     flags = {name: known.get(name, False) for name in ("strict", "unfit", "hides")}
     return Finding(measured, None, None, None, None, None, Verdict[verdict], reason="because", **flags)
@@ -160,15 +162,32 @@ def test_when_no_explainer_can_measure_nothing_is_concluded():
     assert reason == "no explainer can measure here: because"
 
 
-@pytest.mark.parametrize(("slice_name", "statistic"), [("night", "rank_distance"), ("all", "coherent_shift")])
-def test_what_no_explainer_can_measure_is_no_pass(slice_name, statistic):
-    """A slice or a statistic about which nobody can say anything is missing evidence."""
-    nobody = [finding(name, "INCONCLUSIVE", slice_name, statistic, unfit=True) for name in "ab"]
+@pytest.mark.parametrize(
+    ("slice_name", "statistic", "values"),
+    [
+        ("night", "rank_distance", (0.1, 0.1)),
+        ("all", "coherent_shift", (0.1, 0.13)),
+        ("all", "coherent_shift", (nan, 0.1)),
+    ],
+)
+def test_what_no_explainer_can_measure_is_no_pass(slice_name, statistic, values):
+    """A slice about which nobody can say anything is missing evidence, or a statistic that saw the candidate afar."""
+    named = zip("ab", values, strict=True)
+    nobody = [finding(name, "INCONCLUSIVE", slice_name, statistic, unfit=True, value=each) for name, each in named]
     verdict, reason = combine([finding("a", "PASS"), finding("b", "PASS"), *nobody])
     assert verdict is Verdict.INCONCLUSIVE
     assert reason == f"no explainer can measure {statistic} on slice {slice_name}: because"
     somebody = [nobody[0], finding("b", "PASS", slice_name, statistic)]
     assert combine([finding("a", "PASS"), finding("b", "PASS"), *somebody])[0] is Verdict.PASS
+
+
+def test_what_nobody_can_measure_stands_back_where_others_pass_and_no_model_lies_nearer_than_the_candidate():
+    nobody = [finding(name, "INCONCLUSIVE", statistic="coherent_shift", unfit=True, value=0.12) for name in "ab"]
+    verdict, reason = combine([finding("a", "PASS"), finding("b", "PASS"), *nobody])
+    assert verdict is Verdict.PASS
+    stayed = "no explainer can measure coherent_shift on slice all, but it stayed among the floor's models"
+    assert reason.endswith(f"that can measure it stayed within its limit on every slice; {stayed}")
+    assert combine([finding("a", "DRIFT"), finding("b", "DRIFT"), *nobody])[0] is Verdict.DRIFT
 
 
 @pytest.mark.parametrize(("verdict", "told"), [("DRIFT", "would be flagged"), ("PASS", "would pass")])
