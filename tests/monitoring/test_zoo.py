@@ -14,14 +14,15 @@ from sklearn.metrics import roc_auc_score
 
 from attrail_explainers.model.divergence import mean_divergence
 from attrail_monitoring.floor.factors import Factor
+from attrail_monitoring.inference.shared_spread import SharedSpread
 
 ZOO = Path(__file__).resolve().parents[1] / "zoo"
 IMAGES = 48
 MODULES = (
     "by_noise", "cache", "curve", "data", "detectors", "early", "evidence", "factor_file", "factors", "judging",
-    "looks", "making", "marks", "no_floor", "noise", "page", "pairs", "rates", "recipe", "reliance", "results",
-    "sub_population", "surrogate_floors", "surrogate_tables", "surrogates", "training", "transfer_page", "versions",
-    "words",
+    "looks", "making", "marks", "no_floor", "noise", "own_floor", "page", "pairs", "rates", "recipe", "reliance",
+    "results", "spreads", "sub_population", "surrogate_floors", "surrogate_tables", "surrogates", "training",
+    "transfer_page", "versions", "words",
 )  # fmt: skip
 
 
@@ -122,6 +123,51 @@ def test_two_versions_alone_are_judged_with_the_factors_of_other_families(
     results = zoo.results.Results((), (), {}, 8, 1.0, (), (pruned, flagged))
     text = zoo.no_floor.section(results)
     assert "| corner mark | 1 | 0 | 0 | 1 |" in text
+    assert "Visible shortcuts trained anew noticed or flagged: 1/1 = 100.0 %" in text
+
+
+def test_each_change_is_counted_by_its_own_floor(zoo: Any) -> None:
+    """A retrain and a cheat by retrains, an edit by noise, whatever retrains as its floor would have made of it."""
+    known = {audit.candidate.recipe.digest: zoo.reliance.reliance(zoo.place, audit.candidate) for audit in zoo.audits}
+    pruned = zoo.by_noise.ByNoise(zoo.audits[2], "INCONCLUSIVE", "that one version alone has a map of", False, 1.0)
+    results = zoo.results.Results(zoo.judged, (), known, 8, 1.0, (), (pruned,))
+    retrain, cheat, _ = (each for each in zoo.judged if each.images == 256)
+    text = zoo.own_floor.section(results)
+    power = "1.00" if cheat.flagged("attrail") else "0.00"
+    assert f"| trained anew, by retrains | 1 | {100 * retrain.flagged('attrail'):.1f} % |" in text
+    assert f"| 1 | {power} | 1.00 | 1 |" in text  # the cheat's p lies below the retrain's
+    assert "| edits and fine-tunes, by matched noise | 1 | 0.0 % | 100.0 % | 0 | - | - | 0 | - |" in text
+    assert "digits cnn: images without a map (1)" in text
+
+
+def test_spreads_are_those_of_other_families_and_are_written_as_the_library_reads_them(zoo: Any) -> None:
+    """Two hundred floors of each family, whose log distances have an SD of 0.2 and of 0.1."""
+    generator, found = np.random.default_rng(0), []
+    for family, sd in (("a", 0.2), ("b", 0.1)):
+        floors = np.exp(generator.normal(-1, sd, (200, 5)))
+        found += [zoo.spreads.Scattered(family, "rank_distance", tuple(each)) for each in floors]
+    known = zoo.spreads.spreads_without(found)
+    assert known["a"]["rank_distance"].variance ** 0.5 == pytest.approx(0.1, rel=0.1)
+    assert known["b"]["rank_distance"].variance ** 0.5 == pytest.approx(0.2, rel=0.1)
+    assert known["a"]["rank_distance"].freedom > 20 > zoo.spreads.spreads(found)["rank_distance"].freedom
+    (row,) = tomllib.loads(zoo.spreads.text(found))["spread"]
+    assert (row["source"], row["families"], row["floors"]) == ("retrains", 2, 400)
+    assert 0.1 < row["log_sd"] < 0.2
+
+
+def test_a_floor_of_the_zoo_scatters_as_its_calibration_says(zoo: Any) -> None:
+    audit = zoo.audits[0]
+    found = zoo.spreads.scattered(zoo.place, zoo.audits, 1)
+    assert len(found) == 4  # two explainers, two statistics: all three audits have the same floor
+    versions = [zoo.versions.version(zoo.place, each, "corner", 256) for each in (audit.champion, *audit.floor)]
+    head = zoo.versions.version(zoo.place, zoo.recipe.random_head(audit.champion), "corner", 256)
+    given = {"rank_distance": SharedSpread(0.01, 9.0)}
+    calibration = zoo.detectors.Audit(versions[0], versions[1], head, tuple(versions[1:]), spreads=given).calibration
+    told = {(each.statistic, each.distances) for each in found}
+    for place, floor in calibration.floors.items():
+        if place.stratum == "both right" and place.statistic in ("coherent_shift", "rank_distance"):
+            assert (place.statistic, floor.distances) in told
+            assert floor.shared == (SharedSpread(0.01, 4.0) if place.statistic == "rank_distance" else None)
 
 
 def test_surrogates_are_made_as_they_are_called(zoo: Any) -> None:

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import factor_file
 import page
+import spreads
 from by_noise import judge_by_noise
 from cache import Cache, default_cache
 from curve import draw
@@ -28,6 +29,7 @@ from pairs import noise_pairs, pairs
 from recipe import Member, members
 from reliance import reliance
 from results import Results
+from spreads import scattered, spreads_without
 from sub_population import sub_populations
 from surrogate_floors import judge_surrogates
 from surrogates import surrogate_pairs
@@ -56,6 +58,7 @@ def main() -> None:
         path.write_text(page.page(results, PICTURE), encoding="utf-8")
     if path == PAGE:
         FACTORS.write_text(factor_file.text(results), encoding="utf-8")
+        FACTORS.with_name("spreads.toml").write_text(spreads.text(results.scattered), encoding="utf-8")
     print(page.page(results, PICTURE))
 
 
@@ -70,12 +73,17 @@ def run(zoo: Zoo, families: Sequence[Sequence[Member]], workers: int, started: f
     moved = moves(zoo, by_noise, workers)
     told = judge_by_noise(zoo, moved, by_noise, workers)
     stood_in = judge_surrogates(zoo, by_surrogates, workers)
-    judged = judge_all(zoo, audits, workers)
-    found = [each for family in tqdm(families, desc="sub-populations") for each in sub_populations(zoo, family)]
-    known = {member.recipe.digest: reliance(zoo, member) for member in every if member.kind == "harmful"}
-    looked = look_all(zoo, audits, workers)
-    seconds = time.monotonic() - started
-    return Results(judged, found, known, len(every), seconds, moved, told, looked, failed, surrogates=stood_in)
+    scatter = scattered(zoo, audits, workers)
+    known = spreads_without(scatter)
+    judged = judge_all(zoo, audits, workers, known=known)
+    kinds = tqdm(families, desc="sub-populations")
+    found = [each for family in kinds for each in sub_populations(zoo, family, known.get(family[0].family))]
+    relied = {member.recipe.digest: reliance(zoo, member) for member in every if member.kind == "harmful"}
+    looked = look_all(zoo, audits, workers, known)
+    return Results(
+        judged, found, relied, len(every), time.monotonic() - started, moved, told, looked, failed,
+        surrogates=stood_in, scattered=scatter,
+    )  # fmt: skip
 
 
 def _arguments() -> argparse.ArgumentParser:

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
-from detectors import Audit
+from detectors import Audit, score
 from factors import Move, Place, change_of, spreads
 from making import Zoo
 from pairs import Pair
@@ -31,12 +31,16 @@ Factors = Mapping[Place, Factor]
 
 @dataclass(frozen=True)
 class ByNoise:
-    """What attrail says of a pair over its stand-ins alone; ``noticed`` where a statistic moved beyond them."""
+    """What attrail says of a pair over its stand-ins alone; ``noticed`` where a statistic moved beyond them.
+
+    ``score`` as ``detectors.score`` gives it.
+    """
 
     pair: Pair
     word: str
     reason: str
     noticed: bool
+    score: float = 0.0
 
     @property
     def change(self) -> str:
@@ -74,7 +78,7 @@ def judge_one(zoo: Zoo, work: tuple[Pair, Factors | None]) -> ByNoise:
     except AttrailError as error:  # what an audit would stop with
         return ByNoise(pair, "error", str(error), noticed=False)
     noticed = any(NOTICE in each.reason for each in report.findings if each.measurement.primary)
-    return ByNoise(pair, str(report.verdict), report.reason, noticed)
+    return ByNoise(pair, str(report.verdict), report.reason, noticed, score(report))
 
 
 def _with(calibration: Calibration, factors: Factors, change: str) -> Calibration:

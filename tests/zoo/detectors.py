@@ -24,6 +24,9 @@ from attrail_explainers.attributions import Attributions
 from attrail_monitoring.comparison import compare
 from attrail_monitoring.floor.calibration import Calibration, Rehearsal, calibrate
 from attrail_monitoring.floor.noise_floor import Source
+from attrail_monitoring.floor.spreads import MOST
+from attrail_monitoring.inference.shared_spread import SharedSpread
+from attrail_monitoring.maps.strata import HEADLINES
 from attrail_monitoring.maps.version_maps import VersionMaps
 from attrail_monitoring.verdict.findings import DriftReport, Verdict
 from attrail_monitoring.verdict.policy import Policy
@@ -49,7 +52,8 @@ class Judgement:
 class Audit:
     """What a detector may look at; only ours looks at ``random_head``, the reference without its classes, and floor.
 
-    ``source`` says what the floor's versions are, ``change`` what is declared of the candidate.
+    ``source`` says what the floor's versions are, ``change`` what is declared of the candidate. ``spreads`` stand in
+    for those that the library has, which come from this very zoo.
     """
 
     reference: VersionMaps
@@ -58,11 +62,23 @@ class Audit:
     floor: tuple[VersionMaps, ...]
     source: Source = "retrains"
     change: str = "retrain"
+    spreads: Mapping[str, SharedSpread] | None = None
 
     @cached_property
     def calibration(self) -> Calibration:
         rehearsal = Rehearsal(replace(self.random_head, right=self.reference.right))
-        return calibrate(self.reference, self.floor, Policy().settings, self.source, rehearsal, self.change)
+        found = calibrate(self.reference, self.floor, Policy().settings, self.source, rehearsal, self.change)
+        return found if self.spreads is None else _with(found, self.spreads)
+
+
+def _with(calibration: Calibration, spreads: Mapping[str, SharedSpread]) -> Calibration:
+    """The calibration with other spreads for whole slices, counted as the library counts its own."""
+    known = {name: replace(each, freedom=min(each.freedom, MOST)) for name, each in spreads.items()}
+    floors = {
+        place: replace(floor, shared=known.get(place.statistic)) if place.stratum in HEADLINES else floor
+        for place, floor in calibration.floors.items()
+    }
+    return replace(calibration, floors=floors)
 
 
 def verdict(audit: Audit) -> DriftReport:
@@ -73,12 +89,16 @@ def verdict(audit: Audit) -> DriftReport:
 def attrail(audit: Audit) -> Judgement:
     """Flagged when the verdict is DRIFT; score: -log10 of the smallest p of all hypotheses that count."""
     report = verdict(audit)
+    return Judgement(score(report), report.verdict is Verdict.DRIFT, f"{report.verdict}: {report.reason}")
+
+
+def score(report: DriftReport) -> float:
+    """-log10 of the smallest p of all hypotheses that count."""
     counted = [each for each in report.findings if each.measurement.primary and not each.unfit]
     chances = [each.p_value for each in counted if each.p_value is not None]
     chances += [each.p_value for each in (*report.agreements, *report.moved)]
     chances += [each.p_value for each in report.decisions if each.p_value is not None]
-    score = abs(np.log10(max(min(chances, default=1.0), 1e-300)))
-    return Judgement(float(score), report.verdict is Verdict.DRIFT, f"{report.verdict}: {report.reason}")
+    return float(abs(np.log10(max(min(chances, default=1.0), 1e-300))))
 
 
 def ndcg(reference: Array, candidate: Array) -> float:

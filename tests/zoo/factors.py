@@ -68,16 +68,16 @@ def moves_of(zoo: Zoo, pair: Pair) -> list[Move]:
     shared = [each for each in champion.by_subject if all(each in other.by_subject for other in (candidate, *draws))]
     found = []
     for name in DECIDES[change_of(pair)] if shared else ():
-        each = [_distances(champion, other, shared, name) for other in (candidate, *draws)]
+        each = [distances(champion, other, shared, name) for other in (candidate, *draws)]
         images = int(outcome(*(next(iter(maps.right.values())) for maps in (champion, candidate)), BOTH_RIGHT).sum())
-        columns = {explainer: [distances[explainer] for distances in each] for explainer in each[0]}
+        columns = {explainer: [row[explainer] for row in each] for explainer in each[0]}
         noise = [column[1:] for column in columns.values()]
         columns[TOGETHER] = [mean_in_units(row, noise) for row in zip(*columns.values(), strict=True)]
         found += [Move(pair, key, name, images, column[0], tuple(column[1:])) for key, column in columns.items()]
     return found
 
 
-def _distances(reference: VersionMaps, other: VersionMaps, subjects: Sequence[MapKey], name: str) -> dict[str, float]:
+def distances(reference: VersionMaps, other: VersionMaps, subjects: Sequence[MapKey], name: str) -> dict[str, float]:
     """By every explainer, on the images that both decide rightly."""
     statistic, found = make_statistic(name), {}
     for subject in subjects:

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import detectors
@@ -15,6 +16,7 @@ from making import Zoo
 from pairs import Pair
 from processes import shared_out
 from slices import bases
+from spreads import Family, Spreads
 from tqdm import tqdm
 from versions import accuracy, version
 
@@ -25,6 +27,7 @@ from attrail_monitoring.maps.statistic import make_statistic, statistic_names
 from attrail_monitoring.verdict.policy import Policy
 
 SIZES = (256, 512)
+Known = Mapping[Family, Spreads]
 
 
 @dataclass(frozen=True)
@@ -48,21 +51,28 @@ class Judged:
         return self.judgements[detector].score
 
 
-def judge_all(zoo: Zoo, pairs: Sequence[Pair], workers: int, sizes: Sequence[int] = SIZES) -> list[Judged]:
-    """Every pair with each number of images."""
+def judge_all(
+    zoo: Zoo,
+    pairs: Sequence[Pair],
+    workers: int,
+    sizes: Sequence[int] = SIZES,
+    known: Known = MappingProxyType({}),
+) -> list[Judged]:
+    """Every pair with each number of images; ``known`` are the spreads that other families than its own show."""
     work = [(pair, images) for pair in pairs for images in sizes]
-    one = partial(judge, zoo, {name: code_of(name) for name in NAMES})
+    one = partial(judge, zoo, {name: code_of(name) for name in NAMES}, dict(known))
     return list(tqdm(shared_out(one, work, workers), total=len(work), desc="judgements", smoothing=0.05))
 
 
-def judge(zoo: Zoo, codes: Mapping[str, str], work: tuple[Pair, int]) -> Judged:
-    """One pair, by every detector whose judgement is not kept or came from other ``codes``."""
+def judge(zoo: Zoo, codes: Mapping[str, str], known: Known, work: tuple[Pair, int]) -> Judged:
+    """One pair, by every detector whose judgement is not kept or came from other ``codes`` or spreads."""
     pair, images = work
+    codes = {**codes, "attrail": code_with(codes["attrail"], known.get(pair.family))}
     path = judgement_path(zoo, pair, images)
     kept: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
     stale = [name for name, code in codes.items() if kept.get(name, {}).get("code") != code]
     if stale:
-        fresh = _fresh(zoo, pair, images, stale)
+        fresh = _fresh(zoo, pair, images, stale, known.get(pair.family))
         kept |= {name: asdict(each) | {"code": codes[name]} for name, each in fresh.items()}
         kept["accuracies"] = _accuracies(zoo, pair, images)
         write_json(path, kept)
@@ -70,9 +80,9 @@ def judge(zoo: Zoo, codes: Mapping[str, str], work: tuple[Pair, int]) -> Judged:
     return Judged(pair, images, judgements, tuple(kept["accuracies"]))
 
 
-def _fresh(zoo: Zoo, pair: Pair, images: int, names: Sequence[str]) -> dict[str, Judgement]:
+def _fresh(zoo: Zoo, pair: Pair, images: int, names: Sequence[str], spreads: Spreads | None) -> dict[str, Judgement]:
     reference, candidate, head, *floor = (version(zoo, member, pair.slice, images) for member in pair.members)
-    audit = Audit(reference, candidate, head, tuple(floor))
+    audit = Audit(reference, candidate, head, tuple(floor), spreads=spreads)
     found = {}
     for name in names:
         try:
@@ -94,6 +104,11 @@ def judgement_path(zoo: Zoo, pair: Pair, images: int) -> Path:
     ]
     key = digest_of({"evidence": evidence, "slice": pair.slice, "images": images})
     return zoo.cache.folder / "judgements" / f"{key.removeprefix('sha256:')[:32]}.json"
+
+
+def code_with(code: str, spreads: Spreads | None) -> str:
+    """The code of attrail where the spreads are not those of the library."""
+    return code if spreads is None else digest_of([code, {name: asdict(each) for name, each in spreads.items()}])
 
 
 def code_of(detector: str) -> str:

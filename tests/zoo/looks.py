@@ -8,16 +8,18 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from math import e, log
+from types import MappingProxyType
 from typing import NamedTuple
 
 import numpy as np
 from cache import write_json
 from detectors import Audit
-from judging import code_of, judgement_path
+from judging import Known, code_of, code_with, judgement_path
 from making import Zoo
 from pairs import Pair
 from processes import shared_out
 from scipy.stats import norm
+from spreads import Spreads
 from tqdm import tqdm
 from versions import version
 
@@ -64,15 +66,15 @@ class Looked:
     words: dict[str, tuple[str, int]]
 
 
-def look_all(zoo: Zoo, pairs: Sequence[Pair], workers: int) -> list[Looked]:
-    """Every pair under every spending."""
-    one = partial(look, zoo, code_of("attrail"))
+def look_all(zoo: Zoo, pairs: Sequence[Pair], workers: int, known: Known = MappingProxyType({})) -> list[Looked]:
+    """Every pair under every spending; ``known`` are the spreads that other families than its own show."""
+    one = partial(look, zoo, code_of("attrail"), dict(known))
     return list(tqdm(shared_out(one, pairs, workers), total=len(pairs), desc="looks", smoothing=0.05))
 
 
-def look(zoo: Zoo, code: str, pair: Pair) -> Looked:
+def look(zoo: Zoo, code: str, known: Known, pair: Pair) -> Looked:
     """One pair; its verdicts are kept until the library's code changes."""
-    words = {images: _words(zoo, code, pair, images) for images in LOOKS}
+    words = {images: _words(zoo, code, known.get(pair.family), pair, images) for images in LOOKS}
     return Looked(pair, {name: _stopped(words, spending) for name, spending in SPENDINGS.items()})
 
 
@@ -97,21 +99,22 @@ def _key(level: float) -> str:
     return f"{level:.6f}"
 
 
-def _words(zoo: Zoo, code: str, pair: Pair, images: int) -> dict[str, str]:
+def _words(zoo: Zoo, code: str, spreads: Spreads | None, pair: Pair, images: int) -> dict[str, str]:
     """The verdict at each level of alpha that some spending asks for here."""
+    code = code_with(code, spreads)
     path = judgement_path(zoo, pair, images).with_suffix(".looks.json")
     kept = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
     if kept.get("code") != code:
         levels = {each.levels[LOOKS.index(images)] for each in SPENDINGS.values()} - {0.0}
-        kept = {"code": code, "words": _judged(zoo, pair, images, sorted(levels))}
+        kept = {"code": code, "words": _judged(zoo, spreads, pair, images, sorted(levels))}
         write_json(path, kept)
     words: dict[str, str] = kept["words"]
     return words
 
 
-def _judged(zoo: Zoo, pair: Pair, images: int, levels: Sequence[float]) -> dict[str, str]:
+def _judged(zoo: Zoo, spreads: Spreads | None, pair: Pair, images: int, levels: Sequence[float]) -> dict[str, str]:
     reference, candidate, head, *floor = (version(zoo, member, pair.slice, images) for member in pair.members)
-    audit, policy = Audit(reference, candidate, head, tuple(floor)), Policy()
+    audit, policy = Audit(reference, candidate, head, tuple(floor), spreads=spreads), Policy()
     try:
         measurements = measure(reference, candidate, audit.calibration, policy.settings)
         moved = displace(reference, candidate, audit.calibration, policy.settings)

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from by_noise import ByNoise
 from factors import spreads
-from recipe import ON_THE_WAY, TUNED
+from recipe import ON_THE_WAY, TUNED, VISIBLE
 from reliance import LEARNED
 from results import Results
 from tables import number, percent, table
@@ -13,6 +13,7 @@ from words import WORDS
 
 TITLE = "## Two versions and nothing else"
 EDITED = ("edit", "fine-tune")
+DECISIONS = "its decisions moved"
 
 
 def section(results: Results) -> str:
@@ -57,7 +58,21 @@ def words(results: Results, origin: str) -> str:
         f"flagged: {_rate(flagged)}; models fine-tuned onto a mark, all of the way or a part of it, found: "
         f"{_rate(found)}, of those that learned it (reliance {LEARNED:g} or more) {_rate(learned)}."
     )
-    return f"{text}\n\n" + table(["candidate", "pairs", *WORDS, "noticed"], rows)
+    return f"{text}\n\n" + table(["candidate", "pairs", *WORDS, "noticed"], rows) + f"\n\n{_anew(results)}"
+
+
+def _anew(results: Results) -> str:
+    """What is said of trainings anew, which noise may only notice."""
+    anew = [each for each in results.by_noise if each.change not in EDITED]
+    honest = [each for each in anew if not each.pair.harmful]
+    marks = [each.noticed or each.word == "DRIFT" for each in anew if each.pair.group in VISIBLE]
+    by_evidence = [each.word == "DRIFT" and not each.reason.startswith(DECISIONS) for each in honest]
+    by_decisions = [each.word == "DRIFT" and each.reason.startswith(DECISIONS) for each in honest]
+    return (
+        f"Of honest retrains and refreshes DRIFT by evidence: {_rate(by_evidence)}, by decisions alone, as their "
+        f"accuracy fell beyond the margin: {_rate(by_decisions)}. Visible shortcuts trained anew noticed or flagged: "
+        f"{_rate(marks)}."
+    )
 
 
 def _counts(found: Sequence[ByNoise]) -> list[str]:

@@ -8,6 +8,7 @@ import comparisons
 import early
 import no_floor
 import numpy as np
+import own_floor
 import surrogate_tables
 import words
 from detectors import BASELINES, NAMES
@@ -17,8 +18,11 @@ from rates import auc, mean_auc, power, rate
 from recipe import BLURS, RARITY
 from reliance import LEARNED
 from results import Results
+from spreads import spreads
 from sub_population import IMAGES, Found
 from tables import number, percent, table
+
+from attrail_monitoring.floor.spreads import MOST
 
 Section = Callable[[Results], str]
 
@@ -26,8 +30,9 @@ Section = Callable[[Results], str]
 def page(results: Results, picture: str) -> str:
     """The whole page; ``picture`` is the file name of the failure curve beside it."""
     sections: tuple[Section, ...] = (
-        _head, detectors, benign, harmful, words.section, no_floor.section, surrogate_tables.section, early.section,
-        comparisons.section, lambda each: _failures(each, picture), _sub_populations, families, notes,
+        _head, detectors, benign, harmful, words.section, no_floor.section, own_floor.section, _scatter,
+        surrogate_tables.section, early.section, comparisons.section, lambda each: _failures(each, picture),
+        _sub_populations, families, notes,
     )  # fmt: skip
     return "\n\n".join(text for section in sections if (text := section(results))) + "\n"
 
@@ -124,6 +129,22 @@ def _facts(results: Results, found: Sequence[Judged]) -> list[str]:
     reliance = f"{number(float(np.mean(known)))} ({few})" if known else "-"
     before, after = np.mean([each.accuracies for each in found], axis=0)
     return [str(len(models)), f"{before:.2f}, {after:.2f}", reliance]
+
+
+def _scatter(results: Results) -> str:
+    rows = []
+    for name, each in spreads(results.scattered).items():
+        rows.append([name, number(each.variance**0.5), f"{each.freedom:.1f}"])
+        for family in results.families:
+            own = [part for part in results.scattered if part.family == family and part.statistic == name]
+            found = spreads(own).get(name)
+            rows.append([f"{name}, {' '.join(family)}", number(found.variance**0.5) if found else "-", "-"])
+    text = (
+        "The standard deviation of the log distances of a floor's five retrains by one explainer, shared by all floors "
+        "(Smyth 2004), and for how many degrees of freedom floors of other families may take it; the library counts "
+        f"{MOST:g} at most. Above, every family is judged with what the others show."
+    )
+    return f"## How much retrains scatter\n\n{text}\n\n" + table(["statistic", "SD", "freedom"], rows)
 
 
 def _failures(results: Results, picture: str) -> str:

@@ -41,10 +41,14 @@ def power(found: Sequence[Judged], detector: str) -> float:
 
 def auc(harmful: Sequence[Judged], benign: Sequence[Judged], detector: str) -> float:
     """Chance that a harmful pair scores above a benign one, ties half (Mann & Whitney); NaN without any."""
+    return area([each.score(detector) for each in harmful], [each.score(detector) for each in benign])
+
+
+def area(harmful: Sequence[float], benign: Sequence[float]) -> float:
+    """The same of scores."""
     if not harmful or not benign:
         return float("nan")
-    ranks = rankdata([each.score(detector) for each in (*harmful, *benign)])
-    count = len(harmful)
+    ranks, count = rankdata([*harmful, *benign]), len(harmful)
     return float((ranks[:count].sum() - count * (count + 1) / 2) / (count * len(benign)))
 
 

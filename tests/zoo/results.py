@@ -10,6 +10,7 @@ from looks import Looked
 from pairs import Pair
 from recipe import VISIBLE
 from reliance import LEARNED
+from spreads import Scattered
 from sub_population import Found
 
 
@@ -39,6 +40,7 @@ class Results:
     failed: dict[str, str] = field(default_factory=dict)
     shortcuts: Sequence[str] = tuple(VISIBLE)
     surrogates: Mapping[str, StoodIn] = field(default_factory=dict)
+    scattered: Sequence[Scattered] = ()
 
     @property
     def sizes(self) -> list[int]:

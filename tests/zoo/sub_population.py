@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from pairs import FLOOR
 from recipe import ALWAYS, TUNED, Member, random_head
 from slices import base_slice, marked
+from spreads import Spreads
 from versions import mixed, version
 
 from attrail_monitoring.comparison import displace
@@ -46,7 +47,7 @@ class Found:
     top: int
 
 
-def sub_populations(zoo: Zoo, members: Sequence[Member]) -> list[Found]:
+def sub_populations(zoo: Zoo, members: Sequence[Member], spreads: Spreads | None = None) -> list[Found]:
     """Honest retrains with a cheat's maps on the marked images, the model that really saw a rare mark, and retrains."""
     retrains = [each for each in members if each.kind == "retrain"]
     champion, candidates, floor = retrains[0], retrains[1:-FLOOR], retrains[-FLOOR:]
@@ -65,7 +66,7 @@ def sub_populations(zoo: Zoo, members: Sequence[Member]) -> list[Found]:
     return [
         each
         for name, maps, moved in versions
-        for each in _found(champion.family, name, Audit(reference, maps, head, tuple(others)), moved)
+        for each in _found(champion.family, name, Audit(reference, maps, head, tuple(others), spreads=spreads), moved)
     ]
 
 

@@ -26,6 +26,7 @@ from attrail_monitoring.decisions.decision_statistic import decision_statistic_n
 from attrail_monitoring.floor.calibration import FORMAT, Calibration, Rehearsal, calibrate
 from attrail_monitoring.floor.factors import Explainers, factors_of
 from attrail_monitoring.floor.noise_floor import Source
+from attrail_monitoring.floor.spreads import spreads_of
 from attrail_monitoring.maps.settings import Settings
 from attrail_monitoring.maps.statistic import statistic_names
 
@@ -82,6 +83,7 @@ def calibration_key(
             "reference": [reference.version.label, reference.weights_digest, reference.program_digest],
             "floor": list(floor),
             **({"factors": factors} if any(factors.values()) else {}),
+            "spreads": {name: asdict(each) for name, each in spreads_of(source).items()},
             "slices": {each.name: each.digest for each in slices},
             "targets": {name: found.tolist() for name, found in reference.targets.items()},
             "explainers": explainer_facts(reference),

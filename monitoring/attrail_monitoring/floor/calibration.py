@@ -18,12 +18,13 @@ from attrail_monitoring.floor.envelope import Envelope
 from attrail_monitoring.floor.factors import Factor, factors_of
 from attrail_monitoring.floor.noise_floor import MEASURED, NoiseFloor, Source
 from attrail_monitoring.floor.sanity import ExplainerSanity, sanity_of
+from attrail_monitoring.floor.spreads import spreads_of
 from attrail_monitoring.inference.prediction_bound import FEWEST
 from attrail_monitoring.inference.shared_spread import SharedSpread, shared_spread
 from attrail_monitoring.maps.pair import Pair, Side
 from attrail_monitoring.maps.settings import Settings
 from attrail_monitoring.maps.statistic import make_statistic, statistic_names
-from attrail_monitoring.maps.strata import ALL, BOTH_RIGHT, Stratum, is_class
+from attrail_monitoring.maps.strata import ALL, BOTH_RIGHT, HEADLINES, Stratum, is_class
 from attrail_monitoring.maps.version_maps import MapKey, VersionInput, VersionMaps, version_maps
 
 FORMAT = "attrail.calibration/3"
@@ -256,7 +257,8 @@ def _floors(
                 if used.sum() >= (settings.class_images if is_class(stratum) else 1):
                     value = float(statistic.value(terms[used].mean(axis=0)))
                     found.setdefault(MeasuredAt(*subject, name, stratum), []).append((pair.other.source.model, value))
-    shared = _shared({place: tuple(value for _, value in each) for place, each in found.items()})
+    known = {place: spreads_of(source).get(place.statistic) for place in found if place.stratum in HEADLINES}
+    shared = known | _shared({place: tuple(value for _, value in each) for place, each in found.items()})
     factors, joint = factors_of(source, change), factors_of(source, change, "together")
     return {
         place: NoiseFloor(

@@ -47,10 +47,10 @@ class NoiseFloor:
     that were approved before, "repeats": the reference explained anew with other seeds, which is all that may change
     when the function is the same, or stand-ins: "noise", the reference with random changes of its weights that move its
     answers as far as the candidate's, one of SURROGATES, which ``make zoo`` measures too, or "surrogates" of any other
-    kind. ``shared`` is what other floors tell of its spread: those of all classes, which have few images each, or of
-    other statistics. ``factor`` says how much further honest versions move than stand-ins, ``joint`` the same of what
-    explainers see together. ``others`` is how many more models were given that have no distance here, ``others_lack``
-    what they have not got::
+    kind. ``shared`` is what other floors tell of its spread: those of the zoo, of all classes, which have few images
+    each, or of other statistics. ``factor`` says how much further honest versions move than stand-ins, ``joint`` the
+    same of what explainers see together. ``others`` is how many more models were given that have no distance here,
+    ``others_lack`` what they have not got::
 
         NoiseFloor((0.21, 0.24, 0.19, 0.26, 0.22)).bound(alpha=0.05)  # where one more model stays, but for 5 %
     """
@@ -147,9 +147,8 @@ class NoiseFloor:
             return None
         logs = np.log(np.maximum(self.distances, SMALLEST))
         for more in range(1, MOST_MORE + 1):
-            count = len(logs) + more
-            spread = max(float(logs.std(ddof=1)) * (1 + 1 / count) ** 0.5, SMALLEST)
-            if prediction_bound(float(logs.mean()), spread, count - 1, alpha) < np.log(max(target, SMALLEST)):
+            spread, freedom = self._spread(len(logs) + more)
+            if prediction_bound(float(logs.mean()), spread, freedom, alpha) < np.log(max(target, SMALLEST)):
                 return more
         return None
 
@@ -164,10 +163,13 @@ class NoiseFloor:
                 self.factor.log_sd * (1 + 1 / families) ** 0.5,
                 self.factor.freedom,
             )
-        variance, freedom = float(logs.var(ddof=1)), float(count - 1)
-        if self.shared is not None:
-            variance, freedom = self.shared.with_own(variance, count - 1)
-        return float(logs.mean()), max(float(np.sqrt(variance * (1 + 1 / count))), SMALLEST), freedom
+        return float(logs.mean()), *self._spread(count)
+
+    def _spread(self, count: int) -> tuple[float, float]:
+        """The prediction spread s sqrt(1 + 1/K) of ``count`` models that scatter like these, and its freedom."""
+        variance = float(np.log(np.maximum(self.distances, SMALLEST)).var(ddof=1))
+        variance, freedom = (variance, count - 1) if self.shared is None else self.shared.with_own(variance, count - 1)
+        return max(float(np.sqrt(variance * (1 + 1 / count))), SMALLEST), float(freedom)
 
 
 def models_of(floor: NoiseFloor) -> str:
