@@ -155,10 +155,12 @@ def test_rates_of_two_pages_are_counted_and_laid_side_by_side(zoo: Any) -> None:
     rows = zoo.transfer_page._rows(zoo.transfer_page._beside(few, many), "Beside the first zoo")
     same, other = "false PASS", "false positives"
     assert rows[same]["first zoo"].startswith("1/40 = 2.5 % (0.4-")
-    assert rows[same]["each within the other's interval"] == "yes"
+    assert rows[same]["within the other's interval"] == "both"
     assert rows[other]["first zoo"].startswith("2/100 = 2.0 %")
     assert rows[other]["second zoo"].startswith("30/100 = 30.0 %")
-    assert rows[other]["each within the other's interval"] == "no"
+    assert rows[other]["within the other's interval"] == "neither"
     assert rows["by noise alone: honest edits and fine-tunes, DRIFT"]["second zoo"].startswith("1/30")
+    near = zoo.transfer_page._agreement(zoo.transfer_page.Count(146, 162), zoo.transfer_page.Count(15, 18))
+    assert near == "the first's in the second's"  # .901 in .608-.942, .833 not in .846-.938
     assert rows["visible shortcuts flagged"]["first zoo"] == "-"  # no such row on either page
     assert rows["AUC, visible shortcuts"]["first zoo"] == "0.95"

@@ -325,7 +325,7 @@ def test_the_page_and_the_curve_are_written(zoo: Any) -> None:
     second = zoo.transfer_page.text(results, text)
     (row,) = (line for line in second.splitlines() if line.startswith("| visible shortcuts flagged |"))
     flagged = sum(each.flagged("attrail") for each in results.visible(256))
-    assert [cell.split()[0] for cell in row.split("|")[2:5]] == [f"{flagged}/1", f"{flagged}/1", "yes"]
+    assert [cell.split()[0] for cell in row.split("|")[2:5]] == [f"{flagged}/1", f"{flagged}/1", "both"]
 
 
 def test_all_audits_of_a_family_have_floors_of_other_models(zoo: Any) -> None:

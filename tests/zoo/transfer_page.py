@@ -121,19 +121,26 @@ def _beside(first: str, own: str) -> str:
         counts = [_counted(counted, each) for each in (first, own)]
         rows.append([name, *(str(each) if each else "-" for each in counts), _agreement(*counts)])
     text = (
-        f"With {IMAGES} images, in brackets Wilson's {LEVEL:.0%} interval, as if pairs were independent. Each within "
-        "the other's: both shares lie in the interval of the other one."
+        f"With {IMAGES} images, in brackets Wilson's {LEVEL:.0%} interval, as if pairs were independent. The last "
+        "column says which share lies in the other one's interval; that of the first zoo, which has more pairs, is "
+        "narrower."
     )
     areas = [_area(each) for each in (first, own)]
     rows.append(["AUC, visible shortcuts", *areas, ""])
-    head = ["rate", "first zoo", "second zoo", "each within the other's interval"]
+    head = ["rate", "first zoo", "second zoo", "within the other's interval"]
     return f"## Beside the first zoo\n\n{text}\n\n" + table(head, rows)
 
 
 def _agreement(first: Count | None, second: Count | None) -> str:
     if first is None or second is None:
         return "-"
-    return "yes" if first.holds(second) and second.holds(first) else "no"
+    within = first.holds(second), second.holds(first)
+    words = {
+        (True, True): "both",
+        (True, False): "the second's in the first's",
+        (False, True): "the first's in the second's",
+    }
+    return words.get(within, "neither")
 
 
 def _counted(counted: Callable[[Find], Count], written: str) -> Count | None:
