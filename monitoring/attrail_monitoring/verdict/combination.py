@@ -247,7 +247,7 @@ def _stands_back(unmeasured: Finding, fit: Sequence[Finding]) -> bool:
     """
     where = unmeasured.measurement
     others = any(finding.measurement.slice == where.slice for finding in fit)
-    return others and where.value <= max(where.floor.distances, default=-math.inf)
+    return others and where.value <= where.floor.reached
 
 
 def _nobody(unmeasured: Finding) -> str:

@@ -12,6 +12,7 @@ from attrail_monitoring.floor.noise_floor import SURROGATES, NoiseFloor, models_
 from attrail_monitoring.maps.settings import Settings
 from attrail_monitoring.maps.statistic import make_statistic, statistic_names
 from attrail_monitoring.maps.version_maps import VersionMaps
+from attrail_monitoring.verdict.combination import combine
 from attrail_monitoring.verdict.findings import Verdict
 from attrail_monitoring.verdict.judged import judged_rows
 from attrail_monitoring.verdict.policy import Policy
@@ -96,6 +97,18 @@ def test_surrogates_that_move_further_than_honest_versions_do_not_widen_the_limi
     assert report(0.12, floor("late-checkpoints")).verdict is Verdict.INCONCLUSIVE
     assert NoiseFloor(DISTANCES).reached == max(DISTANCES)
     assert NoiseFloor().reached == 0
+
+
+def test_what_no_explainer_measures_stays_among_honest_versions_not_among_surrogates(report):
+    known = floor("narrow-retrains", NEARER, replace(NEARER, log_sd=0.1))
+    (passed, *_) = report(0.03, known).findings
+    near, far = (report(value, known).findings[0] for value in (0.06, 0.12))  # honest versions reach 0.065, these 0.13
+    unfit = [
+        replace(each, unfit=True, measurement=replace(each.measurement, statistic="other"), reason="blind")
+        for each in (near, far)
+    ]
+    told = [combine([passed, each])[0] for each in unfit]
+    assert told == [Verdict.PASS, Verdict.INCONCLUSIVE]
 
 
 def version(maps, values, name):
