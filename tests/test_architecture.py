@@ -36,7 +36,7 @@ HOMES = {
 ROOMS = {
     "attrail_explainers": """
         lazy errors excerpt digest parameters plugins rank_agreement files runtime slice attributions images baselines
-        model_files model subject explainer layers gradients superpixels methods explanation difference assessment
+        model_files model tasks subject explainer layers gradients superpixels methods explanation difference assessment
         checks
     """,
     "attrail_monitoring": """

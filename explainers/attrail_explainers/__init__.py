@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from attrail_explainers.errors import AttrailError
     from attrail_explainers.explainer import explainer_names, make_explainer
     from attrail_explainers.explanation import explain
+    from attrail_explainers.model.task import make_task, task_names
     from attrail_explainers.slice import Preprocessing, Slice
 else:
     __getattr__, __dir__ = lazy_names(
@@ -34,7 +35,9 @@ else:
             "load_attributions": "attributions",
             "make_check": "assessment.check",
             "make_explainer": "explainer",
+            "make_task": "model.task",
             "save_attributions": "attributions",
+            "task_names": "model.task",
         },
     )
 
@@ -53,5 +56,7 @@ __all__ = [
     "load_attributions",
     "make_check",
     "make_explainer",
+    "make_task",
     "save_attributions",
+    "task_names",
 ]

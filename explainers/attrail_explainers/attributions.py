@@ -17,7 +17,7 @@ from attrail_explainers.errors import ExplanationError, RecordError
 
 FORMAT = "attrail.attributions/1"
 AT_ONCE = 256  # maps looked at together: they may lie in a file that is larger than the memory
-OPTIONAL = "program_digest"
+OPTIONAL = ("program_digest", "target")
 FACTS = ("explainer", "parameters", "sample_ids", "slice_name", "slice_digest", "model", "weights_digest", "undefined")
 
 
@@ -29,7 +29,8 @@ class Attributions:
     image's). ``targets`` (N,) int64 is the class each map explains. ``parameters`` holds every field of the
     explainer with its seed and target layer. ``undefined`` names the samples that have no map and why: their
     values are NaN, never zeros. ``diagnostics`` holds one number per sample, such as LIME's R2. ``weights_digest`` and
-    ``program_digest`` are the classifier's: the model is the same where both are. Raises ExplanationError for lengths
+    ``program_digest`` are the classifier's: the model is the same where both are. ``target`` is a digest of what each
+    map explains where the class, -1 for none, does not say it all. Raises ExplanationError for lengths
     that disagree, and for a map that is neither finite nor declared undefined::
 
         maps = explain(model, images, targets, explainer="gradcam")
@@ -48,6 +49,7 @@ class Attributions:
     undefined: Mapping[str, str] = field(default_factory=dict)
     diagnostics: Mapping[str, NDArray[np.float64]] = field(default_factory=dict)
     program_digest: str | None = None
+    target: str | None = None
 
     def __post_init__(self) -> None:
         count = len(self.sample_ids)
@@ -88,7 +90,7 @@ class Attributions:
     @property
     def optional(self) -> dict[str, str]:
         """What is known of some maps only, by its name in their file."""
-        return {} if self.program_digest is None else {OPTIONAL: self.program_digest}
+        return {name: found for name in OPTIONAL if (found := getattr(self, name)) is not None}
 
     @cached_property
     def comparability(self) -> str:
@@ -101,6 +103,7 @@ class Attributions:
                 "sample_ids": self.sample_ids,
                 "targets": self.targets.tolist(),
                 "grid": self.values.shape[1:],
+                **({} if self.target is None else {"target": self.target}),
             }
         )
 
@@ -155,7 +158,7 @@ def load_attributions(path: Path) -> Attributions:
         raise RecordError(f"{path}: expected format {FORMAT}, got {found!r}; read it with the attrail that wrote it")
     try:
         attributions = _assembled(facts, tensors)
-        intact = attributions.digest == facts["digest"] and set(facts) - {OPTIONAL} == {*FACTS, "format", "digest"}
+        intact = attributions.digest == facts["digest"] and set(facts) - set(OPTIONAL) == {*FACTS, "format", "digest"}
     except (KeyError, TypeError, ValueError, ExplanationError) as error:
         raise RecordError(f"{path} was changed after it was written: {error}") from error
     if not intact:
@@ -181,5 +184,6 @@ def _assembled(facts: Mapping[str, Any], tensors: Mapping[str, NDArray[Any]]) ->
         targets=tensors["targets"],
         diagnostics={name.removeprefix(prefix): tensors[name] for name in tensors if name.startswith(prefix)},
         **known,
-        program_digest=facts.get(OPTIONAL),
+        program_digest=facts.get("program_digest"),
+        target=facts.get("target"),
     )

@@ -8,13 +8,15 @@ import torch
 from numpy.typing import NDArray
 
 from attrail_explainers.errors import IncomparableError, SliceError
-from attrail_explainers.explanation import class_indices, pixels_of
+from attrail_explainers.explanation import pixels_of
 from attrail_explainers.model.classifier import Classifier
+from attrail_explainers.model.task import Target
 from attrail_explainers.model.working_copy import WorkingCopy
 from attrail_explainers.parameters import require_whole
 from attrail_explainers.superpixels.emulator import Emulator
-from attrail_explainers.superpixels.evaluations import Evaluations, Perturbation, evaluate_together
+from attrail_explainers.superpixels.evaluations import Evaluations, Perturbation, Perturbed
 from attrail_explainers.superpixels.segmentation import Segmentation
+from attrail_explainers.tasks.single_label import SingleLabel
 
 PERTURBATION = Perturbation(Segmentation(), "blur", evaluations=512, tolerance=0.2)
 
@@ -71,13 +73,14 @@ def explain_difference(
     if not len(images) == len(targets) == len(names):
         raise SliceError(f"{len(images)} images need as many targets and sample ids, got {len(targets)}, {len(names)}")
     seed = require_whole("seed", seed, 0)
-    models = _models(first, second, images, class_indices(targets))
+    target = SingleLabel.of(targets)
+    models = _models(first, second, images, target)
     shape = (len(images), *images.shape[2:])
     values, deviations = (np.full(shape, np.nan, dtype=np.float32) for _ in range(2))
     spent = np.zeros(len(images), dtype=np.int64)
     for row, name in enumerate(names):
         image = torch.from_numpy(np.array(images[row])).to(models[0].device)
-        both = evaluate_together(models, image, int(targets[row]), name, seed, perturbation)
+        both = Perturbed(models, image, target.row(row), name, seed, perturbation).evaluations()
         spent[row] = len(both[0].log_odds) + 2
         if both[0].coalitions is not None:
             values[row], deviations[row] = _spread(*both)
@@ -85,11 +88,11 @@ def explain_difference(
 
 
 def _models(
-    first: torch.nn.Module, second: torch.nn.Module, images: NDArray[np.float32], targets: NDArray[np.int64]
+    first: torch.nn.Module, second: torch.nn.Module, images: NDArray[np.float32], target: Target
 ) -> list[WorkingCopy]:
     classifiers = [Classifier(name, "", module) for name, module in (("first", first), ("second", second))]
     for classifier in classifiers:
-        classifier.require_classes(targets, images)
+        classifier.require(target, images)
     models = [classifier.working_copy(images) for classifier in classifiers]
     if models[0].classes != models[1].classes:
         raise IncomparableError(

@@ -1,9 +1,10 @@
 """Explain: run explainers over images in chunks, so that memory stays small and evaluations are shared."""
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -11,15 +12,18 @@ import torch
 from numpy.typing import NDArray
 
 from attrail_explainers.attributions import Attributions
-from attrail_explainers.errors import ConfigError, ExplanationError, SliceError
+from attrail_explainers.errors import ExplanationError, SliceError
 from attrail_explainers.explainer import Explainer, Maps, Need, make_explainer, name_of, parameters_of
 from attrail_explainers.layers.target_layer import target_layer
 from attrail_explainers.model.classifier import Classifier
+from attrail_explainers.model.task import SINGLE_LABEL, Target, Task, make_task
 from attrail_explainers.model.working_copy import WorkingCopy
 from attrail_explainers.parameters import require_whole
 from attrail_explainers.slice import Slice
 from attrail_explainers.subject import Examples, Subject
+from attrail_explainers.tasks.single_label import SingleLabel
 
+Targets = Target | NDArray[np.int64]  # class indices stand for the classes of a single label
 Progress = Callable[[int], object]
 
 logger = logging.getLogger("attrail.explainers")
@@ -28,10 +32,11 @@ logger = logging.getLogger("attrail.explainers")
 def explain(
     module: torch.nn.Module,
     images: torch.Tensor | NDArray[np.float32],
-    targets: torch.Tensor | NDArray[np.int64] | Sequence[int],
+    targets: Any = None,
     explainer: str = "gradcam",
     seed: int = 0,
     sample_ids: Sequence[str] | None = None,
+    task: str | Task = SINGLE_LABEL,
     **parameters: Any,
 ) -> Attributions:
     """Explain images with one explainer, and return one map for each, without MLflow or Prefect.
@@ -42,26 +47,49 @@ def explain(
         maps.values  # (2,H,W), signed, as the method gives them
 
     Args:
-        module: A classifier from images (N,C,H,W) to logits. It comes back as it went in; calls on one module wait for
-            each other.
+        module: A model from images (N,C,H,W) to logits, or to what else the task is about. It comes back as it went in;
+            calls on one module wait for each other.
         images: (N,C,H,W) float32, as the module takes them.
-        targets: (N,) class indices: the class that each map explains.
+        targets: What each map explains, as the task has it: (N,) class indices, of one label or 0 and 1; for
+            "multi_label" the labels of each image, of which each gets a map; for "embedding" vectors (N,D), or None for
+            the model's own; None for "regression".
         explainer: One of ``explainer_names()``.
         seed: Of all random draws, 0 or above; the same seed gives the same bytes.
         sample_ids: N different names, "0", "1", ... when None: an image's draws depend on its name and the seed alone.
+        task: What is asked of the model: one of ``task_names()``, or a task with parameters of its own, such as which
+            part of what the module returns is meant, ``make_task("single_label", {"output": "logits"})``.
         **parameters: The explainer's own, see ``make_explainer``.
 
     Raises UnknownNameError for an explainer that there is none of, ConfigError for a parameter, seed or target that
     cannot be, SliceError for images that cannot, UnsupportedModelError for a model that lacks what the explainer needs,
     ExplanationError when no image has a map.
     """
-    pixels = pixels_of(images)
-    labels = class_indices(targets)
-    names = tuple(str(name) for name in (range(len(pixels)) if sample_ids is None else sample_ids))
-    subjects = Slice("images", pixels, labels, names)
+    classifier = asked_classifier(module, task)
+    subjects, target = given_subjects(classifier, images, targets, sample_ids)
     method = make_explainer(explainer, parameters)
-    (maps,) = explain_slice(Classifier(type(module).__name__, "", module), subjects, [method], labels, seed)
+    (maps,) = explain_slice(classifier, subjects, [method], target, seed)
     return maps
+
+
+def asked_classifier(module: torch.nn.Module, task: str | Task) -> Classifier:
+    """A module that lives in this process, with what is asked of it."""
+    made = make_task(task) if isinstance(task, str) else task
+    return Classifier(type(module).__name__, "", module, task=made)
+
+
+def given_subjects(
+    classifier: Classifier,
+    images: torch.Tensor | NDArray[np.float32],
+    targets: Any,
+    sample_ids: Sequence[str] | None,
+) -> tuple[Slice, Target]:
+    """Images and targets that a caller of Python gave, as a slice and what is asked of it."""
+    pixels = pixels_of(images)
+    names = tuple(str(name) for name in (range(len(pixels)) if sample_ids is None else sample_ids))
+    subjects, target = classifier.asked.given(targets, pixels, names)
+    if target is None:
+        target = classifier.asked.answered(subjects, classifier.logits(pixels, names))
+    return subjects, target
 
 
 def pixels_of(images: torch.Tensor | NDArray[np.float32]) -> NDArray[np.float32]:
@@ -73,27 +101,17 @@ def pixels_of(images: torch.Tensor | NDArray[np.float32]) -> NDArray[np.float32]
     return pixels
 
 
-def class_indices(targets: torch.Tensor | NDArray[np.int64] | Sequence[int]) -> NDArray[np.int64]:
-    """Targets (N,) as an array; ConfigError unless they are N whole numbers: 1.7 is no class."""
-    classes = np.asarray(targets.detach().cpu() if isinstance(targets, torch.Tensor) else targets)
-    if classes.size and classes.dtype.kind not in "iu":
-        raise ConfigError(f"targets must be class indices, which are whole numbers, not {classes.flat[0]!r}")
-    if classes.ndim != 1:
-        raise ConfigError(f"targets must be one class index for each image, got an array of shape {classes.shape}")
-    return classes.astype(np.int64)
-
-
 def explain_slice(
     classifier: Classifier,
     slice_: Slice,
     explainers: Sequence[Explainer],
-    targets: NDArray[np.int64],
+    targets: Targets,
     seed: int,
     progress: Progress = lambda images: None,
 ) -> list[Attributions]:
     """Attributions of each explainer on a slice; superpixel methods with equal settings share their evaluations.
 
-    ``targets`` (N,) is the class each map explains. ``progress`` is called with the number of maps done.
+    ``targets`` are what each map explains, N rows. ``progress`` is called with the number of maps done.
     """
     attributions = explain_part(classifier, slice_, explainers, targets, seed, progress)
     for maps in attributions:
@@ -106,7 +124,7 @@ def explain_part(
     classifier: Classifier,
     part: Slice,
     explainers: Sequence[Explainer],
-    targets: NDArray[np.int64],
+    targets: Targets,
     seed: int,
     progress: Progress = lambda images: None,
 ) -> list[Attributions]:
@@ -119,18 +137,19 @@ def explain_part(
     if len(part) == 0:
         raise SliceError(f"slice {part.name!r} is empty: there is nothing to explain")
     seed = require_whole("seed", seed, 0)
-    classifier.require_classes(targets, part.images)
+    target = targets if isinstance(targets, Target) else SingleLabel.of(targets)
+    classifier.require(target, part.images)
     model = classifier.working_copy(part.images)
     forced = classifier.target_layer
     layers = model.fitting(lambda: [_layer_for(explainer, forced, model, part.images) for explainer in explainers])
-    examples = Examples(part.images, part.sample_ids)
+    subjects = _subjects(model, part, target, seed)
 
     def chunk(start: int) -> list[Maps]:
-        rows = slice(start, min(start + model.batch, len(part)))
-        images, classes = (torch.from_numpy(np.array(each[rows])).to(model.device) for each in (part.images, targets))
-        subject = Subject(model, images, classes, part.sample_ids[rows], seed, examples=examples)
+        subject = subjects(start)
+        lacking = unanswered(subject)
         pairs = zip(explainers, layers, strict=True)
-        return [_attribute(explainer, subject.with_layer(layer), progress) for explainer, layer in pairs]
+        found = [_attribute(explainer, subject.with_layer(layer), progress) for explainer, layer in pairs]
+        return [without(maps, lacking) for maps in found] if lacking else found
 
     parts: list[list[Maps]] = [[] for _ in explainers]
     start = 0
@@ -140,9 +159,47 @@ def explain_part(
             found.append(maps)
         start += len(chunk_maps[0].values)
     return [
-        _attributions(classifier, part, explainer, layer, targets, seed, maps)
+        _attributions(classifier, part, explainer, layer, target, seed, maps)
         for explainer, layer, maps in zip(explainers, layers, parts, strict=True)
     ]
+
+
+def _subjects(model: WorkingCopy, part: Slice, target: Target, seed: int) -> Callable[[int], Subject]:
+    """The subject of a batch of rows, from a first one on.
+
+    What its images were evaluated for is kept for the next batch, whose first rows may be about the last of them.
+    """
+    examples, shared = Examples(part.images, part.pictured), dict[tuple[Hashable, ...], Any]()
+    asked, places = None, np.zeros(len(part), dtype=np.int64)
+    if part.image_ids is not None:
+        bounds = list(pairwise(part.starts.tolist()))
+        asked = {part.image_ids[start]: target.rows(slice(start, stop)) for start, stop in bounds}
+        places = np.concatenate([np.arange(stop - start) for start, stop in bounds])
+
+    def subject(start: int) -> Subject:
+        rows = slice(start, min(start + model.batch, len(part)))
+        images, ids = torch.from_numpy(np.array(part.images[rows])).to(model.device), part.pictured[rows]
+        for key in [each for each in shared if each[0] not in ids]:
+            del shared[key]
+        own = (target.rows(rows), ids, seed)
+        return Subject(model, images, *own, examples=examples, shared=shared, asked=asked, places=tuple(places[rows]))
+
+    return subject
+
+
+def unanswered(subject: Subject) -> dict[int, str]:
+    """Rows of a subject that the model itself has no answer to, and why; only tasks that have such are asked."""
+    if not subject.target.task.lacking:
+        return {}
+    with torch.inference_mode():
+        return subject.target.unanswered(subject.model.call(subject.images))
+
+
+def without(maps: Maps, lacking: Mapping[int, str]) -> Maps:
+    """The maps without those of some rows."""
+    values = np.array(maps.values, dtype=np.float32)
+    values[list(lacking)] = np.nan
+    return replace(maps, values=values, undefined={**maps.undefined, **lacking})
 
 
 def require_some_map(attributions: Attributions) -> None:
@@ -197,7 +254,7 @@ def _attributions(
     slice_: Slice,
     explainer: Explainer,
     layer: str | None,
-    targets: NDArray[np.int64],
+    target: Target,
     seed: int,
     parts: Sequence[Maps],
 ) -> Attributions:
@@ -215,13 +272,14 @@ def _attributions(
         explainer=name,
         parameters=parameters,
         values=values,
-        targets=targets,
+        targets=target.classes,
         sample_ids=slice_.sample_ids,
         slice_name=slice_.name,
         slice_digest=slice_.digest,
         model=classifier.label,
         weights_digest=classifier.weights_digest,
         program_digest=classifier.program_digest,
+        target=target.digest,
         undefined=undefined,
         diagnostics=_joined_diagnostics(parts),
     )

@@ -1,5 +1,6 @@
 """A frozen validation slice: the images that every compared version sees."""
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from typing import Any, get_args
@@ -81,8 +82,10 @@ class Slice:
 
     ``images`` (N,C,H,W) float32 as the model takes them, ``labels`` (N,) int64 class indices,
     ``sample_ids`` N different strings. ``regions`` (N,H,W), where given, marks the pixels where the evidence belongs:
-    the object, the lesion. ``preprocessing`` says how the images came from pictures, where that is known. Raises
-    SliceError when the lengths or the ids disagree::
+    the object, the lesion. ``preprocessing`` says how the images came from pictures, where that is known. Where several
+    rows ask about one image, as for each of its labels, they stand together and ``image_ids`` (N,) says which image
+    each row is about. ``facts`` is what else a task asks by, N rows under each name: see ``tasks/``. Raises SliceError
+    when the lengths or the ids disagree::
 
         pets = Slice("pets", images, labels, ("cat.png", "dog.png"))
         pets.digest  # another one as soon as a pixel, a label or a name is another
@@ -94,6 +97,8 @@ class Slice:
     sample_ids: tuple[str, ...]
     preprocessing: Preprocessing | None = field(default=None)
     regions: NDArray[np.bool_] | None = field(default=None)
+    image_ids: tuple[str, ...] | None = field(default=None)
+    facts: Mapping[str, NDArray[Any]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         count = len(self.images)
@@ -108,9 +113,38 @@ class Slice:
             raise SliceError(
                 f"slice {self.name!r}: expected regions (N,H,W) of images {self.images.shape}, got {self.regions.shape}"
             )
+        for name, found in (("image_ids", self.image_ids), *self.facts.items()):
+            if found is not None and len(found) != count:
+                raise SliceError(f"slice {self.name!r}: expected {name} of {count} rows, got {len(found)}")
+        if len(self.starts) - 1 != len(set(self.pictured)):
+            raise SliceError(f"slice {self.name!r}: rows about one image must stand together")
 
     def __len__(self) -> int:
         return len(self.sample_ids)
+
+    @property
+    def pictured(self) -> tuple[str, ...]:
+        """The id of the image (N,) that each row is about: all draws for an image depend on it, never on the row."""
+        return self.sample_ids if self.image_ids is None else self.image_ids
+
+    @property
+    def starts(self) -> NDArray[np.int64]:
+        """The first row of each image, and at the end the number of rows."""
+        ids = self.pictured
+        return np.array([row for row in range(len(ids)) if not row or ids[row] != ids[row - 1]] + [len(ids)])
+
+    def rows(self, rows: slice, *, regions: bool = True) -> "Slice":
+        """Some of the rows as a slice of their own, with what is known of them."""
+        return Slice(
+            self.name,
+            self.images[rows],
+            self.labels[rows],
+            self.sample_ids[rows],
+            self.preprocessing,
+            self.regions[rows] if regions and self.regions is not None else None,
+            None if self.image_ids is None else self.image_ids[rows],
+            {name: each[rows] for name, each in self.facts.items()},
+        )
 
     @cached_property
     def digest(self) -> str:
@@ -118,7 +152,9 @@ class Slice:
         regions = [] if self.regions is None else [("regions", self.regions)]
         arrays = digest_of_arrays([("images", self.images), ("labels", self.labels), *regions])
         preprocessing = self.preprocessing.identity if self.preprocessing else None
-        return digest_of({"arrays": arrays, "sample_ids": self.sample_ids, "preprocessing": preprocessing})
+        known: dict[str, Any] = {} if self.image_ids is None else {"image_ids": self.image_ids}
+        known |= {"facts": digest_of_arrays(sorted(self.facts.items()))} if self.facts else {}
+        return digest_of({"arrays": arrays, "sample_ids": self.sample_ids, "preprocessing": preprocessing, **known})
 
     def picture(self, row: int) -> NDArray[np.uint8]:
         """One of ``pictures``, (H,W,3): the images may lie in a file that is larger than the memory."""

@@ -34,6 +34,7 @@ from attrail_explainers.model.classifier import Classifier
 from attrail_explainers.model.working_copy import WorkingCopy
 from attrail_explainers.superpixels.evaluations import Evaluations, Perturbation, evaluate
 from attrail_explainers.superpixels.segmentation import Segmentation
+from attrail_explainers.tasks.single_label import SingleLabel
 
 BATCH = 32
 TURNS = 5
@@ -102,9 +103,16 @@ def single(bench: Bench, rows: range) -> tuple[dict[str, float], dict[str, list[
 def converged(bench: Bench, rows: range, model: torch.nn.Module) -> list[Evaluations]:
     """Many evaluations of each image with a seed that no contender uses."""
     copy = Classifier("lite0", "", model).working_copy(bench.images)
-    perturbation = Perturbation(Segmentation(), "blur", CONVERGED)
+    perturbation, target = Perturbation(Segmentation(), "blur", CONVERGED), SingleLabel.of(bench.targets)
     return [
-        evaluate(copy, torch.from_numpy(bench.images[row]), int(bench.targets[row]), str(row), 99, perturbation)
+        evaluate(
+            copy,
+            torch.from_numpy(bench.images[row]),
+            target.row(row),
+            str(row),
+            99,
+            perturbation,
+        )
         for row in tqdm(rows, desc="converged references")
     ]
 

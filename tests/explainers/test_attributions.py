@@ -45,6 +45,7 @@ CHANGED = {
     "model": {"model": "net/2"},
     "weights_digest": {"weights_digest": "sha256:2"},
     "program_digest": {"program_digest": "sha256:3"},
+    "target": {"target": "sha256:4"},
     "undefined": undefined(1),
     "diagnostics": {"diagnostics": {"surrogate_r2": np.array([0.5, np.nan, 0.9])}},
 }

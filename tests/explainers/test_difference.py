@@ -10,8 +10,9 @@ from attrail_explainers.difference import explain_difference
 from attrail_explainers.errors import ConfigError, IncomparableError, SliceError
 from attrail_explainers.explanation import explain
 from attrail_explainers.model.classifier import Classifier
-from attrail_explainers.superpixels.evaluations import Perturbation, evaluate, evaluate_together
+from attrail_explainers.superpixels.evaluations import Perturbation, Perturbed, evaluate
 from attrail_explainers.superpixels.segmentation import Segmentation
+from attrail_explainers.tasks.single_label import SingleLabel
 
 TARGETS = [0, 1, 2, 3, 4, 0]
 
@@ -61,7 +62,7 @@ def test_stops_earlier_with_a_wider_tolerance(small_net, pictures):
 
     def spent(tolerance):
         perturbation = Perturbation(Segmentation(60), "blur", 700, tolerance)
-        return len(evaluate(model, image, 1, "a", 0, perturbation).log_odds) + 2
+        return len(evaluate(model, image, SingleLabel.of([1]), "a", 0, perturbation).log_odds) + 2
 
     assert spent(0.99) == 128
     assert spent(0.5) <= spent(0.1) <= spent(0.001) == spent(None) == 700
@@ -71,7 +72,7 @@ def test_stopping_early_takes_the_first_of_the_same_coalitions(small_net, pictur
     model = Classifier("net", "1", small_net()).working_copy(pictures)
     image = torch.from_numpy(pictures[2])
     early, full = (
-        evaluate(model, image, 1, "a", 0, Perturbation(Segmentation(60), "blur", 700, tolerance))
+        evaluate(model, image, SingleLabel.of([1]), "a", 0, Perturbation(Segmentation(60), "blur", 700, tolerance))
         for tolerance in (0.99, None)
     )
     count = len(early.log_odds)
@@ -84,9 +85,9 @@ def test_stopping_early_takes_the_first_of_the_same_coalitions(small_net, pictur
 def test_together_is_each_alone(small_net, pictures):
     models = [Classifier("net", str(seed), small_net(seed)).working_copy(pictures) for seed in (1, 2)]
     image, perturbation = torch.from_numpy(pictures[0]), Perturbation(Segmentation(20), "blur", 60)
-    together = evaluate_together(models, image, 0, "a", 0, perturbation)
+    together = Perturbed(models, image, SingleLabel.of([0]), "a", 0, perturbation).evaluations()
     for model, found in zip(models, together, strict=True):
-        alone = evaluate(model, image, 0, "a", 0, perturbation)
+        alone = evaluate(model, image, SingleLabel.of([0]), "a", 0, perturbation)
         assert found.log_odds.tobytes() == alone.log_odds.tobytes()
 
 

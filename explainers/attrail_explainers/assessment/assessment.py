@@ -15,9 +15,11 @@ from attrail_explainers.assessment.context import CheckContext
 from attrail_explainers.attributions import Attributions
 from attrail_explainers.errors import ConfigError
 from attrail_explainers.explainer import Explainer, make_explainer
-from attrail_explainers.explanation import Progress, class_indices, explain_slice, pixels_of
+from attrail_explainers.explanation import Progress, Targets, asked_classifier, explain_slice, given_subjects
 from attrail_explainers.model.classifier import Classifier
+from attrail_explainers.model.task import SINGLE_LABEL, Target, Task
 from attrail_explainers.slice import Slice
+from attrail_explainers.tasks.single_label import SingleLabel
 
 FORMAT = "attrail.assessment/1"
 CONFIDENCE = 0.95
@@ -121,14 +123,15 @@ class Assessment:
         }
 
 
-def assess(
+def assess(  # noqa: PLR0913, PLR0917 - what explain takes, and the checks
     module: torch.nn.Module,
     images: torch.Tensor | NDArray[np.float32],
-    targets: torch.Tensor | NDArray[np.int64] | Sequence[int],
+    targets: Any = None,
     explainer: str = "gradcam",
     checks: Sequence[str | Check] | None = None,
     seed: int = 0,
     sample_ids: Sequence[str] | None = None,
+    task: str | Task = SINGLE_LABEL,
     **parameters: Any,
 ) -> Assessment:
     """Explain images with one explainer, and return what the checks find about its maps, without MLflow or Prefect.
@@ -141,22 +144,20 @@ def assess(
     Args:
         module: A classifier from images to logits, given back as it came.
         images: (N,C,H,W) float32, as the module takes them.
-        targets: (N,) class indices: the class that each map explains.
+        targets: What each map explains, as ``explain`` takes it: (N,) class indices.
         explainer: One of ``explainer_names()``.
         checks: Names of checks, or checks with parameters of their own (``make_check``); all there are when None.
         seed: Of all random draws, 0 or above.
         sample_ids: N different names, "0", "1", ... when None.
+        task: What is asked of the model, as ``explain`` takes it.
         **parameters: The explainer's own.
 
     Raises what ``explain`` raises, and ConfigError when a check is asked for twice.
     """
-    pixels = pixels_of(images)
-    labels = class_indices(targets)
-    names = tuple(str(name) for name in (range(len(pixels)) if sample_ids is None else sample_ids))
-    subjects = Slice("images", pixels, labels, names)
+    classifier = asked_classifier(module, task)
+    subjects, target = given_subjects(classifier, images, targets, sample_ids)
     method = make_explainer(explainer, parameters)
-    classifier = Classifier(type(module).__name__, "", module)
-    return assess_slice(classifier, subjects, method, chosen_checks(checks), labels, seed)
+    return assess_slice(classifier, subjects, method, chosen_checks(checks), target, seed)
 
 
 def chosen_checks(checks: Sequence[str | Check] | None) -> list[Check]:
@@ -175,16 +176,17 @@ def assess_slice(
     slice_: Slice,
     explainer: Explainer,
     checks: Sequence[Check],
-    targets: NDArray[np.int64],
+    targets: Targets,
     seed: int,
     progress: Progress = lambda images: None,
 ) -> Assessment:
-    """Explain a slice and run the checks on the maps; ``targets`` (N,) is the class each map explains.
+    """Explain a slice and run the checks on the maps; ``targets`` are what each map explains, N rows.
 
     ``progress`` is called with the number of images done, which come to N for the maps and N for each check.
     """
-    (maps,) = explain_slice(classifier, slice_, [explainer], targets, seed, progress)
-    case = CheckContext(classifier, slice_, explainer, targets, int(seed), maps)
+    target = targets if isinstance(targets, Target) else SingleLabel.of(targets)
+    (maps,) = explain_slice(classifier, slice_, [explainer], target, seed, progress)
+    case = CheckContext(classifier, slice_, explainer, target, int(seed), maps)
     outcomes = {}
     with torch.inference_mode(False):  # as in explain_slice
         for check in checks:

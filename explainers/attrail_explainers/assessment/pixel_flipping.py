@@ -5,14 +5,12 @@ from typing import Literal
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy.special import expit
 
 from attrail_explainers.assessment.check import CheckResult
 from attrail_explainers.assessment.context import CheckContext, Example, on_grid
 from attrail_explainers.baselines import BASELINES, Baseline, baseline_of
 from attrail_explainers.digest import seed_of
 from attrail_explainers.errors import ExplanationError
-from attrail_explainers.model.log_odds import target_log_odds
 from attrail_explainers.model.working_copy import WorkingCopy
 from attrail_explainers.parameters import require_choice, require_whole
 
@@ -30,7 +28,7 @@ def require_curve(steps: object, baseline: object) -> None:
 def kept_log_odds(
     model: WorkingCopy, example: Example, keep: NDArray[np.bool_], baseline: Baseline
 ) -> NDArray[np.float64]:
-    """Log odds (M,) of the target for copies of the image in which the pixels not in ``keep`` (M,H,W) are replaced.
+    """The target's score (M,) for copies of the image in which the pixels not in ``keep`` (M,H,W) are replaced.
 
     Raises ExplanationError when one of them is not finite.
     """
@@ -38,7 +36,7 @@ def kept_log_odds(
     with torch.inference_mode():
         chunks = model.chunks(torch.from_numpy(keep).to(image.device))
         copies = (torch.where(chunk.unsqueeze(1), image, instead) for chunk in chunks)
-        found = torch.cat([target_log_odds(model.call(each), example.target) for each in copies]).cpu().numpy()
+        found = torch.cat([example.target.score(model.call(each)) for each in copies]).cpu().numpy()
     if not np.isfinite(found).all():
         raise ExplanationError(
             f"model {model.label} returns NaN or infinite outputs for perturbed copies of {example.sample_id!r}"
@@ -66,14 +64,15 @@ def area(curves: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def examine_curves(case: CheckContext, steps: int, baseline: Baseline, direction: Direction) -> CheckResult:
-    """Areas under the target's probability, of the map and of a random smooth map drawn for the sample id."""
+    """Areas under the target's probability, or score where that is none, of the map and of a random smooth map."""
     curves, chance = (np.full((len(case), steps + 1), np.nan) for _ in range(2))
     for row, example in case.examples():
         parts = np.concatenate(
             [growing_parts(values, steps) for values in (example.values, _random_map(case, example))]
         )
         keep = parts if direction == "insert" else ~parts
-        curves[row], chance[row] = expit(kept_log_odds(case.model, example, keep, baseline)).reshape(2, -1)
+        found = kept_log_odds(case.model, example, keep, baseline)
+        curves[row], chance[row] = case.target.task.response(found).reshape(2, -1)
     return CheckResult(area(curves), {"chance": area(chance), "curve": curves, "chance_curve": chance})
 
 

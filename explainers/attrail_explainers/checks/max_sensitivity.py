@@ -41,7 +41,7 @@ class MaxSensitivity:
     def noisy(self, case: CheckContext, draw: int) -> NDArray[np.float32]:
         """Noisy copies (N,C,H,W) of the images, each drawn for its sample id."""
         copies = case.slice_.images.copy()
-        for row, sample in enumerate(case.slice_.sample_ids):
+        for row, sample in enumerate(case.slice_.pictured):
             generator = np.random.default_rng(seed_of("noise", case.seed, sample, draw))
             reach = self.radius * np.ptp(copies[row])
             copies[row] += reach * generator.uniform(-1, 1, copies[row].shape).astype(np.float32)

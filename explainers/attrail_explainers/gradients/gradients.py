@@ -8,39 +8,42 @@ from numpy.typing import NDArray
 
 from attrail_explainers.errors import UnsupportedModelError
 from attrail_explainers.explainer import Maps
+from attrail_explainers.model.task import Target
 from attrail_explainers.model.working_copy import WorkingCopy
 
 
-def differentiable(model: WorkingCopy) -> Callable[[torch.Tensor], torch.Tensor]:
-    """The model's logits as a function of images; UnsupportedModelError when no gradient leads back to them."""
+def differentiable(model: WorkingCopy, target: Target) -> Callable[[torch.Tensor], torch.Tensor]:
+    """The target's number (N,), as its logit, as a function of images, as many as it has rows, or any for one row.
 
-    def logits(images: torch.Tensor) -> torch.Tensor:
+    UnsupportedModelError when no gradient leads back to them.
+    """
+
+    def slope(images: torch.Tensor) -> torch.Tensor:
         outputs = model.call(images)
         if not outputs.requires_grad:
             raise UnsupportedModelError(
                 f"model {model.label}: no gradient leads back from its logits to the image; use shap, lime or "
                 "occlusion, which only call the model"
             )
-        return outputs
+        return target.slope(outputs)
 
-    return logits
+    return slope
 
 
-def gradients_of(model: WorkingCopy, images: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-    """Gradients (N,C,H,W) of the target logits in images (N,C,H,W); targets (N,). One batch's graph at a time."""
-    forward, parts = differentiable(model), list[torch.Tensor]()
-    for chunk, classes in zip(model.chunks(images), targets.split(model.batch), strict=True):
+def gradients_of(model: WorkingCopy, images: torch.Tensor, target: Target) -> torch.Tensor:
+    """Gradients (N,C,H,W) of the target's logit, of N rows or one, in images (N,C,H,W). One batch's graph at a time."""
+    parts = list[torch.Tensor]()
+    for start, chunk in zip(range(0, len(images), model.batch), model.chunks(images), strict=True):
+        own = target if len(target) == 1 else target.rows(slice(start, start + len(chunk)))
         leaf = chunk.detach().clone().requires_grad_()
-        logits = forward(leaf).gather(1, classes[:, None])
-        parts += torch.autograd.grad(logits.sum(), leaf)
+        parts += torch.autograd.grad(differentiable(model, own)(leaf).sum(), leaf)
     return torch.cat(parts)
 
 
-def target_logits(model: WorkingCopy, images: torch.Tensor, targets: torch.Tensor) -> NDArray[np.float64]:
-    """The target logits (N,) of images (N,C,H,W)."""
+def target_logits(model: WorkingCopy, images: torch.Tensor, target: Target) -> NDArray[np.float64]:
+    """The target's logits (N,) of images (N,C,H,W)."""
     with torch.no_grad():
-        logits = model.call(images).gather(1, targets[:, None])
-    return plain(logits[:, 0])
+        return plain(target.slope(model.call(images)))
 
 
 def maps_of(values: torch.Tensor, diagnostics: Mapping[str, NDArray[np.float64]] | None = None) -> Maps:

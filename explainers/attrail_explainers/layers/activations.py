@@ -19,7 +19,7 @@ def activations_and_gradients(subject: Subject) -> tuple[torch.Tensor, torch.Ten
     """
     layer = target_layer(subject.model, subject.images, subject.target_layer)
     leaf, logits = logits_from(subject, layer)
-    (gradients,) = torch.autograd.grad(logits.gather(1, subject.targets[:, None]).sum(), leaf)
+    (gradients,) = torch.autograd.grad(subject.target.slope(logits).sum(), leaf)
     dtype = torch.promote_types(gradients.dtype, torch.float32)  # half precision would not do for the sums
     return layer.places.grid(leaf.detach()).to(dtype), layer.places.grid(gradients).to(dtype)
 

@@ -40,7 +40,7 @@ class Probing:
         """Return what noise in the range of images (N,C,H,W) shows at the layers ``names``."""
         noise = probes(images)
         with torch.no_grad():
-            target = int(model.call(noise[:1], filled=False).argmax())
+            target = int(model.task.rows_of(model.call(noise[:1], filled=False)).argmax())
         return cls(model, noise, target, tuple(_looks(model, noise, target, names)))
 
     def activations(self, name: str, places: Places) -> torch.Tensor:
@@ -204,7 +204,7 @@ def _looks(model: WorkingCopy, noise: torch.Tensor, target: int, names: Sequence
         kept: dict[str, torch.Tensor] = {}
         with torch.no_grad(), model.hooks({name: _keep(kept, name) for name in names}):
             logits = model.call(chunk, hooked=True, filled=False)
-        yield Look(len(chunk), kept, _gradients(logits[:, target].sum(), kept))
+        yield Look(len(chunk), kept, _gradients(model.task.rows_of(logits)[:, target].sum(), kept))
 
 
 def _gradients(logit: torch.Tensor, kept: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:

@@ -8,6 +8,7 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from attrail_explainers.errors import UnsupportedModelError
 from attrail_explainers.explainer import Maps, Need, Trait
 from attrail_explainers.subject import Subject
 from attrail_explainers.superpixels.game_method import GameMethod
@@ -42,8 +43,17 @@ class Counterfactual(GameMethod):
     traits: ClassVar[frozenset[Trait]] = frozenset({Trait.UNSIGNED})
 
     def attribute(self, subject: Subject) -> Maps:
-        games = self.games(subject)
-        patches = play(subject, games, [flip(game.players, game.target, self.evaluations) for game in games])
+        if not subject.target.task.decides:
+            raise UnsupportedModelError(
+                f"counterfactual seeks what makes model {subject.model.label} decide otherwise, and its task has no "
+                "classes: use shap or occlusion"
+            )
+        games, classes = self.games(subject), subject.target.classes.tolist()
+        patches = play(
+            subject,
+            games,
+            [flip(game.players, own, self.evaluations) for game, own in zip(games, classes, strict=True)],
+        )
         values = np.full((len(games), *subject.images.shape[2:]), np.nan, dtype=np.float32)
         undefined = {row: patch for row, patch in enumerate(patches) if isinstance(patch, str)}
         for row, (game, patch) in enumerate(zip(games, patches, strict=True)):

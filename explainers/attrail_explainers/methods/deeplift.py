@@ -38,17 +38,17 @@ class DeepLift:
 
     def attribute(self, subject: Subject) -> Maps:
         model, rules = subject.model, RescaleRules(subject.model.label)
-        forward, classes = differentiable(model), subject.targets[:, None]
+        forward = differentiable(model, subject.target)
         images = subject.images.detach().clone().requires_grad_()
         baselines = baselines_of(subject.images, self.baseline).requires_grad_()
         with rules:
             with saved_tensors_hooks(_forget, _forget):  # no one goes back through this run
-                empty = forward(baselines).gather(1, classes)
+                empty = forward(baselines)
             rules.recording = False
-            full = forward(images).gather(1, classes)
+            full = forward(images)
         (multipliers,) = torch.autograd.grad(full.sum(), images)
         values = (multipliers * (images - baselines)).detach().sum(dim=1)
-        return maps_of(values, completeness_residual(values, plain(full[:, 0]), plain(empty[:, 0])))
+        return maps_of(values, completeness_residual(values, plain(full), plain(empty)))
 
 
 class RescaleRules(Rules):

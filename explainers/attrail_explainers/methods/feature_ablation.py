@@ -40,7 +40,7 @@ class FeatureAblation:
             found = CaptumFeatureAblation(worth_of(subject)).attribute(
                 subject.images,
                 baselines=torch.stack([game.baseline for game in games]),
-                additional_forward_args=(subject.targets,),
+                additional_forward_args=(torch.arange(len(subject)),),
                 feature_mask=places[:, None].to(subject.images.device),
                 perturbations_per_eval=max(1, subject.model.batch // len(subject)),
             )

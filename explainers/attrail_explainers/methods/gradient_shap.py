@@ -36,17 +36,17 @@ class GradientShap:
     def attribute(self, subject: Subject) -> Maps:
         values, empty = [], []
         for row in subject.rows():
-            image, target = subject.images[row], subject.targets[row : row + 1]
+            image, target = subject.images[row], subject.target.row(row)
             kinds, shares = self.draws(subject.seed, subject.sample_ids[row])
             baselines = torch.stack([baseline_of(image, kind) for kind in BASELINES])
             drawn = baselines[torch.from_numpy(kinds).to(image.device)]
             way = image - drawn
             points = drawn + way * torch.from_numpy(shares).to(image)[:, None, None, None]
-            gradients = gradients_of(subject.model, points, target.expand(self.samples))
+            gradients = gradients_of(subject.model, points, target)
             values.append((gradients * way).mean(dim=0).sum(dim=0))
-            bare = target_logits(subject.model, baselines, target.expand(len(BASELINES)))
+            bare = target_logits(subject.model, baselines, target)
             empty.append(bare[kinds].mean())
-        full = target_logits(subject.model, subject.images, subject.targets)
+        full = target_logits(subject.model, subject.images, subject.target)
         maps = torch.stack(values)
         return maps_of(maps, completeness_residual(maps, full, np.array(empty)))
 

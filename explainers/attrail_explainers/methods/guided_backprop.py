@@ -26,7 +26,7 @@ class GuidedBackprop:
 
     def attribute(self, subject: Subject) -> Maps:
         with GuidedRules() as rules:
-            gradients = gradients_of(subject.model, subject.images, subject.targets)
+            gradients = gradients_of(subject.model, subject.images, subject.target)
         if not rules.met_relu:
             raise UnsupportedModelError(
                 f"model {subject.model.label} has no ReLU, the one activation that guided_backprop changes: use "

@@ -22,7 +22,7 @@ class InputXGradient:
 
     def attribute(self, subject: Subject) -> Maps:
         images = subject.images.detach().clone().requires_grad_()
-        found = CaptumInputXGradient(differentiable(subject.model)).attribute(images, target=subject.targets)
+        found = CaptumInputXGradient(differentiable(subject.model, subject.target)).attribute(images)
         return maps_of(found.sum(dim=1))
 
 

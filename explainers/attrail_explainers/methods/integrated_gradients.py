@@ -33,18 +33,16 @@ class IntegratedGradients:
         require_choice("baseline", self.baseline, BASELINES)
 
     def attribute(self, subject: Subject) -> Maps:
-        model, targets = subject.model, subject.targets
+        model = subject.model
         baselines = baselines_of(subject.images, self.baseline)
-        captum = CaptumIntegratedGradients(differentiable(model))
         found = []
         for row in subject.rows():
-            image, baseline, target = (each[row : row + 1] for each in (subject.images, baselines, targets))
-            pixels = captum.attribute(
-                image, baselines=baseline, target=target, n_steps=self.steps, internal_batch_size=model.batch
-            )
+            image, baseline = (each[row : row + 1] for each in (subject.images, baselines))
+            captum = CaptumIntegratedGradients(differentiable(model, subject.target.row(row)))
+            pixels = captum.attribute(image, baselines=baseline, n_steps=self.steps, internal_batch_size=model.batch)
             found.append(pixels.sum(dim=1))
         values = torch.cat(found)
-        full, empty = (target_logits(model, images, targets) for images in (subject.images, baselines))
+        full, empty = (target_logits(model, images, subject.target) for images in (subject.images, baselines))
         return maps_of(values, completeness_residual(values, full, empty))
 
 

@@ -7,7 +7,6 @@ from typing import ClassVar
 import numpy as np
 from lime.lime_base import LimeBase
 from numpy.typing import NDArray
-from scipy.special import expit
 
 from attrail_explainers.explainer import Need, Trait
 from attrail_explainers.parameters import require_positive
@@ -46,7 +45,8 @@ class Lime(SuperpixelMethod):
             log_odds, drawn = evaluations.emulator.predict(present), np.ones(len(present))
         else:
             present, log_odds, drawn = coalitions.present, evaluations.log_odds, coalitions.weight
-        weights, fit = surrogate(present, expit(log_odds), expit(full), drawn, self.kernel_width)
+        answers, whole = (evaluations.response(np.asarray(each)) for each in (log_odds, full))
+        weights, fit = surrogate(present, answers, float(whole), drawn, self.kernel_width)
         return weights, {"surrogate_r2": fit}
 
 

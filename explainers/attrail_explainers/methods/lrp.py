@@ -41,7 +41,7 @@ class Lrp:
 
     def attribute(self, subject: Subject) -> Maps:
         with RelevanceRules(self.epsilon):
-            gradients = gradients_of(subject.model, subject.images, subject.targets)
+            gradients = gradients_of(subject.model, subject.images, subject.target)
         return maps_of((subject.images * gradients).sum(dim=1))
 
 

@@ -56,8 +56,8 @@ class NearestExamples:
 
 def nearest(units: NDArray[np.float64], sample_ids: tuple[str, ...], sample_id: str) -> int | None:
     """Row of the unit features (N,C) nearest to those of ``sample_id``; None when nothing can be compared."""
-    own = sample_ids.index(sample_id)
-    cosines = np.einsum("nc,c->n", units, units[own])  # row by row, unlike a matrix product: N does not matter
+    own = [row for row, each in enumerate(sample_ids) if each == sample_id]  # several ask about one image
+    cosines = np.einsum("nc,c->n", units, units[own[0]])  # row by row, unlike a matrix product: N does not matter
     cosines[own] = np.nan
     if np.isnan(cosines).all():
         return None

@@ -48,7 +48,7 @@ class Occlusion:
                 sliding_window_shapes=(channels, window, window),
                 strides=(channels, stride, stride),
                 baselines=torch.stack([baseline_of(image, self.baseline) for image in subject.images]),
-                additional_forward_args=(subject.targets,),
+                additional_forward_args=(torch.arange(len(subject)),),
                 perturbations_per_eval=max(1, subject.model.batch // len(subject)),
             )
         return Maps(found[:, 0].float().cpu().numpy())  # a window covers all channels: they carry the same values

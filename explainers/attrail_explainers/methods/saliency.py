@@ -19,7 +19,7 @@ class Saliency:
 
     def attribute(self, subject: Subject) -> Maps:
         images = subject.images.detach().clone().requires_grad_()
-        found = CaptumSaliency(differentiable(subject.model)).attribute(images, target=subject.targets)
+        found = CaptumSaliency(differentiable(subject.model, subject.target)).attribute(images)
         return maps_of(found.amax(dim=1))
 
 

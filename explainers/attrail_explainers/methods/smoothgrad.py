@@ -35,7 +35,7 @@ class SmoothGrad:
         values = []
         for row in subject.rows():
             copies = self.noisy(subject.images[row], subject.seed, subject.sample_ids[row])
-            gradients = gradients_of(subject.model, copies, subject.targets[row].expand(self.samples))
+            gradients = gradients_of(subject.model, copies, subject.target.row(row))
             values.append(gradients.mean(dim=0).abs().amax(dim=0))
         return maps_of(torch.stack(values))
 

@@ -8,8 +8,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from attrail_explainers.errors import ConfigError, ExplanationError
+from attrail_explainers.errors import ExplanationError
 from attrail_explainers.model.private_copy import arrange, private_copy
+from attrail_explainers.model.task import Target, Task, make_task
 from attrail_explainers.model.working_copy import WorkingCopy
 from attrail_explainers.model_files.state_digest import digest_of_state
 
@@ -23,7 +24,8 @@ class Classifier:
     classifier's own and are not copied. ``target_layer`` is the submodule whose activations the
     class-activation methods use (None: found by itself). ``batch_size`` is set when the model was exported for one
     batch size only. ``program_digest`` says what is computed with the weights, by the exported program or the model's
-    files; None for a module that lives in this process alone, whose code nobody can know for certain.
+    files; None for a module that lives in this process alone, whose code nobody can know for certain. ``task`` is what
+    is asked of it, one class of several when None.
     """
 
     name: str
@@ -33,6 +35,7 @@ class Classifier:
     target_layer: str | None = None
     batch_size: int | None = None
     program_digest: str | None = None
+    task: Task | None = None
     _copies: dict[tuple[int, ...], WorkingCopy] = field(default_factory=dict, repr=False)
     _lock: threading.RLock = field(default_factory=threading.RLock, repr=False)
 
@@ -44,6 +47,15 @@ class Classifier:
     def with_target_layer(self, layer: str | None) -> "Classifier":
         """A copy of the classifier with its target layer forced, itself if ``layer`` is None."""
         return self if layer is None else replace(self, target_layer=layer)
+
+    @property
+    def asked(self) -> Task:
+        """What is asked of it."""
+        return self.task or make_task()
+
+    def for_task(self, task: Task) -> "Classifier":
+        """A copy of the classifier that is asked something else, with working copies of its own."""
+        return replace(self, task=task, _copies={}, _lock=threading.RLock())
 
     @cached_property
     def weights_digest(self) -> str:
@@ -66,7 +78,8 @@ class Classifier:
             if size not in self._copies:
                 example = torch.as_tensor(np.array(images[:1]) if isinstance(images, np.ndarray) else images[:1])
                 copied, graph = self._arranged
-                self._copies[size] = WorkingCopy(self.label, copied, graph, example, self.batch_size, self._lock)
+                how = (self.batch_size, self._lock, self.asked)
+                self._copies[size] = WorkingCopy(self.label, copied, graph, example, *how)
             return self._copies[size]
 
     @cached_property
@@ -77,21 +90,20 @@ class Classifier:
         arrange(self.graph)
         return self.module, self.graph
 
-    def require_classes(self, targets: NDArray[np.int64], images: NDArray[np.float32] | torch.Tensor) -> None:
-        """Raise ConfigError, which names it, for a target (N,) that is no class; ``images`` (N,C,H,W) have its size.
+    def require(self, target: Target, images: NDArray[np.float32] | torch.Tensor) -> None:
+        """Raise ConfigError, which names it, for a target that this model cannot be asked; ``images`` have its size.
 
-        Raises ExplanationError for a model that gives no finite number, which decides for no class at all.
+        Raises ExplanationError for a model that gives no finite number, which decides nothing at all.
         """
         model = self.working_copy(images)
         model.require_numbers()
-        classes = model.classes
-        unknown = (targets < 0) | (targets >= classes)
-        if unknown.any():
-            target = targets[int(unknown.argmax())]
-            raise ConfigError(f"class {target} cannot be explained: model {self.label} has {classes} classes, 0 and up")
+        target.require(model.classes, self.label)
 
     def logits(self, images: NDArray[np.float32], sample_ids: tuple[str, ...]) -> NDArray[np.float32]:
-        """Logits (N,classes) of any number of images; ExplanationError names the first image without finite ones."""
+        """Outputs (N,...), as logits (N,classes), of any number of images.
+
+        ExplanationError names the first image without finite ones.
+        """
         model = self.working_copy(images)
 
         def called() -> torch.Tensor:
@@ -102,7 +114,7 @@ class Classifier:
         with torch.inference_mode():
             logits = model.fitting(called)
         rows = logits.float().cpu().numpy()
-        broken = ~np.isfinite(rows).all(axis=1)
+        broken = ~np.isfinite(rows).all(axis=tuple(range(1, rows.ndim)))
         if broken.any():
             sample = sample_ids[int(broken.argmax())]
             raise ExplanationError(

@@ -15,6 +15,7 @@ class ModelDescription:
     ``activations`` is how many numbers one image makes in it, ``outputs`` what it returns, as ``OutputScale`` says it.
     The digests are the classifier's, ``machine`` is the kind of machine that computes (``machine_of``): bytes that it
     cannot make again are not its own. ``batch_size`` is the only one that it takes, None where it takes any.
+    ``output`` is where its outputs stand in what it returns, None for a lone tensor.
     """
 
     weights_digest: str
@@ -26,6 +27,7 @@ class ModelDescription:
     program_digest: str | None = None
     machine: str = ""
     batch_size: int | None = None
+    output: str | None = None
 
     @property
     def identity(self) -> tuple[str, str | None]:
@@ -46,8 +48,9 @@ def describe(classifier: Classifier, images: NDArray[np.float32], sample_ids: tu
         activations=max(1, sum(int(np.prod(each.shape)) for each in copy.activations)),
         device=copy.device.type,
         dtype=str(copy.dtype),
-        outputs=str(copy.scale),
+        outputs=str(copy.scale) + (f", in its output {copy.returned.place!r}" if copy.returned.place else ""),
         program_digest=classifier.program_digest,
         machine=copy.machine,
         batch_size=classifier.batch_size,
+        output=copy.returned.place or None,
     )

@@ -3,7 +3,6 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any
 
 import torch
 
@@ -11,7 +10,7 @@ from attrail_explainers.digest import seed_of
 from attrail_explainers.errors import UnsupportedModelError
 from attrail_explainers.model.last_function import End, LastFunction, are_shares, precision_of
 
-Forward = Callable[[torch.Tensor], Any]
+Forward = Callable[[torch.Tensor], torch.Tensor]
 
 UNBOUNDED = frozenset({"linear", "addmm", "matmul", "mm", "bmm", "baddbmm", "einsum", "conv2d", "convolution"})
 SPREADS = (1.0, 1.0, 30.0, 30.0)  # of the noise: numbers that stay in 0..1 at every size are no logits
@@ -26,14 +25,22 @@ class Outputs(StrEnum):
     LOGIT = "one logit"
     PROBABILITY = "one probability"
     LOG_PROBABILITY = "one log-probability"
+    LABEL_LOGITS = "logits of labels"
+    LABEL_PROBABILITIES = "probabilities of labels"
+    LABEL_LOG_PROBABILITIES = "log-probabilities of labels"
+    VALUES = "values"
+    EMBEDDING = "embeddings"
 
 
+AS_THEY_ARE = frozenset({Outputs.LOGITS, Outputs.LABEL_LOGITS, Outputs.VALUES, Outputs.EMBEDDING})
 BY_FUNCTION = {
     "softmax": Outputs.PROBABILITIES,
     "log_softmax": Outputs.LOG_PROBABILITIES,
     "sigmoid": Outputs.PROBABILITY,
     "log_sigmoid": Outputs.LOG_PROBABILITY,
 }
+
+LABELS_BY_FUNCTION = {"sigmoid": Outputs.LABEL_PROBABILITIES, "log_sigmoid": Outputs.LABEL_LOG_PROBABILITIES}
 
 
 @dataclass(frozen=True)
@@ -45,7 +52,8 @@ class OutputScale:
     first numbers on the way of which the function makes the outputs are the logits; ``composed`` is then how far these
     are rounded (machine epsilon). Else probabilities give their logarithms, which are logits less a number for each
     image: log odds are the same, gradients are those of the log-probability. One output is the log odds z of class 1
-    against class 0, with the logits -z/2 and z/2.
+    against class 0, with the logits -z/2 and z/2. Each probability of a label gives its log odds. Values and embeddings
+    are taken as they are.
     """
 
     outputs: Outputs = Outputs.LOGITS
@@ -54,12 +62,16 @@ class OutputScale:
 
     def __str__(self) -> str:
         """The scale in words, for records and reports."""
-        if self.outputs is Outputs.LOGITS:
+        if self.outputs in AS_THEY_ARE:
             return str(self.outputs)
         if self.function is not None:
             return f"{self.outputs}, taken before {self.function}, as logits"
         if self.outputs is Outputs.PROBABILITIES:
             return f"{self.outputs}, their logarithms taken as logits"
+        if self.outputs is Outputs.LABEL_PROBABILITIES:
+            return f"{self.outputs}, their log odds taken as logits"
+        if self.outputs is Outputs.PROBABILITY:
+            return f"{self.outputs} of class 1, its log odds taken as the logit"
         return f"{self.outputs}, of class 1 against class 0" if self.single else f"{self.outputs}, taken as logits"
 
     @property
@@ -67,7 +79,7 @@ class OutputScale:
         """Whether one number stands for two classes."""
         return self.outputs in (Outputs.LOGIT, Outputs.PROBABILITY, Outputs.LOG_PROBABILITY)
 
-    def values(self, forward: Forward, images: torch.Tensor, label: str) -> Any:
+    def values(self, forward: Forward, images: torch.Tensor, label: str) -> torch.Tensor:
         """What the model returns, or what went into its last function, for images (N,C,H,W).
 
         Raises UnsupportedModelError when it does not end in that function every time.
@@ -83,10 +95,21 @@ class OutputScale:
                 f"model {label} ends in {self.function} for some images and not for others, or rounds what that gives: "
                 "log it with its logits as outputs"
             )
-        return end.logits.reshape(-1)[: outputs.numel()].reshape(outputs.shape)
+        logits: torch.Tensor = end.logits.reshape(-1)[: outputs.numel()].reshape(outputs.shape)
+        return logits
 
     def logits(self, values: torch.Tensor, label: str) -> torch.Tensor:
-        """Logits (N,classes) from ``values`` (N,outputs); UnsupportedModelError where a probability is exactly 0."""
+        """Logits (N,classes) from ``values`` (N,outputs); UnsupportedModelError where a probability is exactly 0.
+
+        Of a label's probability the log odds are lost at exactly 1, too.
+        """
+        if self.function is None and self.outputs in (Outputs.PROBABILITY, Outputs.LABEL_PROBABILITIES):
+            if bool(((values <= 0) | (values >= 1)).any()):
+                raise UnsupportedModelError(
+                    f"model {label} returns probabilities, some of them rounded to 0 or 1, so that logits are lost: "
+                    "log it without the sigmoid that turns its logits into probabilities"
+                )
+            values = values.logit()
         if self.single:
             return torch.cat([-values / 2, values / 2], dim=1)
         if self.outputs is Outputs.PROBABILITIES and self.function is None:
@@ -136,6 +159,42 @@ def scale_of(
     return OutputScale(Outputs.LOGIT if single else Outputs.LOGITS)
 
 
+def binary_scale_of(
+    label: str, outputs: torch.Tensor, end: End | None, more: Callable[[], torch.Tensor], precision: float
+) -> OutputScale:
+    """What the one output (N,1) of a model of two classes is; numbers in 0..1 for any image are probabilities."""
+    if outputs.shape[1] != 1:
+        raise UnsupportedModelError(
+            f"model {label} returns {outputs.shape[1]} outputs, task binary is about one, the logit or the probability "
+            "of class 1: leave the task out for a model that chooses one class of several"
+        )
+    precision = precision_of(outputs, precision)
+    if end is not None and end.made(outputs, precision):
+        return _by_function(label, end, 1)
+    return OutputScale(Outputs.PROBABILITY if _always_shares(outputs, end, more) else Outputs.LOGIT)
+
+
+def label_scale_of(
+    label: str, outputs: torch.Tensor, end: End | None, more: Callable[[], torch.Tensor], precision: float
+) -> OutputScale:
+    """What the outputs (N,labels) of a model that says of each label whether it is there are.
+
+    UnsupportedModelError for shares of one whole: such a model chooses one class of several.
+    """
+    precision = precision_of(outputs, precision)
+    if end is not None and end.made(outputs, precision) and end.function in LABELS_BY_FUNCTION:
+        return OutputScale(LABELS_BY_FUNCTION[end.function], end.function, end.composed)
+    several, rows = outputs.shape[1] > 1, outputs.double()
+    if several and (_normalised(rows, precision) or _normalised(rows.exp(), precision)):
+        rows = torch.cat([rows, more().double()])
+        if _normalised(rows, precision) or _normalised(rows.exp(), precision):
+            raise UnsupportedModelError(
+                f"model {label} returns probabilities that sum to 1, so that a label that comes takes from the others: "
+                "leave the task out for a model that chooses one class of several, or log it with a logit of each"
+            )
+    return OutputScale(Outputs.LABEL_PROBABILITIES if _always_shares(outputs, end, more) else Outputs.LABEL_LOGITS)
+
+
 def noise_like(images: torch.Tensor) -> torch.Tensor:
     """Noise (4,C,H,W), the same for all images (N,C,H,W) of a size, of small and of large numbers."""
     generator = torch.Generator().manual_seed(seed_of("outputs") % 2**63)
@@ -155,9 +214,15 @@ def _by_function(label: str, end: End, columns: int) -> OutputScale:
             "logit as its output, or with a sigmoid"
         )
     raise UnsupportedModelError(
-        f"model {label} ends in a sigmoid for each of {columns} labels: attrail explains models that choose one class "
-        "of several; where that is what it does, log it with the logits as its outputs"
+        f"model {label} ends in a sigmoid for each of {columns} labels: where it says of each whether it is there, set "
+        "task multi_label; where it chooses one class of several, log it with the logits as its outputs"
     )
+
+
+def _always_shares(outputs: torch.Tensor, end: End | None, more: Callable[[], torch.Tensor]) -> bool:
+    """Whether outputs (N,K) lie in 0..1 for any image, and no linear layer gave them."""
+    bounded = end is None or end.function not in UNBOUNDED
+    return bounded and are_shares(outputs) and are_shares(more())
 
 
 def _normalised(rows: torch.Tensor, precision: float) -> bool:

@@ -32,6 +32,7 @@ def redrawn(classifier: Classifier, model: WorkingCopy, part: Part, new: New, ho
         target_layer=classifier.target_layer,
         batch_size=classifier.batch_size,
         program_digest=classifier.program_digest,
+        task=classifier.task,
     )
 
 

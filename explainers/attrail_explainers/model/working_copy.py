@@ -16,10 +16,12 @@ from attrail_explainers.errors import ExplanationError, UnsupportedModelError
 from attrail_explainers.excerpt import excerpt
 from attrail_explainers.model.drawn_anew import PARAMETRIZATIONS
 from attrail_explainers.model.last_function import End, LastFunction
-from attrail_explainers.model.output_scale import OutputScale, noise_like, scale_of
+from attrail_explainers.model.output_scale import OutputScale, noise_like
 from attrail_explainers.model.places import Places, TargetLayer
 from attrail_explainers.model.private_copy import deep_copy
 from attrail_explainers.model.repeatability import EVERY, FIRST, require_alike, require_repeatable
+from attrail_explainers.model.returned import Returned
+from attrail_explainers.model.task import Task
 from attrail_explainers.runtime.allocator import keep_pages
 from attrail_explainers.runtime.machine import machine_of
 
@@ -49,8 +51,9 @@ class WorkingCopy:
 
     ``module`` lets hooks fire; plain calls take the faster ``forward`` where there is one. ``activations`` are the
     outputs of all submodules in the order in which they finish, but for those that only pass their input on;
-    ``outputs`` is the number of outputs; both are found by one call with ``images`` (N,C,H,W). ``scale`` says what the
-    outputs are and makes logits of them, ``classes`` is the number of these. ``batch`` is the number of images in every
+    ``outputs`` is the number of outputs; both are found by one call with ``images`` (N,C,H,W). ``task`` says what is
+    asked of the model, ``returned`` which part of what it returns answers that, ``scale`` what these outputs are: it
+    makes logits of them, ``classes`` is the number of these. ``batch`` is the number of images in every
     call: as many as keep the largest activation within the byte budget, so that it depends on the architecture and the
     images' size alone. Raises UnsupportedModelError for a model that does not answer an image the same way each time.
     """
@@ -63,8 +66,11 @@ class WorkingCopy:
         images: torch.Tensor,
         fixed_batch: int | None,
         lock: threading.RLock,
+        task: Task,
     ) -> None:
         keep_pages()
+        self.task = task
+        self.returned = Returned(label, task)
         self.label, self.module, self.forward = label, module, forward
         self.dtype = _dtype(module)
         self.fixed_batch = fixed_batch
@@ -93,13 +99,13 @@ class WorkingCopy:
         return machine_of(self.device)
 
     def call(self, images: torch.Tensor, *, hooked: bool = False, filled: bool = True) -> torch.Tensor:
-        """Logits (N,classes), at least float32, of any number of images.
+        """Outputs (N,...), at least float32, of any number of images, as the task has them: logits (N,classes).
 
         ``hooked`` goes through ``module`` so that hooks fire. Every batch has the same shape: a short one is filled up
         with copies of its first image, because kernels choose their order of summation by the batch's shape and an
         image must get the same bytes alone as among others; ``filled=False`` leaves it short, for looking at the model
         where no byte is kept. The model gets a copy, which it may overwrite. Raises UnsupportedModelError when it
-        cannot take the images or its output is not (N,classes).
+        cannot take the images or returns nothing that the task could be about.
         """
         forward = self.module if hooked or self.forward is None else self.forward
         with self._lock:
@@ -153,21 +159,18 @@ class WorkingCopy:
         filling = images[:1].detach().expand(missing, *images.shape[1:])
         whole = torch.cat([images, filling]) if len(filling) else images
         values = self._run(forward, whole.to(self.dtype, memory_format=self._layout, copy=True))
-        if isinstance(values, torch.Tensor) and values.ndim < 2 and values.numel() % len(whole) == 0:
+        if values.ndim < 2:
             values = values.reshape(len(whole), -1)  # squeezed: one logit each, or a single image's
-        if not isinstance(values, torch.Tensor) or values.ndim != 2 or len(values) != len(whole):
-            got = tuple(values.shape) if isinstance(values, torch.Tensor) else type(values).__name__
-            raise UnsupportedModelError(
-                f"model {self.label}: expected logits (N,classes) for {len(whole)} images, got {got}; log a model that "
-                "returns its logits as one tensor"
-            )
         return self.scale.logits(
             values[:count] if values.dtype == torch.float64 else values[:count].float(), self.label
         )
 
-    def _run(self, forward: Forward, images: torch.Tensor) -> Any:
+    def _run(self, forward: Forward, images: torch.Tensor) -> torch.Tensor:
+        def answer(images: torch.Tensor) -> torch.Tensor:
+            return self.returned.part(forward(images), len(images))
+
         try:
-            return self.scale.values(forward, images, self.label)
+            return self.scale.values(answer, images, self.label)
         except (RuntimeError, AssertionError, ValueError, TypeError) as error:
             if out_of_memory(error):
                 raise
@@ -213,7 +216,7 @@ class WorkingCopy:
             with torch.inference_mode():
                 return self.call(noise_like(images).to(self.device), filled=False)
 
-        return scale_of(self.label, outputs, end, more, torch.finfo(self.dtype).eps)
+        return self.task.scale_of(self.label, outputs, end, more, torch.finfo(self.dtype).eps)
 
     def _probed(self, images: torch.Tensor) -> tuple[tuple[Activation, ...], torch.Tensor, End | None]:
         """Activations, outputs and their end; the layout falls back to the ordinary one where channels-last fails."""

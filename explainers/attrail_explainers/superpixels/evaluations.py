@@ -1,6 +1,6 @@
 """Masked evaluations of one image, computed once and shared by every perturbation method that asks for the same."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal, get_args
@@ -8,11 +8,12 @@ from typing import Literal, get_args
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy.special import expit
 
 from attrail_explainers.baselines import BASELINES, Baseline, baseline_of
 from attrail_explainers.digest import seed_of
 from attrail_explainers.errors import ExplanationError
-from attrail_explainers.model.log_odds import target_log_odds
+from attrail_explainers.model.task import Target
 from attrail_explainers.model.working_copy import WorkingCopy
 from attrail_explainers.parameters import require_choice, require_number, require_whole
 from attrail_explainers.superpixels.coalitions import Coalitions, draw_coalitions
@@ -51,10 +52,11 @@ class Perturbation:
 
 @dataclass(frozen=True)
 class Evaluations:
-    """One image's perturbed outputs for its target class.
+    """What a model says of one image's target with parts of the image removed.
 
-    ``segments`` (H,W); ``log_odds`` (M,) of the target for each coalition, ``full`` for the image as it is and
-    ``empty`` for the baseline alone. ``coalitions`` is None when the image has fewer than two superpixels.
+    ``segments`` (H,W); ``log_odds`` (M,), the target's score for each coalition, ``full`` for the image as it is and
+    ``empty`` for the baseline alone. ``coalitions`` is None when the image has fewer than two superpixels. ``response``
+    is the task's: it makes probabilities of log odds.
     """
 
     segments: NDArray[np.int64]
@@ -62,6 +64,7 @@ class Evaluations:
     log_odds: NDArray[np.float64]
     full: float
     empty: float
+    response: Callable[[NDArray[np.float64]], NDArray[np.float64]] = expit
 
     @cached_property
     def emulator(self) -> Emulator:
@@ -78,75 +81,80 @@ class Evaluations:
         return numbers
 
 
-def evaluate(
-    model: WorkingCopy, image: torch.Tensor, target: int, sample_id: str, seed: int, perturbation: Perturbation
-) -> Evaluations:
-    """Evaluate one image (C,H,W) under coalitions drawn for its sample id: the same for every model version."""
-    (evaluations,) = evaluate_together([model], image, target, sample_id, seed, perturbation)
-    return evaluations
+class Perturbed:
+    """One image (C,H,W) under coalitions drawn for its sample id: the same for every version, and for all it is asked.
 
-
-def evaluate_together(
-    models: Sequence[WorkingCopy],
-    image: torch.Tensor,
-    target: int,
-    sample_id: str,
-    seed: int,
-    perturbation: Perturbation,
-) -> list[Evaluations]:
-    """Evaluate one image under the same coalitions by one model or by two.
-
-    With a tolerance, evaluations stop when one model's Shapley values are certain enough, or for two models those of
-    the difference between them.
+    ``target`` has a row for each thing that is asked of the image; each batch of coalitions is run once for all of
+    them, and only as far as one of them needs it. By one model, or by two, whose difference then must be certain.
     """
-    segments = perturbation.segmentation.segment(image.cpu().numpy())
-    count = int(segments.max()) + 1
-    if count < 2:
-        rows = np.array([[True], [False]])
-        ends = [_outputs(model, image, segments, rows, target, sample_id, perturbation) for model in models]
-        return [Evaluations(segments, None, each[2:], float(each[0]), float(each[1])) for each in ends]
-    generator = np.random.default_rng(seed_of("coalitions", seed, sample_id))
-    drawn = draw_coalitions(count, perturbation.evaluations - 2, generator)
-    rows = np.concatenate([[[True] * count, [False] * count], drawn.present])
-    outputs = np.empty((len(models), 0))
-    looks = () if perturbation.tolerance is None else range(FIRST, len(rows), BLOCK)
-    for stop in (*looks, len(rows)):
-        block = rows[outputs.shape[1] : stop]
-        found = [_outputs(model, image, segments, block, target, sample_id, perturbation) for model in models]
-        outputs = np.concatenate([outputs, found], axis=1)
-        if stop < len(rows) and _certain(rows[:stop], outputs, perturbation.tolerance):
-            break
-    used = outputs.shape[1] - 2
-    coalitions = Coalitions(drawn.present[:used], drawn.weight[:used], drawn.complete)
-    return [Evaluations(segments, coalitions, each[2:], float(each[0]), float(each[1])) for each in outputs]
+
+    def __init__(
+        self,
+        models: Sequence[WorkingCopy],
+        image: torch.Tensor,
+        target: Target,
+        sample_id: str,
+        seed: int,
+        perturbation: Perturbation,
+    ) -> None:
+        self.models, self.target, self.sample_id, self.perturbation = models, target, sample_id, perturbation
+        self.segments = perturbation.segmentation.segment(image.cpu().numpy())
+        count = int(self.segments.max()) + 1
+        ends = np.array([[True] * count, [False] * count])
+        generator = np.random.default_rng(seed_of("coalitions", seed, sample_id))
+        self.drawn = draw_coalitions(count, perturbation.evaluations - 2, generator) if count > 1 else None
+        self.rows = ends if self.drawn is None else np.concatenate([ends, self.drawn.present])
+        self._mosaic = Mosaic(image, baseline_of(image, perturbation.baseline), self.segments)
+        self._scores = np.empty((len(models), len(target), 0))
+
+    def evaluations(self, place: int = 0) -> list[Evaluations]:
+        """Each model's evaluations for one row of the target; with a tolerance, they stop when they are certain."""
+        tolerance = self.perturbation.tolerance
+        looks = () if tolerance is None else range(FIRST, len(self.rows), BLOCK)
+        for stop in (*looks, len(self.rows)):
+            found = self._until(stop)[:, place]
+            if stop < len(self.rows) and _certain(self.rows[:stop], found, tolerance):
+                break
+        coalitions, used, respond = None, found.shape[1] - 2, self.target.task.response
+        if self.drawn is not None:
+            coalitions = Coalitions(self.drawn.present[:used], self.drawn.weight[:used], self.drawn.complete)
+        return [
+            Evaluations(self.segments, coalitions, each[2:], float(each[0]), float(each[1]), respond) for each in found
+        ]
+
+    def _until(self, stop: int) -> NDArray[np.float64]:
+        """Scores (models,targets,stop) of the first rows; what is not known yet is asked."""
+        known = self._scores.shape[2]
+        if known < stop:
+            found = np.stack([self._asked(model, self.rows[known:stop]) for model in self.models])
+            self._scores = np.concatenate([self._scores, found], axis=2)
+        return self._scores[:, :, :stop]
+
+    def _asked(self, model: WorkingCopy, rows: NDArray[np.bool_]) -> NDArray[np.float64]:
+        """Scores (targets,M) with the superpixels of each row (M,S) kept and the others replaced."""
+        short, device = self.perturbation.precision == "bfloat16", model.device.type
+        alone = [self.target.row(place) for place in range(len(self.target))]
+        parts: list[torch.Tensor] = []
+        with torch.inference_mode(), torch.autocast(device, torch.bfloat16, enabled=short):
+            for start in range(0, len(rows), model.batch):
+                outputs = model.call(self._mosaic.keeping(rows[start : start + model.batch]))
+                parts.append(torch.stack([each.score(outputs) for each in alone]))
+        scores = np.asarray(torch.cat(parts, dim=1).cpu().numpy())
+        if not np.isfinite(scores).all():
+            raise ExplanationError(
+                f"model {model.label} returns NaN or infinite outputs for perturbed copies of {self.sample_id!r}"
+            )
+        return scores
 
 
-def _certain(rows: NDArray[np.bool_], outputs: NDArray[np.float64], tolerance: float | None) -> bool:
-    contrast = outputs[-1] - outputs[0] if len(outputs) == 2 else outputs[0]
+def evaluate(
+    model: WorkingCopy, image: torch.Tensor, target: Target, sample_id: str, seed: int, perturbation: Perturbation
+) -> Evaluations:
+    """Evaluate one image (C,H,W) for a target of one row."""
+    return Perturbed([model], image, target, sample_id, seed, perturbation).evaluations()[0]
+
+
+def _certain(rows: NDArray[np.bool_], scores: NDArray[np.float64], tolerance: float | None) -> bool:
+    contrast = scores[-1] - scores[0] if len(scores) == 2 else scores[0]
     emulator = Emulator(rows[2:], contrast[2:], contrast[0], contrast[1])
     return tolerance is not None and emulator.noise <= tolerance
-
-
-def _outputs(
-    model: WorkingCopy,
-    image: torch.Tensor,
-    segments: NDArray[np.int64],
-    rows: NDArray[np.bool_],
-    target: int,
-    sample_id: str,
-    perturbation: Perturbation,
-) -> NDArray[np.float64]:
-    """Log odds (M,) of the target with the superpixels of each row kept and the others replaced."""
-    mosaic = Mosaic(image, baseline_of(image, perturbation.baseline), segments)
-    short = perturbation.precision == "bfloat16"
-    parts = []
-    with torch.inference_mode(), torch.autocast(image.device.type, torch.bfloat16, enabled=short):
-        for start in range(0, len(rows), model.batch):
-            logits = model.call(mosaic.keeping(rows[start : start + model.batch]))
-            parts.append(target_log_odds(logits, target))
-    outputs = np.asarray(torch.cat(parts).cpu().numpy())
-    if not np.isfinite(outputs).all():
-        raise ExplanationError(
-            f"model {model.label} returns NaN or infinite outputs for perturbed copies of {sample_id!r}"
-        )
-    return outputs

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from attrail_explainers.baselines import Baseline, baseline_of
 from attrail_explainers.errors import ExplanationError
-from attrail_explainers.model.log_odds import target_log_odds
+from attrail_explainers.model.task import NONE, Target
 from attrail_explainers.subject import Subject
 from attrail_explainers.superpixels.masking import Mosaic
 from attrail_explainers.superpixels.segmentation import Segmentation, is_grid, segment_diagnostics
@@ -27,7 +27,7 @@ class Game:
     image: torch.Tensor
     baseline: torch.Tensor
     segments: NDArray[np.int64]
-    target: int
+    target: Target
 
     @property
     def players(self) -> int:
@@ -46,7 +46,10 @@ class Game:
 
 @dataclass(frozen=True)
 class Answers:
-    """What the model says of M copies: the target's ``log_odds`` (M,) and the class it chooses, ``chosen`` (M,)."""
+    """What the model says of M copies: ``log_odds`` (M,), the target's score, and ``chosen`` (M,), the class chosen.
+
+    -1 where it chooses none, as always in a task without classes.
+    """
 
     log_odds: NDArray[np.float64]
     chosen: NDArray[np.int64]
@@ -61,8 +64,14 @@ Strategy = Generator[
 def games_of(subject: Subject, segmentation: Segmentation, baseline: Baseline) -> list[Game]:
     """The game of each image of a subject."""
     return [
-        Game(name, image, baseline_of(image, baseline), segmentation.segment(image.cpu().numpy()), int(target))
-        for name, image, target in zip(subject.sample_ids, subject.images, subject.targets, strict=True)
+        Game(
+            name,
+            image,
+            baseline_of(image, baseline),
+            segmentation.segment(image.cpu().numpy()),
+            subject.target.row(row),
+        )
+        for row, (name, image) in enumerate(zip(subject.sample_ids, subject.images, strict=True))
     ]
 
 
@@ -88,13 +97,12 @@ def play(subject: Subject, games: Sequence[Game], strategies: Sequence[Strategy[
     return [results[number] for number in range(len(games))]
 
 
-def log_odds(logits: torch.Tensor, targets: Sequence[int]) -> torch.Tensor:
-    """Log odds (M,) float64, on the CPU, of one target for each row of logits (M,classes).
+def scores(outputs: torch.Tensor, targets: Sequence[Target]) -> torch.Tensor:
+    """Scores (M,) float64, on the CPU, of one target of one row for each of the outputs (M,...).
 
     Row by row: a sum over classes then never depends on which rows stand together.
     """
-    rows = logits.cpu()
-    return torch.cat([target_log_odds(row[None], target) for row, target in zip(rows, targets, strict=True)])
+    return torch.cat([target.score(row[None]) for row, target in zip(outputs.cpu(), targets, strict=True)])
 
 
 def _answers(subject: Subject, asked: Sequence[tuple[Game, Rows]]) -> Iterator[Answers]:
@@ -105,13 +113,14 @@ def _answers(subject: Subject, asked: Sequence[tuple[Game, Rows]]) -> Iterator[A
         for game, rows in asked:
             own = logits[start : start + len(rows)]
             start += len(rows)
-            found = log_odds(own, [game.target] * len(rows)).numpy()
+            found = scores(own, [game.target] * len(rows)).numpy()
             require_finite(subject, found, game.sample_id)
-            yield Answers(found, own.argmax(dim=1).numpy())
+            chosen = game.target.chosen(own).numpy() if game.target.task.decides else np.full(len(rows), NONE)
+            yield Answers(found, chosen)
 
 
 def _logits(subject: Subject, images: Iterator[torch.Tensor]) -> torch.Tensor:
-    """Logits (M,classes), on the CPU, of images made only when their batch is due."""
+    """Outputs (M,...), on the CPU, of images made only when their batch is due."""
     parts = []
     batch = []
     for image in images:
@@ -133,10 +142,11 @@ def require_finite(subject: Subject, values: NDArray[np.float64], sample_id: str
 
 
 def worth_of(subject: Subject) -> Callable[[torch.Tensor, torch.Tensor], torch.Tensor]:
-    """The targets' log odds as captum asks for them: of the subject's images, repeated, beside their targets."""
+    """The target's scores as captum asks for them: of the subject's images, repeated, beside their rows' numbers."""
+    targets = [subject.target.row(row) for row in range(len(subject))]
 
-    def worth(images: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-        found = log_odds(subject.model.call(images), targets.tolist())
+    def worth(images: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
+        found = scores(subject.model.call(images), [targets[row] for row in rows.tolist()])
         for place, sample_id in enumerate(subject.sample_ids):
             require_finite(subject, found[place :: len(subject)].numpy(), sample_id)
         return found.to(images.device)

@@ -10,7 +10,7 @@ from attrail_explainers.baselines import Baseline
 from attrail_explainers.explainer import Maps
 from attrail_explainers.parameters import require_choice
 from attrail_explainers.subject import Subject
-from attrail_explainers.superpixels.evaluations import Evaluations, Perturbation, Precision, evaluate
+from attrail_explainers.superpixels.evaluations import Evaluations, Perturbation, Perturbed, Precision
 from attrail_explainers.superpixels.segmentation import Segmentation
 
 Estimator = Literal["emulator", "regression"]
@@ -71,16 +71,15 @@ class SuperpixelMethod:
 
 
 def shared_evaluations(subject: Subject, row: int, perturbation: Perturbation) -> Evaluations:
-    """The perturbed evaluations of one image of a subject; computed once, whichever methods ask."""
-    key = (row, perturbation)
-    if key not in subject.shared:
-        subject.shared[key] = evaluate(
-            subject.model,
-            subject.images[row],
-            int(subject.targets[row]),
-            subject.sample_ids[row],
-            subject.seed,
-            perturbation,
+    """The perturbed evaluations of one row of a subject; computed once, whichever methods and rows of an image ask."""
+    (asked, place), sample_id = subject.asked_of(row), subject.sample_ids[row]
+    key = (sample_id, perturbation)
+    if (*key, place) not in subject.shared:
+        perturbed: Perturbed = subject.shared.get(key) or Perturbed(
+            [subject.model], subject.images[row], asked, sample_id, subject.seed, perturbation
         )
-    evaluations: Evaluations = subject.shared[key]
+        (subject.shared[*key, place],) = perturbed.evaluations(place)
+        if len(asked) > 1:
+            subject.shared[key] = perturbed
+    evaluations: Evaluations = subject.shared[*key, place]
     return evaluations

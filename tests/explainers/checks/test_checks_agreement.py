@@ -29,7 +29,6 @@ from attrail_explainers.explainer import Maps, Need, make_explainer
 from attrail_explainers.explanation import explain_slice
 from attrail_explainers.model.classifier import Classifier
 from attrail_explainers.model.loading import classifier_from_export
-from attrail_explainers.model.log_odds import target_log_odds
 from attrail_explainers.rank_agreement import spearman
 from attrail_explainers.slice import Slice
 
@@ -190,7 +189,7 @@ def test_infidelity_agrees_with_captum(small_case, small_net, name, normalize):
         blurred = torch.where(squares, baseline_of(example.image, "blur"), example.image)
         # captum wants attributions of the input's shape; a third in each channel is the same sum over a square.
         expected = captum_infidelity(
-            lambda images, target=example.target: target_log_odds(net(images), target),
+            lambda images, target=example.target: target.score(net(images)),
             lambda _, squares=squares, blurred=blurred: (squares.float(), blurred),
             example.image[None],
             torch.from_numpy(example.values).float().expand(1, 3, -1, -1) / 3,
@@ -380,7 +379,7 @@ def test_rank_agreement_of_constant_and_undefined_maps():
 def test_assess_slice_reports_progress_for_every_image_of_every_check(small_case):
     case, steps = small_case(), []
     found = assess_slice(
-        case.classifier, case.slice_, case.explainer, [Deletion(3), SeedNoise()], case.targets, 0, steps.append
+        case.classifier, case.slice_, case.explainer, [Deletion(3), SeedNoise()], case.target, 0, steps.append
     )
     assert sum(steps) == 6 * 3
     assert list(found.outcomes) == ["deletion", "seed_noise"]

@@ -13,6 +13,7 @@ from attrail_explainers.methods.feature_ablation import FeatureAblation
 from attrail_explainers.model.classifier import Classifier
 from attrail_explainers.subject import Subject
 from attrail_explainers.superpixels.segmentation import Segmentation
+from attrail_explainers.tasks.single_label import SingleLabel
 
 TARGETS = [3, 1, 0]
 
@@ -65,7 +66,7 @@ def test_grid_in_noise_is_recorded(small_net, pictures):
 def test_image_without_parts_is_undefined(small_net, pictures):
     images = torch.from_numpy(pictures[:2])
     model = Classifier("net", "1", small_net()).working_copy(images)
-    maps = FeatureAblation(segments=1).attribute(Subject(model, images, torch.tensor([0, 1]), ("a", "b"), 0))
+    maps = FeatureAblation(segments=1).attribute(Subject(model, images, SingleLabel.of([0, 1]), ("a", "b"), 0))
     assert maps.undefined == dict.fromkeys([0, 1], "fewer than two superpixels")
     assert np.isnan(maps.values).all()
 

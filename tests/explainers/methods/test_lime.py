@@ -13,6 +13,7 @@ from attrail_explainers.superpixels.coalitions import Coalitions, draw_coalition
 from attrail_explainers.superpixels.evaluations import Evaluations, Perturbation, evaluate
 from attrail_explainers.superpixels.segmentation import Segmentation
 from attrail_explainers.superpixels.shared_method import shared_evaluations
+from attrail_explainers.tasks.single_label import SingleLabel
 
 TARGET = 1
 CAT = 2
@@ -64,7 +65,7 @@ def test_equals_lime(classifier, pictures, kernel_width):
     evaluations = evaluate(
         classifier.working_copy(image[None]),
         image,
-        TARGET,
+        SingleLabel.of([TARGET]),
         "picture",
         0,
         Perturbation(Segmentation(SEGMENTS), "blur", 2**10),
@@ -83,7 +84,7 @@ def test_explains_the_probability(classifier, pictures):
     found = evaluate(
         classifier.working_copy(image[None]),
         image,
-        TARGET,
+        SingleLabel.of([TARGET]),
         "picture",
         0,
         Perturbation(Segmentation(SEGMENTS), "blur", 8),
@@ -102,7 +103,7 @@ def emulated(evaluations, kernel_width):
 @pytest.mark.parametrize(("estimator", "computed"), [("regression", regressed), ("emulator", emulated)])
 def test_map_carries_each_weight_over_its_superpixel(classifier, pictures, estimator, computed):
     images = torch.from_numpy(pictures[[CAT]])
-    subject = Subject(classifier.working_copy(images), images, torch.tensor([TARGET]), ("picture",), 0)
+    subject = Subject(classifier.working_copy(images), images, SingleLabel.of([TARGET]), ("picture",), 0)
     explainer = Lime(segments=SEGMENTS, evaluations=100, estimator=estimator)
     maps = explainer.attribute(subject)
     evaluations = shared_evaluations(subject, 0, Perturbation(Segmentation(SEGMENTS), "blur", 100))
@@ -114,7 +115,7 @@ def test_map_carries_each_weight_over_its_superpixel(classifier, pictures, estim
 
 def test_image_without_parts_is_undefined(classifier, pictures):
     subject = Subject(
-        classifier.working_copy(pictures), torch.from_numpy(pictures[:1]), torch.tensor([TARGET]), ("picture",), 0
+        classifier.working_copy(pictures), torch.from_numpy(pictures[:1]), SingleLabel.of([TARGET]), ("picture",), 0
     )
     maps = Lime(segments=1).attribute(subject)
     assert maps.undefined == {0: "fewer than two superpixels"}

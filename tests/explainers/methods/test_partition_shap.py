@@ -15,6 +15,7 @@ from attrail_explainers.model.classifier import Classifier
 from attrail_explainers.subject import Subject
 from attrail_explainers.superpixels.games import Answers, Game, games_of
 from attrail_explainers.superpixels.segmentation import Segmentation
+from attrail_explainers.tasks.single_label import SingleLabel
 
 CAT = 2
 WEIGHTS = np.random.default_rng(0).normal(size=24)
@@ -146,12 +147,12 @@ def test_map_is_spread_and_complete(small_net, pictures):
     net = small_net().double()
     classifier = Classifier("net", "1", torch.nn.Sequential(Doubled(), net))
     images = torch.from_numpy(pictures[[CAT, 0]])
-    subject = Subject(classifier.working_copy(images), images, torch.tensor([3, 1]), ("a", "b"), 0)
+    subject = Subject(classifier.working_copy(images), images, SingleLabel.of([3, 1]), ("a", "b"), 0)
     found = explain(classifier.module, images, [3, 1], "partition_shap", segments=12, baseline="mean", evaluations=50)
     for row, game in enumerate(games_of(subject, Segmentation(12), "mean")):
         both = torch.stack([game.image, baseline_of(game.image, "mean")])
         with torch.no_grad():
-            probability = torch.softmax(classifier.module.eval()(both), dim=1)[:, game.target].numpy()
+            probability = torch.softmax(classifier.module.eval()(both), dim=1)[:, int(game.target.classes[0])].numpy()
         whole, bare = np.log(probability / (1 - probability))
         assert found.values[row].sum(dtype=np.float64) == pytest.approx(whole - bare, abs=1e-5)
         assert abs(found.diagnostics["completeness_residual"][row]) < 1e-5
@@ -167,7 +168,7 @@ class Doubled(torch.nn.Module):
 
 def test_image_without_parts_is_undefined(small_net, pictures):
     images = torch.from_numpy(pictures[:1])
-    subject = Subject(Classifier("net", "1", small_net()).working_copy(images), images, torch.tensor([0]), ("a",), 0)
+    subject = Subject(Classifier("net", "1", small_net()).working_copy(images), images, SingleLabel.of([0]), ("a",), 0)
     from attrail_explainers.methods.partition_shap import PartitionShap
 
     maps = PartitionShap(segments=1).attribute(subject)

@@ -18,6 +18,7 @@ from attrail_explainers.subject import Subject
 from attrail_explainers.superpixels.coalitions import draw_coalitions
 from attrail_explainers.superpixels.evaluations import Evaluations, Perturbation, evaluate
 from attrail_explainers.superpixels.segmentation import Segmentation
+from attrail_explainers.tasks.single_label import SingleLabel
 
 TARGET = 1
 CAT = 2
@@ -48,7 +49,9 @@ def picture(pictures):
 
 @pytest.fixture
 def evaluations(classifier, picture):
-    found = evaluate(classifier.working_copy(picture[None]), picture, TARGET, "picture", 0, PERTURBATION)
+    found = evaluate(
+        classifier.working_copy(picture[None]), picture, SingleLabel.of([TARGET]), "picture", 0, PERTURBATION
+    )
     assert found.segments.max() >= 6
     assert len(found.log_odds) == 2 ** (found.segments.max() + 1) - 2
     return found
@@ -98,7 +101,7 @@ def test_equals_shap_kernel_explainer(evaluations, log_odds):
 
 
 def test_map_spreads_each_value_over_its_superpixel(classifier, picture, evaluations):
-    subject = Subject(classifier.working_copy(picture[None]), picture[None], torch.tensor([TARGET]), ("picture",), 0)
+    subject = Subject(classifier.working_copy(picture[None]), picture[None], SingleLabel.of([TARGET]), ("picture",), 0)
     maps = KernelShap(segments=SEGMENTS, evaluations=2**10).attribute(subject)
     expected = regressed(evaluations)
     for segment, value in enumerate(expected):
@@ -172,7 +175,7 @@ def test_sampled_values_are_not_biased():
 )
 def test_too_few_evaluations_are_undefined(classifier, pictures, estimator, reason):
     images = torch.from_numpy(pictures[:1])
-    subject = Subject(classifier.working_copy(images), images, torch.tensor([TARGET]), ("picture",), 0)
+    subject = Subject(classifier.working_copy(images), images, SingleLabel.of([TARGET]), ("picture",), 0)
     maps = KernelShap(segments=30, evaluations=8, estimator=estimator).attribute(subject)
     assert np.isnan(maps.values).all()
     assert reason in maps.undefined[0]
@@ -184,6 +187,6 @@ def test_image_without_parts_is_undefined(classifier, pictures):
     maps = explain(classifier.module, pictures[:2], [0, 0], "shap", segments=SEGMENTS)
     assert not maps.undefined
     subject = Subject(
-        classifier.working_copy(pictures), torch.from_numpy(pictures[:1]), torch.tensor([0]), ("picture",), 0
+        classifier.working_copy(pictures), torch.from_numpy(pictures[:1]), SingleLabel.of([0]), ("picture",), 0
     )
     assert KernelShap(segments=1).attribute(subject).undefined == {0: "fewer than two superpixels"}

@@ -9,6 +9,7 @@ from attrail_explainers.errors import ConfigError, ExplanationError, Unsupported
 from attrail_explainers.explanation import explain
 from attrail_explainers.model.classifier import Classifier
 from attrail_explainers.model.working_copy import MOST
+from attrail_explainers.tasks.single_label import SingleLabel
 
 BATCH = MOST["cpu"]  # what the small pictures are called in
 
@@ -208,9 +209,9 @@ def test_wrong_images_are_described(small_net, pictures):
 @pytest.mark.parametrize("target", [-1, 3])
 def test_unknown_classes_are_named(pictures, target):
     classifier = Classifier("net", "1", Shapes())
-    classifier.require_classes(np.array([0, 1, 2]), pictures)
+    classifier.require(SingleLabel.of([0, 1, 2]), pictures)
     with pytest.raises(ConfigError, match=f"class {target} .*net/1 has 3 classes"):
-        classifier.require_classes(np.array([0, target, 1]), pictures)
+        classifier.require(SingleLabel.of([0, target, 1]), pictures)
 
 
 def test_forced_layer():

@@ -19,6 +19,7 @@ from attrail_explainers.subject import Subject
 from attrail_explainers.superpixels.evaluations import Perturbation, evaluate
 from attrail_explainers.superpixels.segmentation import Segmentation
 from attrail_explainers.superpixels.shared_method import shared_evaluations
+from attrail_explainers.tasks.single_label import SingleLabel
 
 PERTURBATION = Perturbation(Segmentation(12), "blur", 40)
 
@@ -67,7 +68,7 @@ def calls_for(counting, slice_, *explainers):
 
 def subject_of(module, pictures):
     model = Classifier("net", "1", module).working_copy(pictures)
-    return Subject(model, torch.from_numpy(pictures[:1]), torch.tensor([0]), ("a",), 0)
+    return Subject(model, torch.from_numpy(pictures[:1]), SingleLabel.of([0]), ("a",), 0)
 
 
 def test_lime_and_shap_share_one_set_of_evaluations(counting, slice_):
@@ -100,7 +101,7 @@ def test_the_budget_counts_every_evaluation(counted, pictures, budget):
     found = evaluate(
         counted,
         torch.from_numpy(pictures[2]),
-        0,
+        SingleLabel.of([0]),
         "a",
         seed=0,
         perturbation=Perturbation(Segmentation(12), "blur", budget),
@@ -113,7 +114,7 @@ def test_the_budget_counts_every_evaluation(counted, pictures, budget):
 def test_models_are_shown_the_masked_copies(counted, pictures):
     """The image, its baseline, then each coalition's superpixels on the baseline, in the order of the rows."""
     image = torch.from_numpy(pictures[2])
-    found = evaluate(counted, image, 0, "a", seed=0, perturbation=PERTURBATION)
+    found = evaluate(counted, image, SingleLabel.of([0]), "a", seed=0, perturbation=PERTURBATION)
     shown = torch.cat(Counting.shown)[: len(found.log_odds) + 2]
     baseline = baseline_of(image, "blur")
     assert torch.equal(shown[0], image)
