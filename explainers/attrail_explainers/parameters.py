@@ -69,6 +69,14 @@ def require_choice(name: str, value: object, choices: Sequence[str]) -> None:
         raise ConfigError(f"{name} must be {', '.join(choices[:-1])} or {choices[-1]}, not {plain(value)!r}")
 
 
+def require_names(name: str, value: object) -> tuple[str, ...]:
+    """Return a parameter as a tuple of names; raise ConfigError unless it is a list of different texts."""
+    names = tuple(value) if isinstance(value, list | tuple) else (None,)
+    if not all(isinstance(each, str) and each for each in names) or len(set(names)) < len(names):
+        raise ConfigError(f"{name} must be a list of different names, not {value!r}")
+    return cast(tuple[str, ...], names)
+
+
 def require_layer(value: object) -> None:
     """Raise ConfigError unless a parameter is the name of a submodule, or None for the layer that is found."""
     if value is not None and not isinstance(value, str):

@@ -14,6 +14,7 @@ from attrail_explainers.files.orientation import Orientation
 from attrail_explainers.parameters import is_number, is_whole, plain
 
 ORIENTATIONS: tuple[Orientation, ...] = get_args(Orientation)
+NONE = -1  # the class of what belongs to no class
 INTERPOLATIONS = ("nearest", "bilinear", "bicubic", "lanczos", "box", "hamming")
 
 
@@ -80,7 +81,7 @@ def require_float_images(label: str, kind: str | None) -> None:
 class Slice:
     """Images with labels under one name.
 
-    ``images`` (N,C,H,W) float32 as the model takes them, ``labels`` (N,) int64 class indices,
+    ``images`` (N,C,H,W) float32 as the model takes them, ``labels`` (N,) int64 class indices, -1 for none,
     ``sample_ids`` N different strings. ``regions`` (N,H,W), where given, marks the pixels where the evidence belongs:
     the object, the lesion. ``preprocessing`` says how the images came from pictures, where that is known. Where several
     rows ask about one image, as for each of its labels, they stand together and ``image_ids`` (N,) says which image
@@ -132,6 +133,11 @@ class Slice:
         """The first row of each image, and at the end the number of rows."""
         ids = self.pictured
         return np.array([row for row in range(len(ids)) if not row or ids[row] != ids[row - 1]] + [len(ids)])
+
+    @property
+    def image_count(self) -> int:
+        """How many images the rows are about."""
+        return len(self.starts) - 1
 
     def rows(self, rows: slice, *, regions: bool = True) -> "Slice":
         """Some of the rows as a slice of their own, with what is known of them."""

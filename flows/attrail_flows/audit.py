@@ -59,7 +59,7 @@ def audit(config: AuditConfig) -> dict[str, Any]:
 
 def gather(session: ExplainSession, begun: BegunAudit) -> Evidence:
     """Look at more and more images until the audit knows: everything it keeps, before it is kept."""
-    looks = planned_looks(begun.policy, max(len(each) for each in begun.slices))
+    looks = planned_looks(begun.policy, max(each.image_count for each in begun.slices))
     for look in looks:
         seen = look_at(session, begun.at(look), look)
         if seen.report.verdict is not Verdict.INCONCLUSIVE:

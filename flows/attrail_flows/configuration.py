@@ -10,6 +10,7 @@ from attrail_explainers.errors import ConfigError, UnknownNameError
 from attrail_explainers.explainer import Explainer, make_explainer
 from attrail_explainers.files.orientation import Orientation
 from attrail_explainers.files.plain_file import read_toml
+from attrail_explainers.model.task import SINGLE_LABEL, Task, make_task
 from attrail_explainers.slice import Preprocessing
 from attrail_monitoring.floor.noise_floor import Surrogates
 from attrail_monitoring.maps.settings import Settings
@@ -102,6 +103,17 @@ class ExplainerSection(Section):
         return make_explainer(self.name, self.model_extra)
 
 
+class TaskSection(Section):
+    """What is asked of the models: a task by name; every other key is one of its parameters."""
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+
+    name: str
+
+    def to_task(self) -> Task:
+        return make_task(self.name, self.model_extra)
+
+
 class PolicySection(Section):
     """What counts as drift; keys and defaults are those of ``Policy`` and ``Settings``."""
 
@@ -186,6 +198,7 @@ class AuditConfig(Section):
     registry: RegistrySection
     slices: tuple[SliceSection, ...] = Field(alias="slice", min_length=1)
     preprocessing: PreprocessingSection | None = None
+    task: TaskSection = Field(default_factory=lambda: TaskSection(name=SINGLE_LABEL))
     explainers: tuple[ExplainerSection, ...] = Field(
         alias="explainer", default_factory=lambda: tuple(ExplainerSection(name=name) for name in EXPLAINERS)
     )
@@ -272,6 +285,7 @@ def read_config(path: Path, reference: str | None = None, candidate: str | None 
     _require_known_subject(path, config)
     _require_one_source(path, config.registry)
     config.policy.to_policy()
+    config.task.to_task()
     for explainer in config.explainers:
         explainer.to_explainer()
     if config.rules:

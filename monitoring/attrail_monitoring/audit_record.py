@@ -115,6 +115,7 @@ class AuditRecord:
     ``remarks`` are sentences: what was taken as it is, but can mislead.
     ``made_in`` says for maps, as slice/explainer/label, how many shards of them each MLflow run holds; a shard that
     another audit computed is in that audit's run.
+    ``task`` is what was asked of the models, with its parameters, where that is not one class of several.
     ``floor_choice`` says by whom, when and why each version of the floor was chosen out of the registry's history, and
     why each other one was left.
     """
@@ -143,6 +144,7 @@ class AuditRecord:
     floor_choice: Mapping[str, Any] | None = None
     run: Mapping[str, str] = field(default_factory=dict)
     not_claimed: tuple[str, ...] = NOT_CLAIMED
+    task: Mapping[str, Any] | None = None
 
     @property
     def settings(self) -> Settings:
@@ -174,6 +176,8 @@ class AuditRecord:
         """The record as JSON-able values: the verdict first, one row per measurement."""
         facts = asdict(self)
         report = facts.pop("report")
+        if self.task is None:  # as before there were tasks
+            del facts["task"]
         return {
             "format": FORMAT,
             "verdict": self.report.verdict.value,

@@ -109,7 +109,7 @@ def test_shards_make_what_an_uncut_slice_makes(config: AuditConfig) -> None:
     whole = explain_slice(registry.load(version), slice_, explainers, slice_.labels, config.policy.seed)
     found = explained(config, InTurn())
     assert digests(found) == {each.explainer: each.digest for each in whole}
-    assert (found.targets["validation"] == slice_.labels).all()
+    assert (found.targets["validation"].classes == slice_.labels).all()
 
 
 def test_what_is_explained_alone_is_the_same_and_nothing_of_it_is_kept(config: AuditConfig, workplace) -> None:
@@ -122,8 +122,8 @@ def test_what_is_explained_alone_is_the_same_and_nothing_of_it_is_kept(config: A
         assert runs_of(workplace, config.registry.experiment) == []
     kept = explained(config.of_predictions(), InTurn())
     assert digests(found) == digests(kept)
-    assert (found.targets["validation"] == found.predictions["validation"]).all()
-    assert (found.targets["validation"] != slices[0].labels).any(), "an image is taken for another class"
+    assert (found.targets["validation"].classes == found.predictions["validation"]).all()
+    assert (found.targets["validation"].classes != slices[0].labels).any(), "an image is taken for another class"
 
 
 def test_other_weights_another_seed_and_fresh_are_computed(config: AuditConfig) -> None:

@@ -19,11 +19,10 @@ from attrail_explainers.model.last_function import End
 from attrail_explainers.model.output_scale import OutputScale
 from attrail_explainers.parameters import settle
 from attrail_explainers.plugins import Plugins
-from attrail_explainers.slice import Slice
+from attrail_explainers.slice import NONE, Slice
 
 Rows = slice | NDArray[np.int64] | NDArray[np.bool_]
 Asked = Mapping[str, torch.Tensor]
-NONE = -1  # the class of what belongs to no class
 
 SINGLE_LABEL = "single_label"
 
@@ -59,6 +58,7 @@ class Task:
 
     answers: ClassVar[str] = "classes"
     expected: ClassVar[str] = "logits (N,classes)"
+    asks_by: ClassVar[str] = "label"  # column of a table: see ``attrail_monitoring.slices.questions``
     decides: ClassVar[bool] = True
     link: ClassVar[bool] = True  # whether scores are log odds
     lacking: ClassVar[bool] = False  # whether ``unanswered`` may find rows: then models are asked once more

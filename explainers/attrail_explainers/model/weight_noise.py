@@ -12,7 +12,6 @@ from scipy.optimize import brentq
 from attrail_explainers.digest import seed_of
 from attrail_explainers.errors import ExplanationError, UnsupportedModelError
 from attrail_explainers.model.classifier import Classifier
-from attrail_explainers.model.divergence import churn, mean_divergence
 from attrail_explainers.model.redrawn import Weights, redrawn
 from attrail_explainers.model.working_copy import WorkingCopy
 
@@ -127,7 +126,8 @@ def _measured(
         after = classifier.logits(images, sample_ids)
     except ExplanationError:  # so much noise that the answers are no numbers any more
         return NoiseMatch(noise, math.inf, 1.0)
-    return NoiseMatch(noise, mean_divergence(before, after), churn(before, after))
+    task = classifier.asked
+    return NoiseMatch(noise, task.divergence(before, after), task.churn(before, after))
 
 
 def _tensors(model: WorkingCopy, module: torch.nn.Module) -> Weights:

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from attrail_explainers.baselines import Baseline, baseline_of
 from attrail_explainers.errors import ExplanationError
-from attrail_explainers.model.task import NONE, Target
+from attrail_explainers.model.task import Target
+from attrail_explainers.slice import NONE
 from attrail_explainers.subject import Subject
 from attrail_explainers.superpixels.masking import Mosaic
 from attrail_explainers.superpixels.segmentation import Segmentation, is_grid, segment_diagnostics

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from attrail_explainers.errors import ConfigError
 from attrail_explainers.model.last_function import End
 from attrail_explainers.model.output_scale import Outputs, OutputScale
-from attrail_explainers.model.task import NONE, Answers, Asked, Target, Task
-from attrail_explainers.slice import Slice
+from attrail_explainers.model.task import Answers, Asked, Target, Task
+from attrail_explainers.slice import NONE, Slice
 
 BLOCK = 1024  # images whose neighbours are sought together
 
@@ -28,6 +28,7 @@ class Embedding(Task):
 
     answers: ClassVar[str] = "dimensions"
     expected: ClassVar[str] = "embeddings (N,dimensions)"
+    asks_by: ClassVar[str] = "query"
     decides: ClassVar[bool] = False
     link: ClassVar[bool] = False
     lacking: ClassVar[bool] = True

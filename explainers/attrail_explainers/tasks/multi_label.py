@@ -12,9 +12,9 @@ from scipy.special import expit, log_expit, logit
 from attrail_explainers.errors import ConfigError
 from attrail_explainers.model.last_function import End
 from attrail_explainers.model.output_scale import OutputScale, label_scale_of
-from attrail_explainers.model.task import NONE, Answers, Asked, Target, Task, class_indices
-from attrail_explainers.parameters import require_share
-from attrail_explainers.slice import Slice
+from attrail_explainers.model.task import Answers, Asked, Target, Task, class_indices
+from attrail_explainers.parameters import require_names, require_share
+from attrail_explainers.slice import NONE, Slice
 
 
 @dataclass(frozen=True)
@@ -22,16 +22,23 @@ class MultiLabel(Task):
     """Several labels may be there: the logit of each label that is, or is asked for, is explained by a map of its own.
 
     The rows of a slice are pairs of an image and one of its labels; all labels of an image share its evaluations. A
-    label counts as found from the probability ``threshold`` on.
+    label counts as found from the probability ``threshold`` on. A slice's table has them in its column ``labels``,
+    joined by semicolons, or in ``columns`` of 0 and 1 that are called as the labels are. Those in ``ask`` are asked of
+    every image, whether they are there or not.
     """
 
     threshold: float = 0.5
+    columns: tuple[str, ...] = ()
+    ask: tuple[str, ...] = ()
 
     answers: ClassVar[str] = "labels"
     expected: ClassVar[str] = "logits (N,labels)"
+    asks_by: ClassVar[str] = "labels"
 
     def __post_init__(self) -> None:
         require_share("threshold", self.threshold)
+        for name in ("columns", "ask"):
+            object.__setattr__(self, name, require_names(name, getattr(self, name)))
         super().__post_init__()
 
     def score(self, outputs: torch.Tensor, asked: Asked) -> torch.Tensor:

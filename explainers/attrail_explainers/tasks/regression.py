@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 from attrail_explainers.errors import ConfigError, UnsupportedModelError
 from attrail_explainers.model.last_function import End
 from attrail_explainers.model.output_scale import Outputs, OutputScale
-from attrail_explainers.model.task import NONE, Answers, Asked, Target, Task
+from attrail_explainers.model.task import Answers, Asked, Target, Task
 from attrail_explainers.parameters import require_positive, require_whole
-from attrail_explainers.slice import Slice
+from attrail_explainers.slice import NONE, Slice
 
 
 @dataclass(frozen=True)
@@ -29,6 +29,7 @@ class Regression(Task):
 
     answers: ClassVar[str] = "columns"
     expected: ClassVar[str] = "numbers (N,columns)"
+    asks_by: ClassVar[str] = "value"
     decides: ClassVar[bool] = False
     link: ClassVar[bool] = False
 

@@ -85,7 +85,7 @@ def calibration_key(
             **({"factors": factors} if any(factors.values()) else {}),
             "spreads": {name: asdict(each) for name, each in spreads_of(source).items()},
             "slices": {each.name: each.digest for each in slices},
-            "targets": {name: found.tolist() for name, found in reference.targets.items()},
+            "targets": {name: found.identity for name, found in reference.targets.items()},
             "explainers": explainer_facts(reference),
             "settings": asdict(settings),
             "statistics": statistic_names(),

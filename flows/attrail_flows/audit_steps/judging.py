@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+import numpy as np
 import pandas as pd
 
 from attrail_flows.configuration import AuditConfig
@@ -60,7 +61,10 @@ def continue_sequence(
     subject = (section.slice, section.explainer)
     maps = (reference.version_maps.of(subject), candidate.version_maps.of(subject))
     measured = next(each for each in report.findings if _counted(each.measurement, section.slice, section.explainer))
-    right = reference.right[section.slice] & candidate.right[section.slice]
+    rights = [each.right.get(section.slice) for each in (reference, candidate)]
+    right = np.ones(len(maps[0].sample_ids), dtype=np.bool_)
+    for each in rights:
+        right = right if each is None else right & each
     after = advance(before, name, maps, right, measured, settings, section.restart)
     return replace(after, previous=found[0] if found else None)
 

@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 
 from attrail_explainers.digest import seed_of
-from attrail_explainers.model.divergence import churn, mean_divergence
 from attrail_explainers.slice import Slice
 from attrail_flows.engine.explained import Explained
 from attrail_flows.engine.session import ExplainSession, Progress
@@ -56,11 +55,12 @@ def match(session: ExplainSession, slice_: Slice, reference: Explained, candidat
     """
     rows = np.linspace(0, len(slice_) - 1, min(len(slice_), MATCHED_ON)).round().astype(np.int64)
     part = Slice(slice_.name, slice_.images[rows], slice_.labels[rows], tuple(slice_.sample_ids[row] for row in rows))
+    task = reference.task
     first, second = (each.logits[slice_.name][rows] for each in (reference, candidate))
-    divergence = mean_divergence(first, second)
+    divergence = task.divergence(first, second)
     seed = seed_of("matched noise", session.config.policy.seed)
     found = session.match(reference.version, part, divergence, DRAWS, seed)
-    return SliceNoise(slice_.name, divergence, churn(first, second), len(rows), found)
+    return SliceNoise(slice_.name, divergence, task.churn(first, second), len(rows), found)
 
 
 def explained(

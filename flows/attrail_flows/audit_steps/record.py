@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from attrail_explainers.model.task import SINGLE_LABEL
 from attrail_explainers.slice import Slice
 from attrail_flows.audit_steps.calibration import Calibrated
 from attrail_flows.configuration import AuditConfig
@@ -117,6 +118,7 @@ def audit_record(
         ),
         posted_policy=begun.posted,
         look=look.row() if look.planned > 1 else None,
+        task=_task(config),
         sequence=sequence.document() if sequence else None,
         rules=tuple(asdict(check) for validation in rules for check in validation.checks),
         run={
@@ -128,9 +130,18 @@ def audit_record(
     )
 
 
+def _task(config: AuditConfig) -> dict[str, Any] | None:
+    """What was asked, None for one class of several."""
+    if config.task.name == SINGLE_LABEL and not config.task.model_extra:
+        return None
+    return {"name": config.task.name, **asdict(config.task.to_task())}
+
+
 def shown_config(config: AuditConfig, registry: Registry) -> dict[str, Any]:
     """The configuration for the record: no password in it."""
     document = config.model_dump(mode="json", by_alias=True)
+    if _task(config) is None:  # as before there were tasks
+        del document["task"]
     document["registry"]["tracking_uri"] = registry.shown
     return document
 
@@ -154,18 +165,23 @@ def _slice_facts(
     calibration: CalibrationFacts,
     cautions: tuple[str, ...],
 ) -> SliceFacts:
-    reference, candidate = (each.predictions[slice_.name] for each in compared)
-    kinds = np.array(outcomes(*(each.right[slice_.name] for each in compared)))
+    decided = [each.decisions.get(slice_.name) for each in compared]
+    rights = [each.right.get(slice_.name) for each in compared]
+    reference, candidate = decided
+    flipped = 0 if reference is None or candidate is None else int((~reference.same(candidate)).sum())
+    known = rights[0] is not None and rights[1] is not None
+    kinds = np.array(outcomes(rights[0], rights[1]) if known else [""] * len(slice_))
     samples = np.array(slice_.sample_ids)
-    order = other_order(compared[0].version.label, slice_.labels, reference)
+    single = compared[0].task.asks_by == "label" and reference is not None
+    order = other_order(compared[0].version.label, slice_.labels, reference.predictions) if single else ""
     return SliceFacts(
         name=slice_.name,
         source=str(table.source),
         digest=slice_.digest,
         images=len(slice_),
-        accuracy={each.version.label: each.accuracy[slice_.name] for each in compared}
+        accuracy={each.version.label: each.accuracy[slice_.name] for each in compared if slice_.name in each.accuracy}
         | dict(calibration.accuracy.get(slice_.name, {})),
-        flipped=int((reference != candidate).sum()),
+        flipped=flipped,
         outcomes={kind: tuple(samples[kinds == kind].tolist()) for kind in OUTCOMES if kind != BOTH_RIGHT},
         preprocessing=asdict(slice_.preprocessing) if slice_.preprocessing else {},
         cautions=(*cautions, order) if order else cautions,

@@ -47,7 +47,7 @@ class Rehearsing:
         return first, VersionMaps(maps, self.reference.right, self.reference.regions)
 
     def _drawn(self, explained: Explained, explainers: Sequence[Explainer], draw: Draw) -> VersionMaps:
-        slices = [each for each in self.slices if each.name in explained.right]
+        slices = [each for each in self.slices if each.name in explained.targets]
         return self.session.rehearse(explained.version, slices, explainers, self.reference, draw, self.progress)
 
     def repeats(self) -> list[VersionMaps]:

@@ -125,6 +125,8 @@ def _judged(slice_: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> Tab
 
 def _accuracy(slice_: Mapping[str, Any], reference: str, candidate: str) -> str:
     accuracy = slice_["accuracy"]
+    if reference not in accuracy or candidate not in accuracy:
+        return f"{slice_['flipped']} predictions differ"
     return (
         f"accuracy: {reference} {accuracy[reference]:.1%}, {candidate} {accuracy[candidate]:.1%}; "
         f"{slice_['flipped']} predictions differ"

@@ -3,7 +3,6 @@
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -12,6 +11,7 @@ from numpy.typing import NDArray
 from attrail_explainers.attributions import Attributions
 from attrail_explainers.errors import SliceError
 from attrail_explainers.explainer import Explainer, make_explainer
+from attrail_explainers.model.task import Target, Task, make_task
 from attrail_explainers.model.weight_noise import WeightNoise
 from attrail_explainers.slice import Slice
 from attrail_flows.configuration import AuditConfig
@@ -27,14 +27,16 @@ logger = logging.getLogger("attrail.audit")
 
 @dataclass(frozen=True, eq=False)
 class Explained:
-    """One version's evidence: maps per slice and explainer; per slice predictions, targets and ``right``, all (N,).
+    """One version's evidence: maps per slice and explainer; per slice predictions, targets and ``right``, N of each.
 
     ``label`` is the version's, or says which ``noise`` was put on its weights. ``logits`` (N,classes) per slice are
-    what the predictions were read off, ``decisions`` hold these with the labels.
+    what the predictions were read off, ``decisions`` hold these with the labels; of a slice about which nothing is
+    decided there are no predictions, and without labels nobody knows which are ``right``.
     ``made_in`` says for maps, as slice/explainer/label, how many shards of them each MLflow run holds; ``pickled`` that
     the version was loaded from a pickle; ``outputs`` what the model returns. ``program_digest`` says what it
     computes with its weights, and ``machine`` on which kind of machine it was run.
-    ``batch_size`` is the only one that it takes, None where it takes any.
+    ``batch_size`` is the only one that it takes, None where it takes any. ``task`` is what was asked of it, with the
+    ``output`` that was found to answer that.
     """
 
     version: RegisteredVersion
@@ -42,8 +44,8 @@ class Explained:
     weights_digest: str
     classes: int
     maps: tuple[Attributions, ...]
-    predictions: Mapping[str, NDArray[np.int64]]
-    targets: Mapping[str, NDArray[np.int64]]
+    predictions: Mapping[str, NDArray[Any]]
+    targets: Mapping[str, Target]
     right: Mapping[str, NDArray[np.bool_]]
     regions: Mapping[str, NDArray[np.bool_]]
     pickled: bool = False
@@ -55,6 +57,7 @@ class Explained:
     logits: Mapping[str, NDArray[np.float32]] = field(default_factory=dict)
     noise: WeightNoise | None = None
     decisions: Mapping[str, Decisions] = field(default_factory=dict)
+    task: Task = field(default_factory=make_task)
 
     @property
     def accuracy(self) -> dict[str, float]:
@@ -77,11 +80,18 @@ def joined_maps(parts: Sequence[Explained]) -> VersionMaps:
 
 
 def require_fitting(
-    version_: RegisteredVersion, classes: int, slices: Sequence[Slice], reference: Explained | None
+    version_: RegisteredVersion, task: Task, classes: int, slices: Sequence[Slice], reference: Explained | None
 ) -> None:
-    """Raise SliceError if a label is no class of the model, IncomparableError if the reference has other classes."""
+    """Raise SliceError if a label is no class of the model, IncomparableError if the reference has other classes.
+
+    Raises ConfigError for what else a slice asks that the model cannot be asked.
+    """
     for each in slices:
-        _require_labels(each, classes, version_.label)
+        if task.answers in ("classes", "labels"):
+            _require_labels(each, classes, version_.label)
+        target = task.asked(each)
+        if target is not None:
+            target.require(classes, version_.label)
     if reference is not None:
         require_same_classes(reference.version.label, reference.classes, version_.label, classes)
 
@@ -93,18 +103,26 @@ def warn_of_batch_size(label: str, batch_size: int | None) -> None:
 
 
 def targets_of(
-    config: AuditConfig,
-    slices: Sequence[Slice],
-    reference: Explained | None = None,
-    predictions: Mapping[str, NDArray[np.int64]] = MappingProxyType({}),
-) -> Mapping[str, NDArray[np.int64]]:
-    """The classes that a version is explained for, (N,) by slice: the reference's, where there is one.
+    config: AuditConfig, slices: Sequence[Slice], reference: Explained | None = None
+) -> Mapping[str, Target]:
+    """What a version is explained for, by slice: the same as the reference, where there is one.
 
-    Else the labels or what the version itself predicts, as the policy says; of these none before it was asked.
+    Else what the slices ask, as by their labels; none where the version itself has to tell, as the policy may say of
+    classes.
     """
     if reference is not None:
         return reference.targets
-    return {each.name: each.labels for each in slices} if config.policy.targets == "label" else predictions
+    task = config.task.to_task()
+    if task.asks_by == "label" and config.policy.targets != "label":
+        return {}
+    asked = {each.name: task.asked(each) for each in slices}
+    return {name: target for name, target in asked.items() if target is not None}
+
+
+def decisions_of(task: Task, slice_: Slice, logits: NDArray[np.float32]) -> Decisions | None:
+    """What a version decided about a slice by its logits (N,...); None where its task decides nothing."""
+    found = task.decided(slice_, logits)
+    return None if found is None else Decisions(found.predictions, found.truths, found.confidences, found.tolerance)
 
 
 def explainers_for(config: AuditConfig, reference: Explained | None) -> list[Explainer]:

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from attrail_explainers.attributions import Attributions
 from attrail_explainers.errors import IncomparableError
+from attrail_explainers.model.task import Target
 from attrail_explainers.slice import Slice
 from attrail_flows.engine.shards import Shard
 from attrail_flows.inputs.large_arrays import large_array
@@ -42,7 +43,7 @@ class JoinedMaps:
             self._diagnostics[name][shard.rows] = found
         self.made_in[run_id] = self.made_in.get(run_id, 0) + 1
 
-    def whole(self, model: str, weights_digest: str, targets: NDArray[np.int64]) -> Attributions:
+    def whole(self, model: str, weights_digest: str, target: Target) -> Attributions:
         """All of it as the maps of a model version; every shard must have been added."""
         if self._first is None or self._values is None:
             raise ValueError("no shard was added")
@@ -52,7 +53,7 @@ class JoinedMaps:
             explainer=self._first.explainer,
             parameters=self._first.parameters,
             values=self._values,
-            targets=targets,
+            targets=target.classes,
             sample_ids=self.slice.sample_ids,
             slice_name=self.slice.name,
             slice_digest=self.slice.digest,
@@ -61,4 +62,5 @@ class JoinedMaps:
             undefined=undefined,
             diagnostics=self._diagnostics,
             program_digest=self._first.program_digest,
+            target=target.digest,
         )

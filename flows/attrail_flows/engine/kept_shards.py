@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from attrail_explainers.attributions import Attributions
 from attrail_explainers.errors import EvidenceError, RecordError, RegistryError
 from attrail_explainers.model.description import ModelDescription
+from attrail_explainers.model.task import Target
 from attrail_flows.engine.folder_store import Store
 from attrail_flows.engine.model_pool import ModelKey
 from attrail_flows.engine.shards import LOGITS, Shard, keys, seconds
@@ -41,8 +42,8 @@ class Computes(Protocol):
 class KeptShards:
     """The shards of one model.
 
-    ``targets`` are the classes to be explained (N,) by slice; of a slice that is not among them, those that the model
-    predicts. ``parent`` is the MLflow run that new files' run is put below; ``fresh`` takes nothing that is kept.
+    ``targets`` are what is to be explained by slice; of a slice that is not among them, what the model itself
+    answers. ``parent`` is the MLflow run that new files' run is put below; ``fresh`` takes nothing that is kept.
     """
 
     store: Store
@@ -50,7 +51,7 @@ class KeptShards:
     key: ModelKey
     model: ModelDescription
     seed: int
-    targets: Mapping[str, NDArray[np.int64]] = field(default_factory=dict)
+    targets: Mapping[str, Target] = field(default_factory=dict)
     parent: str | None = None
     fresh: bool = False
 
@@ -110,7 +111,7 @@ class KeptShards:
         return entry.run_id, result
 
     def _keys(self, shard: Shard) -> dict[str, str]:
-        return keys(shard, self.model, self._targets(shard), self.seed)
+        return keys(shard, self.model, self._target(shard), self.seed)
 
     def _work(self, shard: Shard, run_id: str) -> Work:
         return Work(
@@ -118,16 +119,16 @@ class KeptShards:
             expected=self.model,
             part=shard.part,
             explainers=shard.explainers,
-            targets=self._targets(shard),
+            target=self._target(shard),
             seed=self.seed,
             keys=self._keys(shard),
             run_id=run_id,
             place=self.store.place,
         )
 
-    def _targets(self, shard: Shard) -> NDArray[np.int64] | None:
+    def _target(self, shard: Shard) -> Target | None:
         whole = self.targets.get(shard.whole.name)
-        return None if whole is None else whole[shard.rows]
+        return None if whole is None else whole.rows(shard.rows)
 
 
 def require_about(result: Attributions | NDArray[np.float32], name: str, shard: Shard, model: ModelDescription) -> None:
@@ -136,6 +137,6 @@ def require_about(result: Attributions | NDArray[np.float32], name: str, shard: 
         found = (result.explainer, (result.weights_digest, result.program_digest), result.sample_ids)
         right = found == (name, model.identity, shard.whole.sample_ids[shard.rows])
     else:
-        right = name == LOGITS and result.shape == (len(shard), model.classes)
+        right = name == LOGITS and result.shape[:2] == (len(shard), model.classes)
     if not right:
         raise RecordError(f"a kept file is not {name} of {shard.whole.name!r} {shard.start} to {shard.stop}")

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from attrail_explainers.assessment.weight_randomisation import head_weights, shuffled
 from attrail_explainers.model.classifier import Classifier
+from attrail_explainers.model.task import Task
 from attrail_explainers.model.weight_noise import WeightNoise, noised
 from attrail_mlflow.registry.registry import RegisteredVersion, Registry
 
@@ -22,7 +23,7 @@ class ModelKey:
     """A model to be loaded. ``flow`` tells apart the runs of flows: no run is served a model that another one loaded.
 
     ``allow_pickle`` as in the policy; ``head`` is the seed that its classification layer is shuffled with, if it is,
-    ``noise`` what is put on its weights, if anything.
+    ``noise`` what is put on its weights, if anything; ``task`` is what is asked of it, one class of several when None.
     """
 
     tracking_uri: str
@@ -31,6 +32,7 @@ class ModelKey:
     allow_pickle: bool = False
     head: int | None = None
     noise: WeightNoise | None = None
+    task: Task | None = None
 
     @property
     def label(self) -> str:
@@ -87,6 +89,8 @@ class ModelPool:
 
 def _loaded(key: ModelKey, registry: Registry, images: NDArray[np.float32]) -> Classifier:
     classifier = registry.load(key.version, allow_pickle=key.allow_pickle)
+    if key.task is not None:
+        classifier = classifier.for_task(key.task)
     if key.noise is not None:
         return noised(classifier, classifier.working_copy(images), key.noise)
     if key.head is not None:

@@ -4,7 +4,7 @@ import contextlib
 import logging
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -14,12 +14,14 @@ from attrail_explainers.attributions import Attributions
 from attrail_explainers.errors import ExplanationError
 from attrail_explainers.explainer import Explainer, name_of
 from attrail_explainers.explanation import require_some_map
+from attrail_explainers.model.task import Target, Task, make_task
 from attrail_explainers.model.weight_noise import WeightNoise
 from attrail_explainers.runtime.torch_threads import one_torch_thread
 from attrail_explainers.slice import Slice
 from attrail_flows.configuration import AuditConfig
 from attrail_flows.engine.explained import (
     Explained,
+    decisions_of,
     explainers_for,
     require_fitting,
     targets_of,
@@ -37,12 +39,11 @@ from attrail_flows.inputs.large_arrays import large_array
 from attrail_mlflow.registry.registry import RegisteredVersion, Registry
 from attrail_mlflow.signing.keyless_process import must_be_apart
 from attrail_mlflow.signing.keys import key_hidden
-from attrail_monitoring.decisions.decisions import Decisions
 from attrail_monitoring.maps.version_maps import MapKey, VersionMaps
 
 Progress = Callable[[int], object]
 Logits = Mapping[str, NDArray[np.float32]]  # (N,classes) by slice
-Targets = Mapping[str, NDArray[np.int64]]  # (N,) by slice
+Targets = Mapping[str, Target]  # by slice
 
 SOME = 8  # images that a model is looked at with
 
@@ -88,9 +89,9 @@ class ExplainSession:
 
         ``noise`` is put on the version's weights before.
         """
-        key = self._key(version, noise=noise)
+        key = self._key(version, self._task(reference), noise=noise)
         found = self._asked(key, slices[0], tuple(explainers_for(self.config, reference)))
-        require_fitting(version, found.model.classes, slices, reference)
+        require_fitting(version, self._task(reference), found.model.classes, slices, reference)
         warn_of_batch_size(version.label, found.model.batch_size)
         targets = targets_of(self.config, slices, reference)
         version_ = self._version(key, found, targets, self.config.policy.seed)
@@ -106,7 +107,7 @@ class ExplainSession:
         progress: Progress,
     ) -> VersionMaps:
         """The version's maps for the reference's targets, drawn otherwise; an explainer that gives none is left out."""
-        key = self._key(version, draw.head, draw.noise)
+        key = self._key(version, self._task(reference), draw.head, draw.noise)
         version_ = self._version(key, self._asked(key, slices[0]), reference.targets, draw.seed)
         try:
             maps = version_.maps(slices, explainers, progress)
@@ -116,7 +117,8 @@ class ExplainSession:
 
     def match(self, version: RegisteredVersion, part: Slice, divergence: float, draws: int, seed: int) -> Matched:
         """Noise that moves the version's answers to a part of a slice by so much; raises what ``match_noise`` does."""
-        return self.engine.ask(Matching(self._key(version), part, divergence, draws, seed))
+        key = self._key(version, self.config.task.to_task())
+        return self.engine.ask(Matching(key, part, divergence, draws, seed))
 
     def _asked(self, key: ModelKey, slice_: Slice, explainers: tuple[Explainer, ...] = ()) -> Answer:
         """What the model is, by whoever loads it; its files are those that the registry holds it to from now on."""
@@ -132,8 +134,15 @@ class ExplainSession:
         )
         return _Version(shards, found.files.pickled, self.config.policy.looks)
 
-    def _key(self, version: RegisteredVersion, head: int | None = None, noise: WeightNoise | None = None) -> ModelKey:
-        return ModelKey(self.registry.tracking_uri, version, self.flow, self.config.policy.allow_pickle, head, noise)
+    def _task(self, reference: Explained | None) -> Task:
+        """What is asked: of the same part of what a version returns as of the reference."""
+        return self.config.task.to_task() if reference is None else reference.task
+
+    def _key(
+        self, version: RegisteredVersion, task: Task, head: int | None = None, noise: WeightNoise | None = None
+    ) -> ModelKey:
+        pickles = self.config.policy.allow_pickle
+        return ModelKey(self.registry.tracking_uri, version, self.flow, pickles, head, noise, task)
 
 
 @contextlib.contextmanager
@@ -204,21 +213,26 @@ class _Version:
     ) -> tuple[Logits, Mapping[MapKey, JoinedMaps]]:
         """Logits, as far as they are among the shards, and maps by slice and explainer."""
         joined = {(each.name, name_of(explainer)): JoinedMaps(each) for each in slices for explainer in explainers}
-        logits = {each.name: large_array((len(each), self.kept.model.classes)) for each in slices}
+        logits: dict[str, NDArray[np.float32]] = {}
         with tempfile.TemporaryDirectory(prefix="attrail-") as folder:
             for shard, results in self.kept.results(shards, Path(folder)):
                 for name, (run_id, found) in results.items():
                     if isinstance(found, Attributions):
                         joined[shard.whole.name, name].add(shard, found, run_id)
                     else:
+                        if shard.whole.name not in logits:
+                            logits[shard.whole.name] = large_array((len(shard.whole), *found.shape[1:]))
                         logits[shard.whole.name][shard.rows] = found
                 progress(len(shard) * len(shard.explainers))
         return logits, joined
 
     def _whole(self, slices: Sequence[Slice], logits: Logits, joined: Mapping[MapKey, JoinedMaps]) -> Explained:
-        model = self.kept.model
-        predictions = {name: found.argmax(axis=1).astype(np.int64) for name, found in logits.items()}
-        targets = self.kept.targets or predictions
+        model, task = self.kept.model, self.kept.key.task or make_task()
+        targets = {
+            each.name: self.kept.targets.get(each.name) or task.answered(each, logits[each.name]) for each in slices
+        }
+        decisions = {each.name: decisions_of(task, each, logits[each.name]) for each in slices}
+        known = {name: each for name, each in decisions.items() if each is not None}
         return Explained(
             version=self.kept.key.version,
             label=self.label,
@@ -226,9 +240,9 @@ class _Version:
             classes=model.classes,
             pickled=self.pickled,
             maps=self._maps(joined, targets),
-            predictions=predictions,
+            predictions={name: each.predictions for name, each in known.items()},
             targets=targets,
-            right={each.name: predictions[each.name] == each.labels for each in slices},
+            right={name: each.right for name, each in known.items() if each.right is not None},
             regions={each.name: each.regions for each in slices if each.regions is not None},
             made_in={f"{name}/{explainer}/{self.label}": each.made_in for (name, explainer), each in joined.items()},
             outputs=model.outputs,
@@ -237,7 +251,8 @@ class _Version:
             batch_size=model.batch_size,
             logits=logits,
             noise=self.kept.key.noise,
-            decisions={each.name: Decisions.of(logits[each.name], each.labels) for each in slices},
+            decisions=known,
+            task=replace(task, output=task.output or model.output),
         )
 
     def _maps(self, joined: Mapping[MapKey, JoinedMaps], targets: Targets) -> tuple[Attributions, ...]:

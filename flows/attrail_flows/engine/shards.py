@@ -11,13 +11,11 @@ from importlib.metadata import PackageNotFoundError, version
 from itertools import pairwise
 from pathlib import Path
 
-import numpy as np
-from numpy.typing import NDArray
-
 import attrail_explainers
 from attrail_explainers.digest import digest_of, digest_of_arrays
 from attrail_explainers.explainer import Explainer, Need, name_of
 from attrail_explainers.model.description import ModelDescription
+from attrail_explainers.model.task import Target
 from attrail_explainers.slice import Slice
 
 FORMAT = "attrail.shard/1"
@@ -48,8 +46,7 @@ class Shard:
     @property
     def part(self) -> Slice:
         """The rows as a slice of their own."""
-        whole, rows = self.whole, self.rows
-        return Slice(whole.name, whole.images[rows], whole.labels[rows], whole.sample_ids[rows], whole.preprocessing)
+        return self.whole.rows(self.rows, regions=False)
 
     def __len__(self) -> int:
         return self.stop - self.start
@@ -84,10 +81,10 @@ def seconds(shard: Shard, model: ModelDescription) -> float:
     return len(shard) * most * model.activations / PACE
 
 
-def keys(shard: Shard, model: ModelDescription, targets: NDArray[np.int64] | None, seed: int) -> dict[str, str]:
+def keys(shard: Shard, model: ModelDescription, target: Target | None, seed: int) -> dict[str, str]:
     """The key of each of a shard's results: by its explainer's name, or by ``LOGITS``.
 
-    Content alone counts, no name and no address. ``targets`` (N,) are the shard's; None for what the model predicts.
+    Content alone counts, no name and no address. ``target`` is the shard's; None for what the model itself answers.
     """
     part = shard.part
     base = {
@@ -98,9 +95,11 @@ def keys(shard: Shard, model: ModelDescription, targets: NDArray[np.int64] | Non
         "code": code_digest(),
         "packages": packages(),
     }
+    if part.image_ids is not None:
+        base["image_ids"] = part.image_ids
     if not shard.explainers:
         return {LOGITS: digest_of(base)}
-    drawn = {"seed": seed, "targets": None if targets is None else targets.tolist()}
+    drawn = {"seed": seed, "targets": None if target is None else target.identity}
     return {
         name_of(each): digest_of(base | drawn | {"explainer": name_of(each), "parameters": asdict(each)})
         for each in shard.explainers
@@ -108,10 +107,11 @@ def keys(shard: Shard, model: ModelDescription, targets: NDArray[np.int64] | Non
 
 
 def _rows(slice_: Slice, explainers: tuple[Explainer, ...], size: int, looks: Sequence[int]) -> Iterator[Shard]:
-    ends = [*(each for each in looks if each < len(slice_)), len(slice_)]
+    starts = slice_.starts.tolist()  # no shard goes across an image, whose rows share evaluations
+    ends = [*(each for each in looks if each < slice_.image_count), slice_.image_count]
     for begin, end in pairwise([0, *ends]):
         for start in range(begin, end, size):
-            yield Shard(slice_, start, min(start + size, end), explainers)
+            yield Shard(slice_, starts[start], starts[min(start + size, end)], explainers)
 
 
 def _affordable(runs_: int, model: ModelDescription) -> int:

@@ -19,6 +19,7 @@ from attrail_explainers.explainer import Explainer, name_of
 from attrail_explainers.explanation import explain_part, with_layer_found
 from attrail_explainers.model.classifier import Classifier
 from attrail_explainers.model.description import ModelDescription, describe
+from attrail_explainers.model.task import Target
 from attrail_explainers.model.weight_noise import NoiseMatch, match_noise, noised_tensors
 from attrail_explainers.runtime.torch_threads import one_torch_thread
 from attrail_explainers.slice import Slice
@@ -33,7 +34,7 @@ from attrail_mlflow.runs.attribution_store import Entry, artifact_path
 class Work:
     """One shard's work, for any process on any machine: nothing in it but values.
 
-    ``targets`` (N,) of the part's images, None for what the model predicts; ``keys`` as ``shards.keys`` gives them;
+    ``target`` of the part's rows, None for what the model itself answers; ``keys`` as ``shards.keys`` gives them;
     ``run_id`` is the MLflow run that gets the results, in the store at ``place``. ``expected`` is what whoever hands it
     out takes the model for.
     """
@@ -42,7 +43,7 @@ class Work:
     expected: ModelDescription
     part: Slice
     explainers: tuple[Explainer, ...]
-    targets: NDArray[np.int64] | None
+    target: Target | None
     seed: int
     keys: Mapping[str, str]
     run_id: str
@@ -169,10 +170,11 @@ def _compute(work: Work, keys: Mapping[str, str], classifier: Classifier, folder
         logits = classifier.logits(work.part.images, work.part.sample_ids)
         _save_logits(logits, folder / artifact_path(keys[LOGITS]))
         return
-    targets = work.targets
-    if targets is None:
-        targets = classifier.logits(work.part.images, work.part.sample_ids).argmax(axis=1).astype(np.int64)
-    for each in explain_part(classifier, work.part, work.explainers, targets, work.seed):
+    target = work.target
+    if target is None:
+        outputs = classifier.logits(work.part.images, work.part.sample_ids)
+        target = classifier.asked.answered(work.part, outputs)
+    for each in explain_part(classifier, work.part, work.explainers, target, work.seed):
         save_attributions(each, folder / artifact_path(keys[each.explainer]))
 
 

@@ -70,7 +70,7 @@ def preflight_registry(config: AuditConfig) -> None:
         Registry(config.registry.tracking_uri).require_answer()
     for each in config.slices:
         with faults.noted():
-            _look_at(each, None, labelled=True)
+            _look_at(config, each, None, labelled=True)
     if faults.found:
         raise faults.as_one()
 
@@ -94,7 +94,7 @@ def preflight(
     found = _registered(config, versions, spellings, faults, floored=floored)
     for each in config.slices:
         with faults.noted():
-            _look_at(each, found[1].reference if found else None, labelled=labelled)
+            _look_at(config, each, found[1].reference if found else None, labelled=labelled)
     if found:
         with faults.noted():
             preprocessing_of(config, found[1].every)
@@ -132,10 +132,14 @@ def _alone(find: Find, config: AuditConfig, floor: FloorVersions, spelling: str)
     return Versions(find(config.registry.model, spelling), ())
 
 
-def _look_at(section: SliceSection, reference: RegisteredVersion | None, *, labelled: bool) -> None:
+def _look_at(
+    config: AuditConfig, section: SliceSection, reference: RegisteredVersion | None, *, labelled: bool
+) -> None:
     """Read a slice's table as far as it can be: what its labels mean depends on the reference."""
+    task = config.task.to_task()
     if reference is None:
+        labelled = labelled and task.asks_by == "label"
         read_slice_table(section.name, section.source, section.where, section.limit, labelled=labelled)
     else:
-        table, labels = read_table(section, reference, labelled=labelled)
+        table, labels = read_table(section, reference, task, labelled=labelled)
         require_rows(table, labels, reference.classes)

@@ -1,7 +1,7 @@
 """The slices of an audit: tables that were held against Great Expectations, and their decoded images."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING
@@ -13,15 +13,19 @@ from numpy.typing import NDArray
 from attrail_explainers.digest import seed_of
 from attrail_explainers.errors import ConfigError, SliceError
 from attrail_explainers.files.picture_file import size_of
+from attrail_explainers.model.task import Task
 from attrail_explainers.slice import Preprocessing, Slice, require_float_images
 from attrail_flows.configuration import AuditConfig, SliceSection
-from attrail_flows.inputs.large_arrays import decoded
+from attrail_flows.inputs.large_arrays import decoded, large_array
 from attrail_mlflow.registry.preprocessing import stated_preprocessing
 from attrail_mlflow.registry.registry import RegisteredVersion
+from attrail_monitoring.slices.questions import Questions, questions
 from attrail_monitoring.slices.slice_table import SliceTable, cautions, label_indices, left_out, read_slice_table
 
 if TYPE_CHECKING:
     from attrail_monitoring.expectations.inputs import Validation
+
+Asks = Callable[[SliceTable], Questions]
 
 logger = logging.getLogger("attrail.slices")
 
@@ -30,6 +34,8 @@ logger = logging.getLogger("attrail.slices")
 class Tables:
     """Validated slice tables with their class indices, and what Great Expectations said of them.
 
+    ``asks`` says what a table asks of each image where that is not its label.
+
     ``cautions`` are sentences about each table: what was left out of it, whose word its class indices are.
     """
 
@@ -37,18 +43,21 @@ class Tables:
     labels: tuple[pd.Series, ...]
     validations: tuple["Validation", ...]
     cautions: tuple[tuple[str, ...], ...]
+    asks: Asks | None = None
 
 
 def read_tables(config: AuditConfig, reference: RegisteredVersion, *, labelled: bool = True) -> Tables:
     """Read every slice's table and hold it against Great Expectations, before any model is loaded."""
     from attrail_monitoring.expectations.inputs import validate_slice_table  # noqa: PLC0415 - Great Expectations is slow to come
 
-    names, count = reference.class_names, reference.classes
-    tables, labels = zip(*(read_table(each, reference, labelled=labelled) for each in config.slices), strict=True)
+    names, count, task = reference.class_names, reference.classes, config.task.to_task()
+    read = (read_table(each, reference, task, labelled=labelled) for each in config.slices)
+    tables, labels = zip(*read, strict=True)
+    labelled = labelled and task.asks_by == "label"
     pairs = zip(tables, labels, strict=True)
     validations = tuple(validate_slice_table(table, found, count) for table, found in pairs)
     said = tuple(cautions(table, names, count) if labelled else left_out(table) for table in tables)
-    return Tables(tables, labels, validations, said)
+    return Tables(tables, labels, validations, said, asks_of(task, reference))
 
 
 def drawn(tables: Tables, seed: int) -> Tables:
@@ -72,24 +81,34 @@ def first(tables: Tables, images: int) -> Tables:
 
 def first_images(slice_: Slice, images: int) -> Slice:
     """The first images of a slice, as a slice of its own; the slice itself where it has no more."""
-    if images >= len(slice_):
+    if images >= slice_.image_count:
         return slice_
-    regions = None if slice_.regions is None else slice_.regions[:images]
-    few = (slice_.images[:images], slice_.labels[:images], slice_.sample_ids[:images])
-    return Slice(slice_.name, *few, slice_.preprocessing, regions)
+    return slice_.rows(slice(int(slice_.starts[images])))
 
 
 def read_table(
-    section: SliceSection, reference: RegisteredVersion, *, labelled: bool = True
+    section: SliceSection, reference: RegisteredVersion, task: Task, *, labelled: bool = True
 ) -> tuple[SliceTable, pd.Series]:
     """A slice's table and the class index of every row.
 
-    Unless it must be ``labelled``, labels are not looked at: every image is of class 0 then.
+    Unless it must be ``labelled``, labels are not looked at: every image is of class 0 then. They are not where a task
+    asks by something else, which is looked at in their place.
     """
+    asks = asks_of(task, reference)
+    labelled = labelled and asks is None
     table = read_slice_table(section.name, section.source, section.where, section.limit, labelled=labelled)
+    if asks is not None:
+        asks(table)
     if not labelled:
         return table, pd.Series(0, index=table.rows.index, dtype="int64")
     return table, label_indices(table, reference.class_names, reference.classes)
+
+
+def asks_of(task: Task, reference: RegisteredVersion) -> Asks | None:
+    """What a table asks of a reference; None for a task that asks by single labels."""
+    if task.asks_by == "label":
+        return None
+    return partial(questions, task=task, classes=reference.class_names, count=reference.classes)
 
 
 def read_slices(config: AuditConfig, version: RegisteredVersion, *, labelled: bool = True) -> tuple[Slice, ...]:
@@ -113,8 +132,23 @@ def load_slices(tables: Tables, preprocessing: Preprocessing) -> tuple[Slice, ..
         images = decoded(table.pictures, partial(decode, preprocessing=preprocessing))
         ids = tuple(str(image) for image in table.rows["image"])
         regions = _regions(table, preprocessing)
-        slices.append(Slice(table.name, images, labels.to_numpy(dtype=np.int64), ids, preprocessing, regions))
+        plain = Slice(table.name, images, labels.to_numpy(dtype=np.int64), ids, preprocessing, regions)
+        slices.append(plain if tables.asks is None else asked_slice(plain, tables.asks(table)))
     return tuple(slices)
+
+
+def asked_slice(plain: Slice, asked: Questions) -> Slice:
+    """A slice with a row for each question about the images of a ``plain`` one."""
+    places, labels = asked.places, asked.labels.astype(np.int64)
+    if asked.names is None:
+        return replace(plain, labels=labels, facts=asked.facts)
+    images = large_array((len(places), *plain.images.shape[1:]))
+    for row, place in enumerate(places):
+        images[row] = plain.images[place]
+    image_ids = tuple(plain.sample_ids[place] for place in places)
+    ids = tuple(f"{image} [{name}]" for image, name in zip(image_ids, asked.names, strict=True))
+    regions = None if plain.regions is None else plain.regions[places]
+    return Slice(plain.name, images, labels, ids, plain.preprocessing, regions, image_ids, asked.facts)
 
 
 def preprocessing_of(config: AuditConfig, versions: Sequence[RegisteredVersion]) -> Preprocessing:

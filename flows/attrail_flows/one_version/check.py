@@ -4,8 +4,6 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
-
 from attrail_explainers.assessment.assessment import Assessment, assess_slice, chosen_checks
 from attrail_flows.configuration import AuditConfig
 from attrail_flows.engine.explained import targets_of, warn_of_batch_size
@@ -35,12 +33,13 @@ def check_to_folder(
     registry = Registry(config.registry.tracking_uri)
     version = registry.resolve(config.registry.model, model_uri)
     (slice_,) = read_slices(chosen, version)
-    classifier = registry.load(version, allow_pickle=config.policy.allow_pickle)
+    task = chosen.task.to_task()
+    classifier = registry.load(version, allow_pickle=config.policy.allow_pickle).for_task(task)
     warn_of_batch_size(version.label, classifier.batch_size)
-    predictions = classifier.logits(slice_.images, slice_.sample_ids).argmax(axis=1).astype(np.int64)
-    targets = targets_of(config, [slice_], predictions={slice_name: predictions})[slice_name]
+    outputs = classifier.logits(slice_.images, slice_.sample_ids)
+    target = targets_of(config, [slice_]).get(slice_name) or task.answered(slice_, outputs)
     with progress_of(f"check {explainer_name} of {version.label}", len(slice_) * (1 + len(checks))) as advance:
-        found = assess_slice(classifier, slice_, explainer, checks, targets, config.policy.seed, advance)
+        found = assess_slice(classifier, slice_, explainer, checks, target, config.policy.seed, advance)
     folder.mkdir(parents=True, exist_ok=True)
     document = json.dumps(found.document(), indent=1, allow_nan=False)
     (folder / "checks.json").write_text(document + "\n", encoding="utf-8")

@@ -152,7 +152,8 @@ def _metrics(record: AuditRecord) -> list[Metric]:
             found[f"{row['slice']}/{DECISIONS}/{row['statistic']}/{part}"] = float(row[part])
     for each in record.slices:
         for model in (record.reference, record.candidate):
-            found[f"{each.name}/accuracy/{model.role}"] = each.accuracy[model.label]
+            if model.label in each.accuracy:
+                found[f"{each.name}/accuracy/{model.role}"] = each.accuracy[model.label]
     return [Metric(key, value, 0, 0) for key, value in found.items()]
 
 

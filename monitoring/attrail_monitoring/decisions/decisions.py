@@ -1,6 +1,7 @@
 """Decisions: what one version predicts on a slice, how sure it is, and what would be right."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -8,37 +9,40 @@ from scipy.special import softmax
 
 from attrail_explainers.errors import ConfigError, IncomparableError
 
-Classes = NDArray[np.int64]
 Rows = NDArray[np.bool_]
 BLOCK = 4096  # images at a time: their probabilities of all classes are only needed for the largest
 
 
 @dataclass(frozen=True, eq=False)
 class Decisions:
-    """What one version decided on a slice: ``predictions`` (N,), the predicted classes.
+    """What one version decided on a slice: ``predictions`` (N,), the predicted classes, -1 for none.
 
     ``labels`` (N,) are the right classes and ``confidences`` (N,), 0..1, the probabilities of the predicted ones, each
-    None where nobody knows them. Raises ConfigError when they are not of the same images or no probabilities::
+    None where nobody knows them. With a ``tolerance`` predictions and labels are numbers instead, of which those are
+    equal that are no further apart. Raises ConfigError when they are not of the same images or no probabilities::
 
         Decisions.of(logits, labels)
     """
 
-    predictions: Classes
-    labels: Classes | None = None
+    predictions: NDArray[Any]
+    labels: NDArray[Any] | None = None
     confidences: NDArray[np.float64] | None = None
+    tolerance: float | None = None
 
     def __post_init__(self) -> None:
-        predictions = np.asarray(self.predictions)
-        if predictions.ndim != 1 or not np.issubdtype(predictions.dtype, np.integer):
+        predictions, numbers = np.asarray(self.predictions), self.tolerance is not None
+        if predictions.ndim != 1 or not (numbers or np.issubdtype(predictions.dtype, np.integer)):
             raise ConfigError(
                 f"decisions: predictions must be one class index for each image, got {predictions.dtype} of shape "
                 f"{predictions.shape}"
             )
-        object.__setattr__(self, "predictions", predictions.astype(np.int64))
-        for name, kind in (("labels", np.int64), ("confidences", np.float64)):
+        decided = np.float64 if numbers else np.int64
+        object.__setattr__(self, "predictions", predictions.astype(decided))
+        for name, kind in (("labels", decided), ("confidences", np.float64)):
             given = getattr(self, name)
             if given is not None:
-                object.__setattr__(self, name, _like(np.asarray(given), predictions, name).astype(kind))
+                found = _like(np.asarray(given), predictions, name, whole=name == "labels" and not numbers)
+                object.__setattr__(self, name, found.astype(kind))
         if self.confidences is not None and not ((self.confidences >= 0) & (self.confidences <= 1)).all():
             raise ConfigError("decisions: confidences must be probabilities of the predicted classes, 0..1")
 
@@ -59,12 +63,22 @@ class Decisions:
     @property
     def right(self) -> Rows | None:
         """(N,) where the prediction is right, None without labels."""
-        return None if self.labels is None else np.asarray(self.predictions == self.labels)
+        return None if self.labels is None else self._same(self.labels)
+
+    def same(self, other: "Decisions") -> Rows:
+        """(N,) where another version's prediction is the same."""
+        return self._same(other.predictions)
+
+    def _same(self, others: NDArray[Any]) -> Rows:
+        if self.tolerance is None:
+            return np.asarray(self.predictions == others)
+        return np.asarray(np.abs(self.predictions - others) <= self.tolerance)
 
     def at(self, rows: Rows) -> "Decisions":
         """The decisions about some of the images, those where ``rows`` (N,) is true."""
         labels = None if self.labels is None else self.labels[rows]
-        return Decisions(self.predictions[rows], labels, None if self.confidences is None else self.confidences[rows])
+        confidences = None if self.confidences is None else self.confidences[rows]
+        return Decisions(self.predictions[rows], labels, confidences, self.tolerance)
 
     def __len__(self) -> int:
         return len(self.predictions)
@@ -82,15 +96,17 @@ def require_same_images(slice_name: str, reference: Decisions, other: Decisions)
         raise IncomparableError(f"{where} have other labels for one version than for another: give the same ones")
 
 
-def _known(labels: Classes | None) -> Classes:
+def _known(labels: NDArray[Any] | None) -> NDArray[Any]:
     return np.empty(0, dtype=np.int64) if labels is None else labels
 
 
-def _like(given: NDArray[np.generic], predictions: NDArray[np.generic], name: str) -> NDArray[np.generic]:
+def _like(
+    given: NDArray[np.generic], predictions: NDArray[np.generic], name: str, *, whole: bool
+) -> NDArray[np.generic]:
     if given.shape != predictions.shape:
         raise ConfigError(
             f"decisions: {name} must be one number for each of {len(predictions)} predictions, got {given.shape}"
         )
-    if name == "labels" and not np.issubdtype(given.dtype, np.integer):
+    if whole and not np.issubdtype(given.dtype, np.integer):
         raise ConfigError(f"decisions: labels must be class indices, got {given.dtype}")
     return given

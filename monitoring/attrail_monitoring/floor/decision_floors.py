@@ -128,7 +128,8 @@ def compared(reference: VersionMaps, other: VersionMaps, class_images: int) -> I
         second = other.decisions[name]
         require_same_images(name, first, second)
         kinds = first.predictions if first.labels is None else first.labels
-        strata = [(ALL, np.ones(len(first), dtype=np.bool_)), *classes(kinds, class_images)]
+        single = [] if first.tolerance is not None else classes(kinds, class_images)
+        strata = [(ALL, np.ones(len(first), dtype=np.bool_)), *single]
         for statistic_name in decision_statistic_names():
             statistic = make_decision_statistic(statistic_name)
             if any(getattr(first, need) is None for need in statistic.needs):

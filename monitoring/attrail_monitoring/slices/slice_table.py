@@ -31,7 +31,7 @@ class SliceTable:
     ``rows`` has the columns ``image`` (as written: the sample id), ``path`` (absolute, or an EmbeddedPicture),
     ``label`` (as written) and whatever else the source has; its index is the row's number in the source, from 1 on.
     ``classes`` are the class folders' names when the source is a folder, ``left_out`` names what is there and was not
-    read, ``label_names`` what the file itself calls its whole-number labels.
+    read, ``label_names`` what the file itself calls its whole-number labels; ``labelled`` says whether it has labels.
     """
 
     name: str
@@ -40,6 +40,7 @@ class SliceTable:
     classes: tuple[str, ...] = field(default=())
     left_out: tuple[str, ...] = field(default=())
     label_names: tuple[str, ...] = field(default=())
+    labelled: bool = True
 
     @property
     def pictures(self) -> list[Picture]:
@@ -81,18 +82,23 @@ def _read(
     _require_columns(name, source, found.rows, labelled=labelled)
     for column in set(WRITTEN) & set(found.rows.columns):
         found.rows[column] = _written(name, source, found.rows[column])
-    found.rows["label"] = _plain_numbers(found.rows["label"]) if "label" in found.rows else 0
+    has_labels = "label" in found.rows
+    found.rows["label"] = _plain_numbers(found.rows["label"]) if has_labels else 0
     alone = bool(found.rows["image"].notna().all()) and found.rows["image"].is_unique
     rows = _with_pictures(name, source, found, _kept(name, source, found.rows, where, limit))
     if "image" in found.embedded and not alone:
         rows["image"] = [f"row {row}" for row in rows.index]
     if labelled and rows["label"].isna().any():
         raise SliceError(f"slice {name!r}: row {_first(rows['label'].isna())} of {source} lacks an image or a label")
-    return SliceTable(name, source, rows, (), found.left_out, found.label_names)
+    return SliceTable(name, source, rows, (), found.left_out, found.label_names, has_labels)
 
 
-def label_indices(table: SliceTable, classes: Sequence[str], count: int | None = None) -> pd.Series:
+def label_indices(
+    table: SliceTable, classes: Sequence[str], count: int | None = None, labels: pd.Series | None = None
+) -> pd.Series:
     """Class index of every row. Names and numbers mean what they say, in tables and in class folders alike.
+
+    ``labels`` are others than the column's, with the numbers of their rows, of which each may have several.
 
     A label is looked up among the model's ``classes``; a whole number that is no name there is an index, unless the
     model calls a class by another number than its own. Class folders with names are numbered in sorted order, as
@@ -102,10 +108,9 @@ def label_indices(table: SliceTable, classes: Sequence[str], count: int | None =
     """
     _require_same_names(table, classes)
     known = _known(table, classes, count)
+    given = table.rows["label"] if labels is None else labels
     return pd.Series(
-        [_index(table, row, label, known) for row, label in table.rows["label"].items()],
-        index=table.rows.index,
-        dtype="int64",
+        [_index(table, row, label, known) for row, label in given.items()], index=given.index, dtype="int64"
     )
 
 

@@ -18,6 +18,7 @@ from attrail_explainers.files.plain_file import require_plain
 
 PICTURES = ("image", "mask")
 WRITTEN = (*PICTURES, "label")  # columns that are names: never missing values because of how they are spelled
+NAMES = (*WRITTEN, "labels")  # of which a cell of the last may hold several
 AT_ONCE = 64  # rows of embedded pictures in memory
 
 
@@ -73,7 +74,7 @@ def _read_csv(source: Path) -> pd.DataFrame:
     rows = pd.read_csv(source)
     if not isinstance(rows.index, pd.RangeIndex):
         raise ValueError("its rows have more cells than its first line has names; quote cells that have commas in them")
-    names = [each for each in WRITTEN if each in rows]
+    names = [each for each in NAMES if each in rows]
     if names:
         rows[names] = pd.read_csv(source, dtype="str", keep_default_na=False, na_values=[""], usecols=names)[names]
     return rows

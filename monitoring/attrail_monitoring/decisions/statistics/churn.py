@@ -27,7 +27,7 @@ class Churn:
     of_classes: ClassVar[bool] = True
 
     def terms(self, reference: Decisions, other: Decisions) -> Array:
-        return np.asarray(reference.predictions != other.predictions, dtype=np.float64)[:, None]
+        return np.asarray(~reference.same(other), dtype=np.float64)[:, None]
 
     def value(self, mean_terms: Array) -> Array:
         return np.asarray(mean_terms[..., 0])
