@@ -38,7 +38,8 @@ def log_classifier(
         log_classifier(model, "digits", torch.zeros(2, 3, 64, 64), halves, classes=["zero", "one", "two"])
 
     Args:
-        module: The classifier, any ``torch.nn.Module`` from images to logits. It is put in evaluation mode on the CPU,
+        module: The model, any ``torch.nn.Module`` from images to logits, or to what another task is about, by themselves
+            or in a tuple or a dict. It is put in evaluation mode on the CPU,
             and stays so, because MLflow exports whatever mode it finds.
         registered_name: The registered model that gets a new version; it is made where there is none.
         example: Array or tensor (N,C,H,W) of floats with N of at least 2: MLflow exports a model that was logged with
@@ -83,10 +84,27 @@ def log_in_run(
         name="model",
         registered_model_name=registered_name,
         input_example=example,
+        signature=_signature(module, example),
         pip_requirements=[f"{name}=={version(name)}" for name in ("torch", "torchvision")],
         metadata={"attrail": facts},
     )
     return logged
+
+
+def _signature(module: Any, example: "NDArray[np.float32]") -> Any:
+    """What a model takes, where it returns several things; None, for what MLflow finds itself, for a lone tensor.
+
+    MLflow infers no signature of a tuple or a dict, and then refuses the model for its input.
+    """
+    from attrail_explainers.model.trained_module import returns_one_tensor  # noqa: PLC0415 - it loads torch
+
+    if returns_one_tensor(module, example):
+        return None
+    import numpy as np  # noqa: PLC0415 - see above
+    from mlflow.models import ModelSignature  # noqa: PLC0415 - see above
+    from mlflow.types import Schema, TensorSpec  # noqa: PLC0415
+
+    return ModelSignature(inputs=Schema([TensorSpec(np.dtype(np.float32), (-1, *example.shape[1:]))]))
 
 
 def _images(example: Any) -> "NDArray[np.float32]":

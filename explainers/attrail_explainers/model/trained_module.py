@@ -27,6 +27,12 @@ def trained_module(found: Any, what: str) -> torch.nn.Module:
     return found.eval().cpu()
 
 
+def returns_one_tensor(module: torch.nn.Module, images: NDArray[np.float32]) -> bool:
+    """Whether a module answers images (N,C,H,W) with a lone tensor."""
+    with torch.inference_mode():
+        return isinstance(module(torch.from_numpy(np.array(images))), torch.Tensor)
+
+
 def require_outputs(module: torch.nn.Module, images: NDArray[np.float32], classes: int, like: str, what: str) -> None:
     """Raise ConfigError unless a module answers images (N,C,H,W) with finite outputs (N,classes), as ``like`` does.
 

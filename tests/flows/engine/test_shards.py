@@ -18,6 +18,7 @@ from attrail_explainers.model.classifier import Classifier
 from attrail_explainers.model.description import ModelDescription
 from attrail_explainers.slice import Slice
 from attrail_explainers.subject import Subject
+from attrail_explainers.tasks.single_label import SingleLabel
 from attrail_flows.engine.joined_maps import JoinedMaps
 from attrail_flows.engine.shards import LOGITS, Shard, cut, keys
 from attrail_flows.inputs import large_arrays
@@ -55,7 +56,7 @@ def sharded(slice_: Slice, explainer: Explainer, classifier: Classifier, size: i
         (part,) = explain_part(classifier, shard.part, [explainer], slice_.labels[shard.rows], 7)
         joined.add(shard, part, f"run {start % 2}")
     assert sum(joined.made_in.values()) == len(starts)
-    return joined.whole(classifier.label, classifier.weights_digest, slice_.labels)
+    return joined.whole(classifier.label, classifier.weights_digest, SingleLabel.of(slice_.labels))
 
 
 @pytest.mark.parametrize("explainer", EXPLAINERS, ids=name_of)
@@ -158,7 +159,7 @@ def test_an_explainer_that_looks_for_like_images_is_given_all_of_them() -> None:
 
 
 def test_a_key_is_made_of_content_alone(slice_: Slice) -> None:
-    shard, targets = Shard(slice_, 1, 3, tuple(EXPLAINERS)), slice_.labels[1:3]
+    shard, targets = Shard(slice_, 1, 3, tuple(EXPLAINERS)), SingleLabel.of(slice_.labels[1:3])
     key = keys(shard, MODEL, targets, 0)
     renamed = replace(slice_, name="other", labels=slice_.labels + 1)
     assert keys(Shard(renamed, 1, 3, tuple(EXPLAINERS)), MODEL, targets, 0) == key
@@ -171,7 +172,7 @@ def test_a_key_is_made_of_content_alone(slice_: Slice) -> None:
 
 def test_a_key_changes_with_everything_that_a_map_depends_on(slice_: Slice, monkeypatch: pytest.MonkeyPatch) -> None:
     gradcam = make_explainer("gradcam", {"layer": "features.3"})
-    targets = slice_.labels[1:3]
+    targets = SingleLabel.of(slice_.labels[1:3])
 
     def key(
         where: Slice = slice_,
@@ -195,7 +196,7 @@ def test_a_key_changes_with_everything_that_a_map_depends_on(slice_: Slice, monk
         key(model=replace(MODEL, device="cuda")),
         key(model=replace(MODEL, dtype="torch.bfloat16")),
         key(seed=1),
-        key(by=targets + 1),
+        key(by=SingleLabel.of(slice_.labels[1:3] + 1)),
         key(by=None),
     ]
     monkeypatch.setattr("attrail_flows.engine.shards.packages", lambda: {"torch": "0"})
@@ -212,11 +213,11 @@ def test_what_the_first_look_computed_serves_the_next(looks: tuple[int, ...]) ->
     whole = blank(300)
     counted = [each for each in looks if each < len(whole)]
     every = list(cut(whole, EXPLAINERS, MODEL, looks))
-    known = {key for shard in every for key in keys(shard, MODEL, shard.part.labels, 7).values()}
+    known = {key for shard in every for key in keys(shard, MODEL, SingleLabel.of(shard.part.labels), 7).values()}
     for images in counted:
         part = Slice(whole.name, whole.images[:images], whole.labels[:images], whole.sample_ids[:images])
         for shard in cut(part, EXPLAINERS, MODEL, looks):
-            assert set(keys(shard, MODEL, shard.part.labels, 7).values()) <= known
+            assert set(keys(shard, MODEL, SingleLabel.of(shard.part.labels), 7).values()) <= known
     assert all(sum(len(shard) for shard in every if each in shard.explainers) == 300 for each in EXPLAINERS)
     (examples,) = (
         shard for shard in cut(whole, [make_explainer("nearest_examples")], MODEL, looks) if shard.explainers
