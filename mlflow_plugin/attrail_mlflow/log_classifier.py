@@ -38,9 +38,9 @@ def log_classifier(
         log_classifier(model, "digits", torch.zeros(2, 3, 64, 64), halves, classes=["zero", "one", "two"])
 
     Args:
-        module: The model, any ``torch.nn.Module`` from images to logits, or to what another task is about, by themselves
-            or in a tuple or a dict. It is put in evaluation mode on the CPU,
-            and stays so, because MLflow exports whatever mode it finds.
+        module: The model, any ``torch.nn.Module`` from images to logits, or to what another task is about, alone or in
+            a tuple or a dict. It is put in evaluation mode on the CPU, and stays so, because MLflow exports whatever
+            mode it finds.
         registered_name: The registered model that gets a new version; it is made where there is none.
         example: Array or tensor (N,C,H,W) of floats with N of at least 2: MLflow exports a model that was logged with
             one image for one image only.

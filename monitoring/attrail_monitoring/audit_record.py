@@ -59,7 +59,8 @@ class SliceFacts:
 
     ``outcomes`` names the images that not both versions decided rightly, by how they did, and ``preprocessing`` says
     how files became the pixels of ``digest``. ``cautions`` are sentences: what lay in the source and was not read, and
-    whose word the class indices are.
+    whose word the class indices are. ``pictures`` is how many images there are where several questions were asked of
+    one, as about each of its labels: then what is counted in ``images`` are these questions. None for one each.
     """
 
     name: str
@@ -71,6 +72,7 @@ class SliceFacts:
     outcomes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     preprocessing: Mapping[str, Any] = field(default_factory=dict)
     cautions: tuple[str, ...] = ()
+    pictures: int | None = None
 
 
 @dataclass(frozen=True)
@@ -178,6 +180,9 @@ class AuditRecord:
         report = facts.pop("report")
         if self.task is None:  # as before there were tasks
             del facts["task"]
+        for each in facts["slices"]:
+            if each["pictures"] is None:
+                del each["pictures"]
         return {
             "format": FORMAT,
             "verdict": self.report.verdict.value,

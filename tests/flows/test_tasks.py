@@ -122,7 +122,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Place:
         "dropped": [Net(3, dropped=True)],
     }.items():
         for module in modules:
-            log_classifier(module, model, example, HALVES, classes=NAMES if model == "multi" else ())
+            log_classifier(module, model, example, HALVES, classes=NAMES if model in ("multi", "dropped") else ())
     mlflow.set_tracking_uri(before)
     return Place(folder)
 
@@ -198,18 +198,7 @@ def test_attrail_explain_writes_a_map_and_a_picture_for_each_label(attrail: Run,
 
 def test_attrail_check_holds_the_maps_of_labels(attrail: Run, place: Place, tmp_path: Path) -> None:
     config = place.config("multi", 'name = "multi_label"')
-    options = (
-        "--config",
-        config,
-        "--slice",
-        "colours",
-        "--explainer",
-        "shap",
-        "--out",
-        tmp_path,
-        "--check",
-        "deletion",
-    )
+    options = ("--config", config, "--slice", "colours", "--explainer", "shap", "--out", tmp_path)
     status, _, err = attrail("check", "models:/multi/1", *options, "--check", "deletion")
     assert status == 0, err
     document = json.loads((tmp_path / "checks.json").read_text())

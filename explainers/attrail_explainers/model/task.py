@@ -232,7 +232,7 @@ class Target:
 
     def _on(self, outputs: torch.Tensor) -> Asked:
         def there(values: NDArray[Any]) -> torch.Tensor:
-            found = torch.from_numpy(np.ascontiguousarray(values))
+            found = torch.from_numpy(np.array(values))
             return (found.expand(len(outputs), *found.shape[1:]) if len(self) == 1 else found).to(outputs.device)
 
         return {name: there(each) for name, each in self.values.items()}

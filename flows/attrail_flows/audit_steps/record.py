@@ -179,6 +179,7 @@ def _slice_facts(
         source=str(table.source),
         digest=slice_.digest,
         images=len(slice_),
+        pictures=None if slice_.image_ids is None else slice_.image_count,
         accuracy={each.version.label: each.accuracy[slice_.name] for each in compared if slice_.name in each.accuracy}
         | dict(calibration.accuracy.get(slice_.name, {})),
         flipped=flipped,

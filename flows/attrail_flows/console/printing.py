@@ -112,7 +112,8 @@ def print_statistics() -> None:
 
 def _judged(slice_: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> Table:
     """The ``rows`` of one slice; a triangle marks those that the verdict rests on."""
-    title = f"slice {slice_['name']}, {slice_['images']} images"
+    pictures, count = slice_.get("pictures"), slice_["images"]
+    title = f"slice {slice_['name']}, {f'{count} questions about {pictures}' if pictures else count} images"
     table = table_of(
         title, "explainer", "evidence", "distance", "limit", "verdict", numbers=("distance", "limit", "verdict")
     )
