@@ -10,6 +10,7 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from attrail_explainers.model.task import SINGLE_LABEL
 from attrail_explainers.slice import Slice
@@ -165,15 +166,10 @@ def _slice_facts(
     calibration: CalibrationFacts,
     cautions: tuple[str, ...],
 ) -> SliceFacts:
-    decided = [each.decisions.get(slice_.name) for each in compared]
-    rights = [each.right.get(slice_.name) for each in compared]
-    reference, candidate = decided
-    flipped = 0 if reference is None or candidate is None else int((~reference.same(candidate)).sum())
-    known = rights[0] is not None and rights[1] is not None
-    kinds = np.array(outcomes(rights[0], rights[1]) if known else [""] * len(slice_))
-    samples = np.array(slice_.sample_ids)
-    single = compared[0].task.asks_by == "label" and reference is not None
-    order = other_order(compared[0].version.label, slice_.labels, reference.predictions) if single else ""
+    kinds, samples = _outcomes(slice_, compared), np.array(slice_.sample_ids)
+    predictions = compared[0].predictions.get(slice_.name) if compared[0].task.asks_by == "label" else None
+    label = compared[0].version.label
+    order = "" if predictions is None else other_order(label, slice_.labels, predictions)
     return SliceFacts(
         name=slice_.name,
         source=str(table.source),
@@ -182,8 +178,20 @@ def _slice_facts(
         pictures=None if slice_.image_ids is None else slice_.image_count,
         accuracy={each.version.label: each.accuracy[slice_.name] for each in compared if slice_.name in each.accuracy}
         | dict(calibration.accuracy.get(slice_.name, {})),
-        flipped=flipped,
+        flipped=_flipped(slice_, compared),
         outcomes={kind: tuple(samples[kinds == kind].tolist()) for kind in OUTCOMES if kind != BOTH_RIGHT},
         preprocessing=asdict(slice_.preprocessing) if slice_.preprocessing else {},
         cautions=(*cautions, order) if order else cautions,
     )
+
+
+def _outcomes(slice_: Slice, compared: tuple[Explained, Explained]) -> NDArray[np.str_]:
+    """How both versions decided about each row, "" where nobody knows what is right."""
+    rights = [each.right[slice_.name] for each in compared if slice_.name in each.right]
+    return np.array(outcomes(*rights) if len(rights) == len(compared) else [""] * len(slice_))
+
+
+def _flipped(slice_: Slice, compared: tuple[Explained, Explained]) -> int:
+    """How many decisions are others; 0 where none are made."""
+    decided = [each.decisions[slice_.name] for each in compared if slice_.name in each.decisions]
+    return int((~decided[0].same(decided[1])).sum()) if len(decided) == len(compared) else 0

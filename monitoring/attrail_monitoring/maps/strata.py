@@ -61,6 +61,11 @@ def named(stratum: Stratum, names: Sequence[str]) -> str:
 
 
 def with_name(index: int, names: Sequence[str]) -> str:
-    """A class for people: ``3 (cat)``, the number alone where there is no name or the name is that number."""
+    """A class for people: ``3 (cat)``, the number alone where there is no name or the name is that number.
+
+    Below 0 it is no class: ``none``.
+    """
+    if index < 0:
+        return "none"
     known = index < len(names) and names[index] != str(index)
     return f"{index} ({names[index]})" if known else str(index)
