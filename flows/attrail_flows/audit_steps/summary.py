@@ -3,6 +3,8 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+AS_THEY_ARE = ("values", "embeddings")  # outputs that are no logits
+
 
 def lines_beside(document: Mapping[str, Any]) -> Iterator[str]:
     """What counts beside the rows: cautions about slices, whose floor, what versions return, the sequence, rules."""
@@ -27,7 +29,8 @@ def _scales(document: Mapping[str, Any]) -> Iterator[str]:
     """One line for each version that returns something other than logits."""
     for each in (document["reference"], document["candidate"]):
         if each["outputs"] != "logits":
-            yield f"{each['label']} returns {each['outputs']}; versions are compared on the scale of logits"
+            scale = "" if each["outputs"].startswith(AS_THEY_ARE) else "; versions are compared on the scale of logits"
+            yield f"{each['label']} returns {each['outputs']}{scale}"
 
 
 def _look(document: Mapping[str, Any]) -> Iterator[str]:
