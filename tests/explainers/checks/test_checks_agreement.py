@@ -31,6 +31,7 @@ from attrail_explainers.model.classifier import Classifier
 from attrail_explainers.model.loading import classifier_from_export
 from attrail_explainers.rank_agreement import spearman
 from attrail_explainers.slice import Slice
+from attrail_explainers.tasks.single_label import SingleLabel
 
 SIDE = 16
 TARGETS = np.array([0, 1, 2, 3, 4, 0])
@@ -88,7 +89,7 @@ def small_case(small_net, pictures):
 
 def case_of(classifier, slice_, explainer):
     (maps,) = explain_slice(classifier, slice_, [explainer], slice_.labels, 0)
-    return CheckContext(classifier, slice_, explainer, slice_.labels, 0, maps)
+    return CheckContext(classifier, slice_, explainer, SingleLabel.of(slice_.labels), 0, maps)
 
 
 def exact(image, subject):
