@@ -35,9 +35,9 @@ HOMES = {
 # Rooms and the files beside them, in walking order: each imports only itself and what stands before it.
 ROOMS = {
     "attrail_explainers": """
-        lazy errors excerpt digest parameters plugins rank_agreement files runtime slice attributions images baselines
-        model_files model tasks subject explainer layers gradients superpixels methods explanation difference assessment
-        checks
+        lazy errors excerpt digest parameters plugins rank_agreement files runtime confinement slice attributions images
+        baselines model_files model conversion tasks subject explainer layers gradients superpixels methods
+        explanation difference assessment checks
     """,
     "attrail_monitoring": """
         formatting slices inference decisions maps statistics floor pictures clusters verdict audit_record comparison

@@ -52,8 +52,9 @@ def require_members(names: set[str], mlmodel: MLmodel, what: str, *, allow_pickl
     flavour = flavour_among(inside, mlmodel.flavor)
     if flavour.runs_code and not allow_pickle:
         raise RegistryError(
-            f"{what} is pickled, and loading it could run any code: log it in MLflow's default "
-            "pt2 format, or set allow_pickle = true in [policy] if you trust whoever logged it"
+            f"{what} is pickled, and loading it could run any code: `attrail convert {what.removeprefix('model ')}` "
+            "makes an exported version of it in a confined process; or log it in MLflow's default pt2 format, or set "
+            "allow_pickle = true in [policy] if you trust whoever logged it"
         )
     extra = {name for name in names if _was_logged_beside(name, mlmodel)}
     allowed = BESIDE | extra | {f"{mlmodel.data}/{name}" for name in flavour.members}

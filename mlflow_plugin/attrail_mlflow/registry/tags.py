@@ -17,6 +17,10 @@ SEED_TAG = "attrail.seed"
 WEIGHTS_TAG = "attrail.weights"
 REFERENCE_WEIGHTS_TAG = "attrail.reference_weights"
 RETRAINS = "-retrains"  # how the name of the registered model ends that holds a model's retrains
+CONVERTED_TAG = "attrail.converted"  # the digest of the pickled version's files that this one is an export of
+CONVERTED_FROM_TAG = "attrail.converted_from"
+CONVERTED_FILES_TAG = "attrail.converted_files"  # the digest of the export's own files
+CONVERSION_RUN_TAG = "attrail.conversion_run"
 RETRAIN_TAGS = (RETRAIN_TAG, RECIPE_TAG, SEED_TAG, WEIGHTS_TAG, REFERENCE_WEIGHTS_TAG)
 
 # Of a run.
