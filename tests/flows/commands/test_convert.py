@@ -109,7 +109,9 @@ def test_a_pickled_version_becomes_an_exported_one_once(attrail: Run, store: Sto
         tags = client.get_model_version("autologged", "2").tags
         assert (tags["attrail.converted"], tags["attrail.converted_files"]) == (files, export)
     assert tags["attrail.converted_from"] == uri
-    assert client.get_registered_model("autologged").aliases == {"champion": "1"}
+    assert {each: str(to) for each, to in client.get_registered_model("autologged").aliases.items()} == {
+        "champion": "1"
+    }
     assert made.run_id == source.run_id  # which says how it was trained
     assert made.class_names == source.class_names
     assert made.facts["preprocessing"] == source.facts["preprocessing"]
