@@ -35,6 +35,7 @@ def timm_preprocessing(model_name: str, overrides: Mapping[str, Any] | None = No
         std=tuple(data["std"]),
         interpolation=data["interpolation"],
         crop=data["crop_pct"],
+        crop_mode=data["crop_mode"],
     )
 
 
@@ -99,4 +100,5 @@ def _transform(preprocessing: Preprocessing, mean: tuple[float, ...], std: tuple
         mean=mean,
         std=std,
         crop_pct=preprocessing.crop,
+        crop_mode=preprocessing.crop_mode,
     )

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
-from typing import Any, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +15,9 @@ from attrail_explainers.parameters import is_number, is_whole, plain
 
 ORIENTATIONS: tuple[Orientation, ...] = get_args(Orientation)
 NONE = -1  # the class of what belongs to no class
+CropMode = Literal["center", "squash"]
+CROP_MODES: tuple[CropMode, ...] = get_args(CropMode)
+CAME_LATER = {("orientation", "exif"), ("crop_mode", "center")}  # keys of Preprocessing at their defaults
 INTERPOLATIONS = ("nearest", "bilinear", "bicubic", "lanczos", "box", "hamming")
 
 
@@ -23,7 +26,9 @@ class Preprocessing:
     """How a decoded image becomes a model input: resize, centre crop, scale to 0..1, normalise.
 
     ``size`` is (height, width) in pixels, ``mean`` and ``std`` are per channel on the 0..1 scale,
-    ``crop`` is the fraction of the resized image the centre crop keeps (timm's ``crop_pct``). ``orientation`` "exif"
+    ``crop`` is the fraction of the resized image the centre crop keeps (timm's ``crop_pct``). ``crop_mode`` "center"
+    keeps a picture's proportions, so that the crop takes from its longer side; "squash" resizes both sides to what the
+    crop is taken from, whatever the proportions (timm's words). ``orientation`` "exif"
     turns images and masks as their files say they are to be seen, "stored" takes the pixels as they lie. Raises
     ConfigError for values that are none::
 
@@ -36,6 +41,7 @@ class Preprocessing:
     interpolation: str = "bilinear"
     crop: float = 1.0
     orientation: Orientation = "exif"
+    crop_mode: CropMode = "center"
 
     def __post_init__(self) -> None:
         size, mean, std = (each if isinstance(each, tuple | list) else () for each in (self.size, self.mean, self.std))
@@ -51,6 +57,8 @@ class Preprocessing:
             raise ConfigError(f"unknown interpolation {self.interpolation!r}: known are {', '.join(INTERPOLATIONS)}")
         if self.orientation not in ORIENTATIONS:
             raise ConfigError(f"orientation must be one of {', '.join(ORIENTATIONS)}, got {self.orientation!r}")
+        if self.crop_mode not in CROP_MODES:
+            raise ConfigError(f"crop_mode must be one of {', '.join(CROP_MODES)}, got {self.crop_mode!r}")
         for name in ("size", "mean", "std"):  # they enter digests and records
             object.__setattr__(self, name, tuple(plain(each) for each in getattr(self, name)))
         object.__setattr__(self, "crop", plain(self.crop))
@@ -63,8 +71,7 @@ class Preprocessing:
     @property
     def identity(self) -> dict[str, Any]:
         """What goes into digests: a key that came later, at its default, leaves the digests that were made before."""
-        facts = asdict(self)
-        return {key: value for key, value in facts.items() if (key, value) != ("orientation", "exif")}
+        return {key: value for key, value in asdict(self).items() if (key, value) not in CAME_LATER}
 
 
 def require_float_images(label: str, kind: str | None) -> None:

@@ -11,7 +11,7 @@ from attrail_explainers.explainer import Explainer, make_explainer
 from attrail_explainers.files.orientation import Orientation
 from attrail_explainers.files.plain_file import read_toml
 from attrail_explainers.model.task import SINGLE_LABEL, Task, make_task
-from attrail_explainers.slice import Preprocessing
+from attrail_explainers.slice import CropMode, Preprocessing
 from attrail_monitoring.floor.noise_floor import Surrogates
 from attrail_monitoring.maps.settings import Settings
 from attrail_monitoring.maps.statistic import statistic_names
@@ -76,7 +76,8 @@ class SliceSection(Section):
 class PreprocessingSection(Section):
     """How images become model inputs; ``size`` is (height, width), ``mean`` and ``std`` are on the 0..1 scale.
 
-    ``orientation`` "exif" turns images and masks upright as their files say, "stored" does not.
+    ``orientation`` "exif" turns images and masks upright as their files say, "stored" does not. ``crop`` and
+    ``crop_mode`` are timm's ``crop_pct`` and ``crop_mode``.
     """
 
     size: tuple[Whole, Whole]
@@ -85,11 +86,12 @@ class PreprocessingSection(Section):
     interpolation: str = "bilinear"
     crop: Annotated[Number, Field(gt=0, le=1)] = 1.0
     orientation: Orientation = "exif"
+    crop_mode: CropMode = "center"
 
     def to_preprocessing(self) -> Preprocessing:
         if len(self.mean) != len(self.std):
             raise ConfigError("[preprocessing] mean and std must have one number per channel each")
-        return Preprocessing(self.size, self.mean, self.std, self.interpolation, self.crop, self.orientation)
+        return Preprocessing(**self.model_dump())
 
 
 class ExplainerSection(Section):

@@ -19,11 +19,11 @@ class PyTorchPickle(PyTorchExport):
     """What ``mlflow.pytorch.log_model`` writes with ``serialization_format="pickle"``."""
 
     runs_code: ClassVar[bool] = True
-    members: ClassVar[tuple[str, ...]] = ("model.pth", PICKLED_BY)
+    members: ClassVar[tuple[str, ...]] = ("{data}/model.pth", f"{{data}}/{PICKLED_BY}")
 
-    def require_known(self, folder: Path, what: str) -> None:
+    def require_known(self, folder: Path, data: str, what: str) -> None:
         """It was pickled by one of ``PICKLE_MODULES``, or RegistryError says by which."""
-        pickler = _pickler(folder)
+        pickler = _pickler(folder / data)
         if pickler not in PICKLE_MODULES:
             known = ", ".join(sorted(PICKLE_MODULES))
             raise RegistryError(f"{what} was pickled by the module {pickler!r}, known are {known}")

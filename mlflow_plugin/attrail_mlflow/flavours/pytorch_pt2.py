@@ -1,12 +1,15 @@
 """PyTorch models as programs that ``torch.export`` wrote, which is MLflow's default: none of it is code."""
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from attrail_explainers.model_files.export_archive import ArchivedState, archived_state
 
 if TYPE_CHECKING:
     from attrail_explainers.model.classifier import Classifier
+
+LOG_AGAIN = "log the model with mlflow.pytorch.log_model, in its default pt2 format and without code_paths"
 
 
 class PyTorchExport:
@@ -19,11 +22,22 @@ class PyTorchExport:
     )
     data_key: ClassVar[str] = "model_data"
     loader: ClassVar[str] = "mlflow.pytorch"
+    pyfunc_data: ClassVar[bool] = True
     runs_code: ClassVar[bool] = False
-    members: ClassVar[tuple[str, ...]] = ("model.pt2",)
+    log_again: ClassVar[str] = LOG_AGAIN
+    members: ClassVar[tuple[str, ...]] = ("{data}/model.pt2",)
+    describing: ClassVar[tuple[str, ...]] = ()
 
-    def require_known(self, folder: Path, what: str) -> None:
+    def may_have(self, name: str, data: str) -> bool:
+        """No file beside its members."""
+        return False
+
+    def require_known(self, folder: Path, data: str, what: str) -> None:
         """Its one file says nothing of itself before it is read."""
+
+    def facts(self, folder: Path, data: str, what: str) -> Mapping[str, Any]:
+        """Nothing: what ``log_classifier`` knows stands in MLmodel."""
+        return {}
 
     def state(self, model: Path, label: str) -> ArchivedState | None:
         """As ``archived_state`` reads it; UnsupportedModelError when the archive is not as it must be."""

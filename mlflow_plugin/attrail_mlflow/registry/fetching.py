@@ -3,7 +3,7 @@
 import contextlib
 import re
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -15,7 +15,7 @@ from mlflow.store.artifact.local_artifact_repo import LocalArtifactRepository
 
 from attrail_explainers.errors import EvidenceError
 from attrail_mlflow.registry.folder_digest import names_below
-from attrail_mlflow.registry.mlmodel_file import FILE, LARGEST
+from attrail_mlflow.registry.mlmodel_file import LARGEST
 
 VERSION = re.compile(r"models:/(?P<name>[^/]+)/(?P<version>[0-9]+)")
 
@@ -38,17 +38,18 @@ def fetch_model(uri: str, folder: Path) -> Path:
     return Path(_repository(uri).download_artifacts("", str(folder)))
 
 
-def fetch_mlmodel(uri: str, folder: Path) -> None:
-    """Put the MLmodel file of a ``models:/`` URI into a folder, if there is one; raises what ``fetch_model`` raises.
+def fetch_small(uri: str, names: Collection[str], folder: Path) -> None:
+    """Put files of a ``models:/`` URI, by their names, into a folder, those that there are; raises as ``fetch_model``.
 
     A larger file than any MLmodel is not fetched: EvidenceError says so.
     """
     repository = _repository(uri)
-    for each in repository.list_artifacts(""):
-        if each.path == FILE and (each.file_size or 0) > LARGEST:
-            raise EvidenceError(f"its MLmodel file has {each.file_size} bytes, more than {LARGEST}")
-        if each.path == FILE:
-            repository.download_artifacts(FILE, str(folder))
+    for below in {name.rpartition("/")[0] for name in names}:
+        for each in repository.list_artifacts(below):
+            if each.path in names and (each.file_size or 0) > LARGEST:
+                raise EvidenceError(f"its {each.path} file has {each.file_size} bytes, more than {LARGEST}")
+            if each.path in names and not each.is_dir:
+                repository.download_artifacts(each.path, str(folder))
 
 
 def listed(uri: str) -> set[str]:

@@ -10,7 +10,8 @@ import yaml
 
 from attrail_explainers.errors import RegistryError
 from attrail_explainers.excerpt import excerpt
-from attrail_mlflow.flavour import Flavour, flavours
+from attrail_mlflow.flavour import Flavour, flavours, named
+from attrail_mlflow.flavours.pytorch_pt2 import PyTorchExport
 
 FILE = "MLmodel"
 LARGEST = 1024 * 1024  # bytes; MLflow writes some 2,000, most of them the signature
@@ -29,7 +30,7 @@ PYFUNC = "python_function"  # MLflow's view of any flavour's files
 PYFUNC_KEYS = frozenset(
     {"code", "config", "data", "env", "loader_module", "pickle_module_name", "python_version", "streamable"}
 )
-LOG_AGAIN = "log the model with mlflow.pytorch.log_model, in its default pt2 format and without code_paths"
+LOG_AGAIN = PyTorchExport.log_again  # where nothing says what the model is of
 
 
 @dataclass(frozen=True)
@@ -37,8 +38,10 @@ class MLmodel:
     """What an MLmodel file says of a model.
 
     ``flavor`` is its section about it, the ``name`` of one or more files of ``flavours/``; ``data`` is the name of the
-    folder that holds it, ``extra_files`` the names of files that were logged beside it; ``classes``, ``input_shape``
-    (C,H,W) and ``input_type`` (float32, ...) come from the signature, None where it does not say; ``metadata`` is free.
+    file or folder that holds it, ``extra_files`` the names of files that were logged beside it; ``classes``,
+    ``input_shape`` (C,H,W) and ``input_type`` (float32, ...) come from the signature, None where it does not say;
+    ``metadata`` is free, but for "attrail", where the flavour's ``facts`` stand that ``log_classifier`` did not write.
+    ``describing`` are the names of the small files that these are read from.
     """
 
     flavor: str
@@ -48,6 +51,7 @@ class MLmodel:
     input_shape: tuple[int, ...] | None
     input_type: str | None
     metadata: Mapping[str, Any]
+    describing: frozenset[str] = frozenset()
 
 
 def read_mlmodel(folder: Path, what: str) -> MLmodel:
@@ -67,13 +71,13 @@ def read_mlmodel(folder: Path, what: str) -> MLmodel:
     for name, flavor in flavors.items():
         _require_known(flavor, keys[name], f"the key {name}.", what)
         if flavor.get("code") is not None:
-            raise RegistryError(f"{what} brings code of its own ({name}.code), which is never run here; {LOG_AGAIN}")
+            told = f"brings code of its own ({name}.code), which is never run here"
+            raise RegistryError(f"{what} {told}; {flavour.log_again}")
     section = flavors[flavour.name]
-    data = _data(section, flavour.data_key, what)
-    _require_own_loader(flavors.get(PYFUNC), flavour.loader, data, what)
+    data = _data(section, flavour, what)
+    _require_own_loader(flavors.get(PYFUNC), flavour, data, what)
     signature = found.get("signature")
     inputs, outputs = (_tensor_shape(signature, side) for side in ("inputs", "outputs"))
-    metadata = found.get("metadata")
     return MLmodel(
         flavor=flavour.name,
         data=data,
@@ -83,8 +87,16 @@ def read_mlmodel(folder: Path, what: str) -> MLmodel:
         else None,  # one stands for two
         input_shape=inputs[1:] if inputs and len(inputs) == 4 else None,
         input_type=_tensor_type(signature, "inputs"),
-        metadata=metadata if isinstance(metadata, dict) else {},
+        metadata=_metadata(found.get("metadata"), flavour.facts(folder, data, what)),
+        describing=frozenset(named(each, data) for each in flavour.describing),
     )
+
+
+def _metadata(logged: Any, facts: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The logged metadata, with what the model's files say of it where nobody wrote that down."""
+    metadata = logged if isinstance(logged, dict) else {}
+    own = metadata.get("attrail")
+    return metadata | {"attrail": {**facts, **(own if isinstance(own, dict) else {})}} if facts else metadata
 
 
 def _mapping(path: Path, what: str) -> Mapping[Any, Any]:
@@ -154,24 +166,25 @@ def _own(flavors: Mapping[str, Any], what: str) -> Flavour:
     raise RegistryError(f"{what} {told}, its flavors are {shown}; {LOG_AGAIN}")
 
 
-def _require_own_loader(pyfunc: Mapping[str, Any] | None, loader: str, data: str, what: str) -> None:
+def _require_own_loader(pyfunc: Mapping[str, Any] | None, flavour: Flavour, data: str, what: str) -> None:
     """The pyfunc flavor, where there is one, is MLflow's view of the same files and no other program."""
     if pyfunc is None:
         return
-    if pyfunc.get("loader_module") != loader:
-        module = pyfunc.get("loader_module")
-        raise RegistryError(f"{what} wants to be loaded by the module {module!r}, expected {loader}; {LOG_AGAIN}")
+    if pyfunc.get("loader_module") != flavour.loader:
+        told = f"wants to be loaded by the module {pyfunc.get('loader_module')!r}, expected {flavour.loader}"
+        raise RegistryError(f"{what} {told}; {flavour.log_again}")
     config = pyfunc.get("config") or {}
     if not isinstance(config, dict) or set(config) - {"device"}:
         raise RegistryError(f"{what}: python_function.config may hold device alone, it holds {excerpt(repr(config))}")
-    if pyfunc.get("data") != data:
+    if pyfunc.get("data") != (data if flavour.pyfunc_data else None):
         raise RegistryError(f"{what}: its two flavors name different files, {pyfunc.get('data')!r} in python_function")
 
 
-def _data(flavor: Mapping[str, Any], key: str, what: str) -> str:
-    name = flavor.get(key)
+def _data(section: Mapping[str, Any], flavour: Flavour, what: str) -> str:
+    name, key = section.get(flavour.data_key), flavour.data_key
     if not isinstance(name, str) or not name or name.startswith(".") or set(name) & set('/\\:*?"<>|\0%'):
-        raise RegistryError(f"{what}: {key} must be the name of a folder beside MLmodel, got {name!r}; {LOG_AGAIN}")
+        told = f"{key} must be the name of a file or folder beside MLmodel, got {name!r}"
+        raise RegistryError(f"{what}: {told}; {flavour.log_again}")
     return name
 
 

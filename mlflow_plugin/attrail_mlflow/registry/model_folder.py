@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from attrail_explainers.errors import EvidenceError, RegistryError
-from attrail_mlflow.flavour import Flavour, flavour_among
+from attrail_mlflow.flavour import Flavour, flavour_among, named
 from attrail_mlflow.registry.folder_digest import WRITTEN_BY_DOWNLOADS, names_below
-from attrail_mlflow.registry.mlmodel_file import FILE, LOG_AGAIN, MLmodel, read_mlmodel
+from attrail_mlflow.registry.mlmodel_file import FILE, MLmodel, read_mlmodel
 
 ENVIRONMENT = {"conda.yaml", "constraints.txt", "python_env.yaml", "requirements.txt"}
 BESIDE = {
@@ -42,28 +42,27 @@ def checked_folder(folder: Path, what: str, *, allow_pickle: bool = False) -> Mo
         raise RegistryError(f"{what}: {error}") from error
     mlmodel = read_mlmodel(folder, what)
     flavour = require_members(names, mlmodel, what, allow_pickle=allow_pickle)
-    flavour.require_known(folder / mlmodel.data, what)
-    return ModelFolder(mlmodel, flavour, folder / mlmodel.data / flavour.members[0])
+    flavour.require_known(folder, mlmodel.data, what)
+    return ModelFolder(mlmodel, flavour, folder / named(flavour.members[0], mlmodel.data))
 
 
 def require_members(names: set[str], mlmodel: MLmodel, what: str, *, allow_pickle: bool) -> Flavour:
     """The flavour of a model's files, by their names with slashes; RegistryError unless all of them are allowed."""
-    inside = {name.removeprefix(f"{mlmodel.data}/") for name in names if name.startswith(f"{mlmodel.data}/")}
-    flavour = flavour_among(inside, mlmodel.flavor)
+    flavour = flavour_among(names, mlmodel.flavor, mlmodel.data)
     if flavour.runs_code and not allow_pickle:
         raise RegistryError(
             f"{what} is pickled, and loading it could run any code: `attrail convert {what.removeprefix('model ')}` "
             "makes an exported version of it in a confined process; or log it in MLflow's default pt2 format, or set "
             "allow_pickle = true in [policy] if you trust whoever logged it"
         )
-    extra = {name for name in names if _was_logged_beside(name, mlmodel)}
-    allowed = BESIDE | extra | {f"{mlmodel.data}/{name}" for name in flavour.members}
-    for name in sorted(names - allowed):
-        raise RegistryError(
-            f"{what} has the file {name!r}, which no exported model needs, so it is refused; {LOG_AGAIN}"
-        )
-    for name in sorted(set(flavour.members) - inside):
-        raise RegistryError(f"{what} lacks the file {mlmodel.data}/{name}; {LOG_AGAIN}")
+    needed = {named(each, mlmodel.data) for each in flavour.members}
+    for name in sorted(names - BESIDE - needed):
+        if not _was_logged_beside(name, mlmodel) and not flavour.may_have(name, mlmodel.data):
+            raise RegistryError(
+                f"{what} has the file {name!r}, which no exported model needs, so it is refused; {flavour.log_again}"
+            )
+    for name in sorted(needed - names):
+        raise RegistryError(f"{what} lacks the file {name}; {flavour.log_again}")
     return flavour
 
 

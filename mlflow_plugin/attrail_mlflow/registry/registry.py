@@ -4,7 +4,7 @@ import contextlib
 import logging
 import re
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -18,9 +18,9 @@ from mlflow.entities.model_registry import ModelVersion
 from attrail_explainers.errors import EvidenceError, RecordError, RegistryError
 from attrail_explainers.files.plain_file import open_plain
 from attrail_mlflow.registry.errors import asking, found_or_none
-from attrail_mlflow.registry.fetching import fetch_mlmodel, fetch_model, listed
+from attrail_mlflow.registry.fetching import fetch_model, fetch_small, listed
 from attrail_mlflow.registry.folder_digest import digest_folder
-from attrail_mlflow.registry.mlmodel_file import MLmodel, read_mlmodel
+from attrail_mlflow.registry.mlmodel_file import FILE, MLmodel, read_mlmodel
 from attrail_mlflow.registry.model_folder import ModelFolder, checked_folder, require_members
 from attrail_mlflow.registry.searching import versions_named
 from attrail_mlflow.statements.predicate import ModelIdentity
@@ -226,11 +226,18 @@ class Registry:
         )
 
     def mlmodel(self, uri: str) -> MLmodel:
-        """What the MLmodel file of a ``models:/`` URI says; RegistryError when it cannot be fetched or read."""
+        """What the MLmodel file of a ``models:/`` URI says, with what the small files do that describe its model.
+
+        Raises RegistryError when they cannot be fetched or read.
+        """
         with tempfile.TemporaryDirectory(prefix="attrail-") as folder:
-            with self._reading(f"model {uri} cannot be fetched"):
-                fetch_mlmodel(uri, Path(folder))
-            return read_mlmodel(Path(folder), f"model {uri}")
+            found = self._read(uri, {FILE}, Path(folder))
+            return self._read(uri, found.describing, Path(folder)) if found.describing else found
+
+    def _read(self, uri: str, names: Collection[str], folder: Path) -> MLmodel:
+        with self._reading(f"model {uri} cannot be fetched"):
+            fetch_small(uri, names, folder)
+        return read_mlmodel(folder, f"model {uri}")
 
     def identity(self, version: RegisteredVersion, weights_digest: str) -> ModelIdentity:
         """The version bound to the files that were loaded, so that these and no others were explained.
