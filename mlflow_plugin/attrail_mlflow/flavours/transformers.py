@@ -139,6 +139,8 @@ def _preprocessing(processor: Mapping[str, Any]) -> dict[str, Any] | None:
         return None
     if not processor.get("do_rescale", True) or not isinstance(factor, float) or processor.get("rescale_offset"):
         return None
+    if processor.get("include_top"):  # EfficientNet's, which divides twice
+        std = [each**2 for each in std]
     scale = factor * 255
     given = {"mean": [each / scale for each in mean], "std": [each / scale for each in std]}
     return {**geometry, **given, "interpolation": RESAMPLING[resample]}
