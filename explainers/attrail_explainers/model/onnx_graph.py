@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import onnx2fx
-import onnxruntime
+import onnxruntime  # type: ignore[import-untyped]
 import torch
 from torch.fx.node import map_aggregate
 
@@ -28,6 +28,12 @@ TYPES = {
     "tensor(uint8)": torch.uint8,
 }
 CHANNELS = (1, 3, 4)  # of images whose channels come last, as Keras and TensorFlow have them
+
+# What a converter, and torch with what it made, stumble over.
+NOT_CONVERTED = (
+    *(onnx2fx.Onnx2FxError, UnsupportedModelError, ArithmeticError, AttributeError, LookupError, RuntimeError),
+    *(TypeError, ValueError),
+)
 
 logger = logging.getLogger("attrail.explainers")
 
@@ -90,13 +96,16 @@ class OnnxSession(torch.nn.Module):
 
     def forward(self, images: torch.Tensor) -> Any:
         """The graph's output for images (N,C,H,W), or its outputs by name where it has several."""
-        followed = torch._C._len_torch_function_stack() > 0  # noqa: SLF001 - torch.overrides does not say
+        followed = torch._C._len_torch_function_stack() > 0
         if self._network and (followed or (images.requires_grad and torch.is_grad_enabled())):
             return self._network[0](images)
         given = self.takes.taken(images.detach()).cpu()
         if self.takes.dtype == torch.uint8:
             given = given.round().clamp(0, 255).to(torch.uint8)
-        found = self.session.run(None, {self.takes.name: np.ascontiguousarray(given.numpy())})
+        try:
+            found = self.session.run(None, {self.takes.name: np.ascontiguousarray(given.numpy())})
+        except Exception as error:  # the runtime's errors have no common type; torch's have this one
+            raise RuntimeError(_first_line(error)) from error
         names = [each.name for each in self.session.get_outputs()]
         return _outputs(names, [torch.from_numpy(np.asarray(each)) for each in found])
 
@@ -132,7 +141,7 @@ class Operation(torch.nn.Module):
                 return reaching[each.number]
             return getattr(self, each.name) if isinstance(each, _Own) else each
 
-        args, kwargs = map_aggregate(self.arguments, value)  # type: ignore[misc]
+        args, kwargs = map_aggregate(self.arguments, value)
         return self.function(*args, **kwargs)
 
 
@@ -208,12 +217,12 @@ def classifier_from_onnx(path: Path, name: str, version: str) -> Classifier:
     try:
         network = OnnxNetwork(onnx2fx.convert(renamed(model)), takes, outputs).eval()
         _require_agreement(called, network, takes.example())
-    except Exception as error:  # what a converter stumbles over has no common type
+    except NOT_CONVERTED as error:
         logger.warning(
             "model %s has no gradients and no layers, only explainers that call the model apply to it: torch does not "
             "compute what its graph says (%s)",
             label,
-            excerpt(str(error).strip().partition("\n")[0] or type(error).__name__),
+            excerpt(_first_line(error)),
         )
         return Classifier(name, version, called, called, batch_size=fixed, program_digest=digest_of(program))
     graph = called.with_network(network)
@@ -229,7 +238,7 @@ def _session(path: Path, label: str) -> onnxruntime.InferenceSession:
     except Exception as error:  # the runtime's own errors have no common type
         raise UnsupportedModelError(
             f"model {label} cannot be run by onnxruntime {onnxruntime.__version__}: "
-            f"{excerpt(str(error).strip().partition(chr(10))[0])}; export it again"
+            f"{excerpt(_first_line(error))}; export it again"
         ) from error
 
 
@@ -245,6 +254,10 @@ def _require_agreement(called: OnnxSession, network: OnnxNetwork, example: torch
 
 def _tensors(returned: Any) -> Iterator[torch.Tensor]:
     yield from returned.values() if isinstance(returned, dict) else [returned]
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().partition("\n")[0] or type(error).__name__
 
 
 def _outputs(names: list[str], found: list[torch.Tensor]) -> Any:

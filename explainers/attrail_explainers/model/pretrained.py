@@ -1,4 +1,4 @@
-"""Models of Hugging Face's transformers, read from what ``save_pretrained`` wrote: safetensors, never code or pickles."""
+"""Models of Hugging Face's transformers, read from what ``save_pretrained`` wrote: neither code nor pickles."""
 
 import contextlib
 import json
@@ -73,8 +73,8 @@ def _class_of(config: Any, label: str) -> Any:
     kind = getattr(transformers, str(named[0]), None)
     if not (isinstance(kind, type) and issubclass(kind, transformers.PreTrainedModel)):
         raise UnsupportedModelError(
-            f"model {label} is a {excerpt(str(named[0]))}, which transformers {transformers.__version__} does not have; "
-            "install the version that it was logged with, or log it again with this one"
+            f"model {label} is a {excerpt(str(named[0]))}, which transformers {transformers.__version__} does not "
+            "have; install the version that it was logged with, or log it again with this one"
         )
     if kind.main_input_name != IMAGES:
         raise UnsupportedModelError(
@@ -85,7 +85,8 @@ def _class_of(config: Any, label: str) -> Any:
 
 def _require_all(found: dict[str, Any], kind: str, label: str) -> None:
     """No weight is missing, of another shape or left over."""
-    for key, told in (("missing_keys", "lacks"), ("mismatched_keys", "has another shape of"), ("unexpected_keys", "has")):
+    told_of = {"missing_keys": "lacks", "mismatched_keys": "has another shape of", "unexpected_keys": "has"}
+    for key, told in told_of.items():
         names = sorted(str(each[0] if isinstance(each, tuple) else each) for each in found.get(key) or ())
         if names:
             shown = ", ".join(names[:SHOWN]) + (f" and {len(names) - SHOWN} more" if len(names) > SHOWN else "")
@@ -99,11 +100,11 @@ def _require_all(found: dict[str, Any], kind: str, label: str) -> None:
 def _quiet() -> Iterator[None]:
     """Neither transformers' progress bars nor its reports of what was loaded, in the block."""
     shown, level = transformers_logging.is_progress_bar_enabled(), transformers_logging.get_verbosity()
-    transformers_logging.disable_progress_bar()
+    transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     transformers_logging.set_verbosity(logging.CRITICAL)
     try:
         yield
     finally:
         transformers_logging.set_verbosity(level)
         if shown:
-            transformers_logging.enable_progress_bar()
+            transformers_logging.enable_progress_bar()  # type: ignore[no-untyped-call]

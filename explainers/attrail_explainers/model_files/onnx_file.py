@@ -37,8 +37,8 @@ def read_graph(path: Path, label: str) -> onnx.ModelProto:
     foreign = sorted({f"{node.domain}.{node.op_type}" for node in nodes(model.graph) if not OWN.fullmatch(node.domain)})
     if foreign:
         raise UnsupportedModelError(
-            f"model {label} needs operators that come with a library of its own: {', '.join(foreign[:5])}; no code of a "
-            "model is run here: export it without custom operators"
+            f"model {label} needs operators that come with a library of its own: {', '.join(foreign[:5])}; no code of "
+            "a model is run here: export it without custom operators"
         )
     return model
 
@@ -46,7 +46,7 @@ def read_graph(path: Path, label: str) -> onnx.ModelProto:
 def external_files(path: Path) -> set[str]:
     """The names of the files that an ONNX file says its tensors lie in; ValueError where it cannot be read."""
     model = onnx.load(path, load_external_data=False)
-    tensors = external_data_helper._get_all_tensors(model)  # noqa: SLF001 - attributes and subgraphs hold some, too
+    tensors = external_data_helper._get_all_tensors(model)
     external = [each for each in tensors if external_data_helper.uses_external_data(each)]
     return {entry.value for each in external for entry in each.external_data if entry.key == "location"}
 

@@ -42,7 +42,9 @@ class Onnx:
         try:
             named = external_files(folder / data)
         except Exception as error:  # protobuf's errors are its own
-            raise RegistryError(f"{what}: its file {data} is no ONNX file ({excerpt(error)}); {self.log_again}") from error
+            raise RegistryError(
+                f"{what}: its file {data} is no ONNX file ({excerpt(error)}); {self.log_again}"
+            ) from error
         there = {path.name for path in folder.iterdir() if TENSORS.fullmatch(path.name)}
         for name in sorted(named - there):
             raise RegistryError(f"{what} lacks the file {excerpt(name)}, which {data} names; {self.log_again}")

@@ -132,10 +132,10 @@ def _preprocessing(processor: Mapping[str, Any]) -> dict[str, Any] | None:
     """
     geometry = _geometry(processor)
     resample, factor = processor.get("resample"), processor.get("rescale_factor", 1 / 255)
-    mean, std = processor.get("image_mean"), processor.get("image_std")
-    if not processor.get("do_normalize"):
-        mean, std = [0.0] * 3, [1.0] * 3
-    if geometry is None or resample not in range(len(RESAMPLING)) or not (_numbers(mean) and _numbers(std)):
+    normalises = processor.get("do_normalize")
+    mean = _numbers(processor.get("image_mean")) if normalises else [0.0] * 3
+    std = _numbers(processor.get("image_std")) if normalises else [1.0] * 3
+    if geometry is None or not is_whole(resample) or resample not in range(len(RESAMPLING)) or not (mean and std):
         return None
     if not processor.get("do_rescale", True) or not isinstance(factor, float) or processor.get("rescale_offset"):
         return None
@@ -181,8 +181,9 @@ def _share(inner: int, outer: int) -> float:
     return share if math.floor(inner / share) == outer else math.nextafter(share, 0)
 
 
-def _numbers(found: Any) -> bool:
-    return isinstance(found, list) and bool(found) and all(map(is_number, found))
+def _numbers(found: Any) -> list[float]:
+    """A list of numbers, empty where it is none."""
+    return found if isinstance(found, list) and all(map(is_number, found)) else []
 
 
 FLAVOUR = Transformers

@@ -196,7 +196,8 @@ def test_a_new_flavour_is_one_file(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     (folder / "data" / "names.txt").write_text("cat dog")
     document: dict[str, Any] = {"flavors": {"doubled": {"folder": "data"}}}
     (folder / "MLmodel").write_text(yaml.safe_dump(document))
-    assert "was not logged with MLflow's ONNX or PyTorch or transformers flavour, its flavors are doubled" in refused(folder)
+    told = "was not logged with MLflow's ONNX or PyTorch or transformers flavour, its flavors are doubled"
+    assert told in refused(folder)
     monkeypatch.setattr(
         attrail_mlflow.flavours, "__path__", [*attrail_mlflow.flavours.__path__, str(tmp_path / "more")]
     )

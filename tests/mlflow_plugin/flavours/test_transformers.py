@@ -135,9 +135,9 @@ def test_it_is_what_the_processor_does(processor: Any, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "processor",
     [
-        pytest.param(lambda: transformers.DetrImageProcessor(), id="by the longer side"),
-        pytest.param(lambda: transformers.LevitImageProcessor(), id="a resize of its own"),
-        pytest.param(lambda: transformers.MobileViTImageProcessor(), id="filled up"),
+        pytest.param(transformers.DetrImageProcessor, id="by the longer side"),
+        pytest.param(transformers.LevitImageProcessor, id="a resize of its own"),
+        pytest.param(transformers.MobileViTImageProcessor, id="filled up"),
         pytest.param(lambda: transformers.EfficientNetImageProcessor(rescale_offset=True), id="an offset"),
         pytest.param(lambda: transformers.ViTImageProcessor(do_resize=False), id="any size"),
         pytest.param(lambda: transformers.BitImageProcessor(do_center_crop=False), id="not cut to one size"),
