@@ -21,6 +21,7 @@ from attrail_explainers.model.places import (
 from attrail_explainers.model.working_copy import Activation, WorkingCopy
 
 LAST = 32  # so many layers, from the last on, are looked at: more than one transformer block has
+ONNX = "onnx"  # where ``model.onnx_graph`` keeps the operators of a graph
 ADVICE = "set the explainer's parameter layer, or use shap or lime, which only call the model"
 
 Readings = dict[str, list[Places]]
@@ -109,9 +110,12 @@ def _candidates(model: WorkingCopy, images: torch.Tensor) -> Readings:
 def _renamed(model: WorkingCopy, images: torch.Tensor, layer: str) -> TargetLayer:
     """The layer that another version of the network calls ``layer``, where a wrapper alone makes the difference.
 
-    Wrappers (Lightning, DataParallel, torch.compile, one for serving) put a prefix before all names.
+    Wrappers (Lightning, DataParallel, torch.compile, one for serving) put a prefix before all names. An ONNX graph has
+    no names of layers at all: beside one, each model's own layer is the one.
     """
     own = target_layer(model, images)
+    if ONNX in {layer.partition(".")[0], own.name.partition(".")[0]}:
+        return own
     wrapped = [name for name, _ in model.module.named_modules() if name.endswith(f".{layer}")]
     if layer.endswith(f".{own.name}") or own.name in wrapped:
         return own

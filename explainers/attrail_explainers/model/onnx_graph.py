@@ -146,11 +146,12 @@ class Operation(torch.nn.Module):
 
 
 class OnnxNetwork(torch.nn.Module):
-    """A graph in torch: its operators as submodules, called ``Conv_0``, ``Relu_0`` and so on in their order."""
+    """A graph in torch: its operators as submodules, ``onnx.Conv_0``, ``onnx.Relu_0`` and so on in their order."""
 
     def __init__(self, converted: torch.fx.GraphModule, takes: ImageInput, outputs: list[str]) -> None:
         super().__init__()
         self.takes, self.outputs = takes, outputs
+        self.onnx = torch.nn.Module()
         self.steps: list[tuple[str, str, tuple[str, ...]]] = []  # value, layer, and the values that reach it
         counts: Counter[str] = Counter()
         for node in converted.graph.nodes:
@@ -187,14 +188,14 @@ class OnnxNetwork(torch.nn.Module):
             return _Reaching(len(reaching) - 1)
 
         arguments = map_aggregate((tuple(node.args), dict(node.kwargs)), place)
-        self.add_module(layer, Operation(node.target, arguments, weights))
+        self.onnx.add_module(layer, Operation(node.target, arguments, weights))
         self.steps.append((node.name, layer, tuple(reaching)))
 
     def forward(self, images: torch.Tensor) -> Any:
         """The graph's output for images (N,C,H,W), or its outputs by name where it has several."""
         values: dict[str, Any] = {self.input: self.takes.taken(images), **dict(self.named_buffers(recurse=False))}
         for name, layer, reaching in self.steps:
-            values[name] = self.get_submodule(layer)(*(values[each] for each in reaching))
+            values[name] = self.onnx.get_submodule(layer)(*(values[each] for each in reaching))
         found = map_aggregate(self.result, lambda each: values[each.name] if isinstance(each, _Own) else each)
         return _outputs(self.outputs, list(found) if isinstance(found, tuple | list) else [found])
 
