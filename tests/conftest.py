@@ -1,5 +1,6 @@
 """Shared by all tests: a few real pictures and a small network with everything that explainers tend to disturb."""
 
+import os
 from collections.abc import Callable, Iterator
 from dataclasses import Field
 from typing import Any, get_args
@@ -17,6 +18,8 @@ from torch import nn
 
 settings.register_profile("attrail", deadline=None)  # a busy machine is no failure
 settings.load_profile("attrail")
+
+os.environ["KERAS_BACKEND"] = "torch"  # before any test imports Keras, whose own default is not installed
 
 SIDE = 64
 CLASSES = 5

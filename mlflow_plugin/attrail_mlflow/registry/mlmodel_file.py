@@ -18,6 +18,7 @@ LARGEST = 1024 * 1024  # bytes; MLflow writes some 2,000, most of them the signa
 NO_PLAIN_YAML = (  # PyYAML's constructors trust that a value is what its tag says: !!bool x is a KeyError
     *(yaml.YAMLError, ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError),
 )
+CHANNELS = (1, 3, 4)  # of images whose channels come last, as Keras and TensorFlow have them
 NUMBERS = ("tag:yaml.org,2002:int", "tag:yaml.org,2002:float")
 LONGEST_NUMBER = 100  # characters; 1:1:1:... takes the square of its length to read
 MOST_NODES = 100_000  # with aliases written out
@@ -85,7 +86,7 @@ def read_mlmodel(folder: Path, what: str) -> MLmodel:
         classes=max(2, outputs[-1])
         if outputs and len(outputs) == 2 and outputs[-1] > 0
         else None,  # one stands for two
-        input_shape=inputs[1:] if inputs and len(inputs) == 4 else None,
+        input_shape=_image_shape(inputs[1:]) if inputs and len(inputs) == 4 else None,
         input_type=_tensor_type(signature, "inputs"),
         metadata=_metadata(found.get("metadata"), flavour.facts(folder, data, what)),
         describing=frozenset(named(each, data) for each in flavour.describing),
@@ -201,6 +202,12 @@ def _tensor_shape(signature: Any, side: str) -> tuple[int, ...] | None:
     """The shape of the one tensor that a signature has on a side."""
     shape = _tensor_spec(signature, side).get("shape")
     return tuple(shape) if isinstance(shape, list) and all(type(each) is int for each in shape) else None
+
+
+def _image_shape(shape: tuple[int, ...]) -> tuple[int, ...]:
+    """(C,H,W), of models whose channels come last as well."""
+    last = shape[2] in CHANNELS and shape[0] not in CHANNELS
+    return (shape[2], *shape[:2]) if last else shape
 
 
 def _tensor_type(signature: Any, side: str) -> str | None:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import keras
 import mlflow
 import numpy as np
 import onnx
@@ -56,8 +57,26 @@ def by_onnx(folder: Path) -> nn.Module:
     return net()
 
 
+class Turned(nn.Module):
+    def __init__(self, model: Any) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, images: torch.Tensor) -> Any:
+        return self.model(images.permute(0, 2, 3, 1), training=False)
+
+
+def by_keras(folder: Path) -> nn.Module:
+    keras.utils.set_random_seed(0)
+    layers = [keras.layers.Conv2D(3, 8), keras.layers.Dropout(0.5), keras.layers.Flatten()]
+    model = keras.Sequential([keras.Input((8, 8, 3)), *layers])
+    mlflow.keras.save_model(model, str(folder), pip_requirements=["keras"])
+    return Turned(model)
+
+
 # How MLflow writes it, and the module it is: a new flavour needs a line here.
 WRITTEN: dict[str, Callable[[Path], nn.Module]] = {
+    "keras": by_keras,
     "onnx": by_onnx,
     "pytorch_pickle": by_pytorch("pickle"),
     "pytorch_pt2": by_pytorch("pt2"),
@@ -153,7 +172,7 @@ def test_of_several_models_the_one_that_can_run_code_counts() -> None:
 def test_looking_at_flavours_loads_neither_torch_nor_mlflow() -> None:
     code = "import sys; from attrail_mlflow.flavour import flavours; flavours(); print(*sys.modules)"
     loaded = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout.split()
-    assert not {"torch", "mlflow", "onnx", "transformers"} & set(loaded)
+    assert not {"torch", "mlflow", "keras", "onnx", "transformers"} & set(loaded)
 
 
 NEW = """
@@ -196,7 +215,7 @@ def test_a_new_flavour_is_one_file(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     (folder / "data" / "names.txt").write_text("cat dog")
     document: dict[str, Any] = {"flavors": {"doubled": {"folder": "data"}}}
     (folder / "MLmodel").write_text(yaml.safe_dump(document))
-    told = "was not logged with MLflow's ONNX or PyTorch or transformers flavour, its flavors are doubled"
+    told = "was not logged with MLflow's Keras or ONNX or PyTorch or transformers flavour, its flavors are doubled"
     assert told in refused(folder)
     monkeypatch.setattr(
         attrail_mlflow.flavours, "__path__", [*attrail_mlflow.flavours.__path__, str(tmp_path / "more")]
@@ -216,4 +235,4 @@ def test_a_new_flavour_is_one_file(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     (folder / "MLmodel").write_text(yaml.safe_dump(document))
     assert "has several flavours of models, its flavors are doubled, pytorch" in refused(folder)
     (folder / "MLmodel").write_text(yaml.safe_dump({"flavors": {"sklearn": {}}}))
-    assert "MLflow's Doubled or ONNX or PyTorch or transformers flavour" in refused(folder)
+    assert "MLflow's Doubled or Keras or ONNX or PyTorch or transformers flavour" in refused(folder)
