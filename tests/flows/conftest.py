@@ -12,6 +12,8 @@ from unittest import mock
 
 import mlflow
 import pytest
+import torch
+from filelock import FileLock
 
 import attrail_flows  # noqa: F401 - telemetry off before MLflow and Prefect are imported
 from attrail_mlflow.registry.tags import ATTRIBUTIONS_TAG, CALIBRATION_TAG
@@ -105,7 +107,24 @@ def scans() -> Scans:
 
 
 @pytest.fixture(scope="session")
-def trained_registry(tmp_path_factory: pytest.TempPathFactory, scans: Scans) -> Path:
+def trained_models(
+    tmp_path_factory: pytest.TempPathFactory, scans: Scans, worker_id: str, testrun_uid: str
+) -> list[torch.nn.Module]:
+    """Trained once for all workers of a test run, which wait for each other."""
+    recipes = [Recipe(scans[:300], seed, 12, class_coded=seed == 7) for seed in range(8)]
+    if worker_id == "master":
+        return list(trained(recipes, workers=2))
+    kept = tmp_path_factory.getbasetemp().parent / f"trained-{testrun_uid}.pt"
+    with FileLock(f"{kept}.lock"):
+        if not kept.exists():
+            torch.save(list(trained(recipes, workers=2)), kept)
+    return list(torch.load(kept, weights_only=False))
+
+
+@pytest.fixture(scope="session")
+def trained_registry(
+    tmp_path_factory: pytest.TempPathFactory, scans: Scans, trained_models: list[torch.nn.Module]
+) -> Path:
     """Versions 1 champion, 2-6 reference retrains, 7 honest retrain, 8 cheat, of a model ``digits``."""
     folder = tmp_path_factory.mktemp("registry")
     mlflow.set_tracking_uri(f"sqlite:///{folder / 'mlflow.db'}")
@@ -114,8 +133,7 @@ def trained_registry(tmp_path_factory: pytest.TempPathFactory, scans: Scans) -> 
     mlflow.set_experiment("training")
     slice_ = scans[300:348]
     write_slice(slice_, folder / "slices")
-    recipes = [Recipe(scans[:300], seed, 12, class_coded=seed == 7) for seed in range(8)]
-    for model in trained(recipes, workers=2):
+    for model in trained_models:
         log_version(model, slice_)
     mlflow.MlflowClient().set_registered_model_alias("digits", "champion", "1")
     return folder
