@@ -3,6 +3,7 @@
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import Field
+from pathlib import Path
 from typing import Any, get_args
 
 import mlflow
@@ -21,8 +22,14 @@ settings.load_profile("attrail")
 
 os.environ["KERAS_BACKEND"] = "torch"  # before any test imports Keras, whose own default is not installed
 
+FLOWS = Path(__file__).parent / "flows"
 SIDE = 64
 CLASSES = 5
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Whole audits first: a file is one process's work, and a long one that comes last leaves the other idle."""
+    items.sort(key=lambda item: not item.path.is_relative_to(FLOWS))
 
 
 @pytest.fixture(scope="session", autouse=True)

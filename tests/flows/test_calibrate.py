@@ -146,8 +146,7 @@ def test_a_kept_floor_judges_as_one_measured_in_the_audit(attrail: Run, workplac
         {"explainers": CHEAP.format(evaluations=25)},
         {"floor": ["2", "3", "4", "5"]},
         {"registry": 'floor_source = "history"'},
-        {"policy": "grid = 7"},
-        {"policy": "seed = 1"},
+        {"policy": "grid = 7\nseed = 1"},
     ],
     ids=str,
 )
