@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 export GOMP_SPINCOUNT := 1000
 
-.PHONY: demo test check bench bench-audit families zoo transfer-zoo gate promotion scale end-to-end upkeep faults clean
+.PHONY: demo test check bench bench-audit families zoo transfer-zoo gate gate-story promotion scale end-to-end upkeep faults clean
 
 demo: .venv/ready  ## train, register, audit an honest retrain and a cheat
 	$(BIN)/python deploy/demo/demo.py
@@ -34,6 +34,9 @@ gate: .venv/postgres  ## attacks on every setting of the server, latency, change
 	$(BIN)/python tests/gate
 	$(BIN)/python tests/simulations/mutations.py 10000
 	$(BIN)/python tests/simulations/gate_latency.py --page
+
+gate-story: .venv/ready  ## PROMOTION.md's beginning typed as it stands, a server and all
+	$(BIN)/python -m pytest -q tests/flows/gate_story.py
 
 promotion: .venv/ready  ## after make demo: refused, audited, promoted, weights swapped, refused
 	$(BIN)/python deploy/demo/promotion.py
