@@ -1,4 +1,4 @@
-"""The gate's story is one in README.md, PROMOTION.md and ``make promotion``; ``make gate-story`` types its beginning."""
+"""README.md, PROMOTION.md and ``make promotion`` tell one story; ``make gate-story`` types its beginning."""
 
 import re
 from pathlib import Path
