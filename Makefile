@@ -3,13 +3,16 @@ PYTHON ?= python3
 BIN := .venv/bin
 export GOMP_SPINCOUNT := 1000
 
-.PHONY: demo test check bench bench-audit families zoo transfer-zoo gate gate-story promotion scale end-to-end upkeep faults clean
+.PHONY: demo test slow check bench bench-audit families zoo transfer-zoo gate gate-story promotion scale end-to-end upkeep faults clean
 
 demo: .venv/ready  ## train, register, audit an honest retrain and a cheat
 	$(BIN)/python deploy/demo/demo.py
 
-test: .venv/ready check  ## every test, by two processes of one thread each
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile
+test: .venv/ready check  ## every test but the slow ones, by two processes of one thread each
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile -m "not slow"
+
+slow: .venv/ready  ## the same on clusters and with workers that take minutes
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m slow
 
 check: .venv/ready  ## style, types, architecture
 	$(BIN)/ruff check .

@@ -122,7 +122,7 @@ def test_the_process_that_signs_loads_no_model(
     assert out
 
 
-@pytest.mark.parametrize("runner", ["threads", *OPTIONAL])
+@pytest.mark.parametrize("runner", ["threads", *(pytest.param(name, marks=pytest.mark.slow) for name in OPTIONAL)])
 def test_what_opens_a_model_is_not_told_where_the_key_is(
     attrail: Run, workplace, key: Path, witness: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, runner: str
 ) -> None:

@@ -65,6 +65,7 @@ def awaited(client: SyncPrefectClient, run: FlowRun, wanted: StateType, log: Pat
     raise AssertionError(log.read_text()[-4000:])
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(400)
 def test_a_promotion_that_waits_holds_up_nobody_and_goes_on_when_answered_at_once(
     attrail: Run, client: SyncPrefectClient, worker: subprocess.Popen[bytes], workplace, witness: Path, tmp_path: Path
