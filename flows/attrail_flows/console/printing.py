@@ -19,6 +19,7 @@ from attrail_monitoring.verdict.judged import DECISIONS
 COLOURS = {"PASS": "green", "DRIFT": "red", "INCONCLUSIVE": "yellow", "left out": "yellow"}
 WIDTH = 80  # where the output is no terminal
 DECIDES = "\N{BLACK LEFT-POINTING SMALL TRIANGLE}"
+LONGEST_NAME = 20  # as long as the names of our own: shown whole, distances are broken between words sooner
 MOST_CLASSES = 6  # rows about single classes that a screen shows of a slice
 
 
@@ -114,9 +115,10 @@ def _judged(slice_: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> Tab
     """The ``rows`` of one slice; a triangle marks those that the verdict rests on."""
     pictures, count = slice_.get("pictures"), slice_["images"]
     title = f"slice {slice_['name']}, {f'{count} questions about {pictures}' if pictures else count} images"
-    table = table_of(
-        title, "explainer", "evidence", "distance", "limit", "verdict", numbers=("distance", "limit", "verdict")
-    )
+    named = [("explainer", "explainer"), ("evidence", "what")]
+    short = [column for column, key in named if all(len(row[key]) <= LONGEST_NAME for row in rows)]
+    whole = (*(short or ("distance", "limit")), "verdict")
+    table = table_of(title, "explainer", "evidence", "distance", "limit", "verdict", numbers=whole)
     for row in rows:
         cells = [escape(row[name]) for name in ("explainer", "what", "distance", "limit")]
         verdict = f"[{COLOURS[row['verdict']]}]{row['verdict']}[/]{' ' + DECIDES if row['decides'] else ''}"

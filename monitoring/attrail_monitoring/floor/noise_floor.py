@@ -7,6 +7,7 @@ import numpy as np
 from scipy import stats
 
 from attrail_monitoring.floor.factors import Factor
+from attrail_monitoring.inference.power import detectable_excess
 from attrail_monitoring.inference.prediction_bound import FEWEST, prediction_bound
 from attrail_monitoring.inference.shared_spread import PooledSpread, SharedSpread
 
@@ -137,6 +138,14 @@ class NoiseFloor:
             return tail
         reached = sum(distance >= value for distance in self.distances)
         return max(tail, (1 + reached) / (1 + len(self.distances))) if reached else tail
+
+    def detectable(self, alpha: float, power: float) -> float | None:
+        """The distance that exceeds the bound with chance ``power``; None with fewer than four models."""
+        if self.tier == "0":
+            return None
+        mean, spread, freedom = self._log_moments()
+        seen = mean + detectable_excess(freedom, alpha, power) * spread
+        return max(float(np.exp(min(seen, LARGEST_LOG))), self.reached)
 
     def more_needed(self, target: float, alpha: float) -> int | None:
         """How many more models, spread like these, bring the bound below ``target``; None where 60 would not.

@@ -75,6 +75,16 @@ def detectable_shift(retrains: int, alpha: float, power: float) -> float:
     return _detectable("shift", lambda shift: retrains_power(retrains, shift, alpha), alpha, power)
 
 
+@lru_cache(maxsize=KNOWN)
+def detectable_excess(freedom: float, alpha: float, power: float) -> float:
+    """The excess over a floor's mean, in its prediction spreads of ``freedom``, that exceeds its bound with ``power``.
+
+    What exceeds a t-bound is a non-central t (``retrains_power``); floors whose spread others help to tell have more
+    degrees of freedom than their models less one.
+    """
+    return _detectable("excess", lambda excess: _t_power(freedom, excess, alpha), alpha, power)
+
+
 def _detectable(what: str, power_of: Callable[[float], float], alpha: float, power: float) -> float:
     """The size of a move that is seen with chance ``power``, by doubling and then Brent's method."""
     _require(alpha=alpha, power=power)
@@ -86,7 +96,7 @@ def _detectable(what: str, power_of: Callable[[float], float], alpha: float, pow
     return float(brentq(lambda size: power_of(size) - power, 0, largest, xtol=1e-12))
 
 
-def _t_power(freedom: int, noncentrality: float, alpha: float) -> float:
+def _t_power(freedom: float, noncentrality: float, alpha: float) -> float:
     """Chance that a non-central t exceeds the central one's upper alpha quantile."""
     return float(stats.nct.sf(stats.t.isf(alpha, freedom), freedom, noncentrality))
 

@@ -3,12 +3,11 @@
 import math
 from dataclasses import dataclass
 
-import numpy as np
 from scipy import stats
 
-from attrail_monitoring.floor.noise_floor import LARGEST_LOG, SMALLEST, NoiseFloor
+from attrail_monitoring.floor.noise_floor import NoiseFloor
 from attrail_monitoring.floor.sanity import ExplainerSanity
-from attrail_monitoring.inference.power import detectable_effect, detectable_shift
+from attrail_monitoring.inference.power import detectable_effect
 from attrail_monitoring.maps.strata import HEADLINES
 from attrail_monitoring.verdict.findings import Finding
 from attrail_monitoring.verdict.measurement import Measurement
@@ -71,9 +70,6 @@ def _by_images(measured: Measurement, limit: float | None, confidence: float) ->
 
 
 def _by_models(floor: NoiseFloor, limit: float | None, level: float) -> float | None:
-    """The floor's mean log distance and as many of its SDs above it as are seen; no less than the limit."""
-    if limit is None or floor.tier == "0":
-        return None
-    logs = np.log(np.maximum(floor.distances, SMALLEST))
-    seen = float(logs.mean() + detectable_shift(len(logs), level, POWER) * logs.std(ddof=1))
-    return max(math.exp(min(seen, LARGEST_LOG)), limit)
+    """What the floor shows of one more candidate; no less than the limit."""
+    seen = None if limit is None else floor.detectable(level, POWER)
+    return None if seen is None or limit is None else max(seen, limit)

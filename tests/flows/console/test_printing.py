@@ -80,6 +80,21 @@ def test_no_statistic_of_ours_is_folded_beside_an_open_verdict(capsys: pytest.Ca
     assert len(line) <= WIDTH
 
 
+def test_wide_numbers_are_broken_between_words_and_names_of_ours_are_not(capsys: pytest.CaptureFixture[str]) -> None:
+    wide = {"distance": "-0.0312 (-0.0882 to 0.00832)", "limit": "0.1062 matched noise", "verdict": "INCONCLUSIVE"}
+    rows = [
+        document()["judged"][0] | wide | {"explainer": explainer, "what": what, "decides": True}
+        for explainer, what in (("decisions", "calibration_error"), ("integrated_gradients", "earth_mover_distance"))
+    ]
+    print_audit(document(judged=rows))
+    lines = capsys.readouterr().out.splitlines()
+    assert max(map(len, lines)) <= WIDTH
+    words = " ".join(lines).split()
+    for row in rows:
+        for cell in (row["explainer"], row["what"], *row["distance"].split(), *row["limit"].split()):
+            assert cell in words
+
+
 def test_of_many_classes_a_screen_shows_a_few_and_says_how_many_there_are(capsys: pytest.CaptureFixture[str]) -> None:
     first, last = document()["judged"]
     classes = [first | {"what": f"shift of class {row}", "of_class": True} for row in range(54)]

@@ -161,3 +161,19 @@ def test_tiny_levels_keep_their_precision():
 
 def test_the_bound_is_finite_at_any_level():
     assert np.isfinite(NoiseFloor((1e-9, 1e-9, 1e-9, 1.0)).bound(1e-12))
+
+
+def test_what_is_detectable_exceeds_the_bound_as_often_as_said_where_the_spread_is_known():
+    """The zoo's spread, worth many models, makes far less of a move visible than five models alone do."""
+    draws, sd, alpha, power = np.random.default_rng(0), 0.3, 0.01, 0.9
+    shared, seen, needed = SharedSpread(sd**2, 1e6), [], []
+    for _ in range(3000):
+        floor = NoiseFloor(tuple(np.exp(draws.normal(-2, sd, 5))), shared=shared)
+        needed.append(math.log(floor.detectable(alpha, power)) - np.log(floor.distances).mean())
+        candidate = math.exp(draws.normal(-2 + needed[-1], sd))
+        seen.append(candidate > floor.bound(alpha))
+    assert np.mean(seen) == pytest.approx(power, abs=0.02)
+    as_scattered = tuple(np.exp(sd * np.array([-1.26, -0.63, 0, 0.63, 1.26])))
+    alone, told = NoiseFloor(as_scattered), NoiseFloor(as_scattered, shared=shared)
+    assert alone.detectable(alpha, power) > math.exp(sd) * told.detectable(alpha, power)
+    assert NoiseFloor(floor.distances[:3]).detectable(alpha, power) is None
