@@ -10,6 +10,7 @@ from attrail_flows.engine.serial_engine import explained_alone
 from attrail_flows.inputs.slices import read_slices
 from attrail_mlflow.registry.registry import Registry
 from attrail_mlflow.runs.evidence_files import slug
+from attrail_monitoring.pictures.marks import lines_of, marked
 from attrail_monitoring.pictures.overlays import fit, overlay, png, shared_scale
 
 
@@ -27,8 +28,9 @@ def explain_to_folder(
     for row, picture in enumerate(slices[0].pictures()):
         shown, values = fit(picture), maps.values[row]
         drawn = overlay(shown, values, shared_scale(values, signed=signed))
+        lines = lines_of(slices[0], row, (shown.shape[0], shown.shape[1]))
         name = f"{row + 1:04d}-{slug(maps.sample_ids[row])}.png"
-        (folder / name).write_bytes(png(np.concatenate([shown, drawn], axis=1)))
+        (folder / name).write_bytes(png(np.concatenate([marked(shown, lines), marked(drawn, lines)], axis=1)))
     what = f"{len(slices[0])} maps of {explainer_name} for {version.label} on {slice_name}"
     undefined = [f"no map for {sample}: {reason}" for sample, reason in maps.undefined.items()]
     return [f"{what}: {folder / 'maps.safetensors'}", *undefined]

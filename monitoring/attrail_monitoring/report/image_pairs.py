@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from attrail_explainers.attributions import Attributions
 from attrail_explainers.errors import RecordError
 from attrail_explainers.slice import Slice
+from attrail_monitoring.pictures.marks import lines_of, marked
 from attrail_monitoring.pictures.overlays import SIDE, Pixels, Scale, Values, data_uri, fit, overlay, png, shared_scale
 
 COLOURS = 256  # of a picture in the report: enough for the eye, less than half of the bytes
@@ -61,16 +62,30 @@ class Sources:
         """Whether any map of either version has a negative value: one way of colouring for all of them."""
         return self.reference.signed or self.candidate.signed
 
-    def pair(self, image: NDArray[np.float32], reference: Values, candidate: Values, side: int = SIDE) -> ImagePair:
-        """Both maps of one image (C,H,W), drawn on one scale, about ``side`` pixels large."""
+    def pair(
+        self,
+        image: NDArray[np.float32],
+        reference: Values,
+        candidate: Values,
+        side: int = SIDE,
+        row: int | None = None,
+    ) -> ImagePair:
+        """Both maps of one image (C,H,W), drawn on one scale, about ``side`` pixels large.
+
+        What a ``row`` of the slice asks about, such as a zone, is outlined.
+        """
         alone = Slice("", image[None], self.slice.labels[:1], ("",), self.slice.preprocessing)
         large, scale = fit(alone.pictures()[0], side), shared_scale(reference, candidate, signed=self.signed)
-        overlays = [overlay(large, values, scale) for values in (reference, candidate)]
-        return ImagePair(_address(large), _address(overlays[0]), _address(overlays[1]), scale)
+        drawn = [large, *(overlay(large, values, scale) for values in (reference, candidate))]
+        if row is not None:
+            lines = lines_of(self.slice, row, (large.shape[0], large.shape[1]))
+            drawn = [marked(each, lines) for each in drawn]
+        picture, first, second = (_address(each) for each in drawn)
+        return ImagePair(picture, first, second, scale)
 
     def of(self, row: int, side: int = SIDE) -> ImagePair:
-        """Both maps of the image in a row of the slice."""
-        return self.pair(self.slice.images[row], self.reference.values[row], self.candidate.values[row], side)
+        """Both maps of the image in a row of the slice, with what it asks about outlined."""
+        return self.pair(self.slice.images[row], self.reference.values[row], self.candidate.values[row], side, row)
 
     def mean(self, rows: NDArray[np.bool_], side: int = SIDE) -> ImagePair:
         """Mean maps over images that are defined in both versions, (N,) marked, over their mean image."""
