@@ -19,19 +19,19 @@ class Returned:
         self.label, self.task = label, task
         self.place: str | None = None  # "" for a lone tensor
 
-    def part(self, returned: Any, images: int) -> torch.Tensor:
-        """The outputs for so many images; raises what cannot be understood, and ConfigError for a place that is none.
+    def part(self, returned: Any, images: torch.Tensor) -> torch.Tensor:
+        """The outputs for images (N,C,H,W); raises what cannot be understood, and ConfigError for a place that is none.
 
         UnsupportedModelError for a model that returns nothing, or several things, that the task could be about.
         """
-        if isinstance(returned, torch.Tensor) and returned.ndim < 2 and returned.numel() % images == 0:
+        if isinstance(returned, torch.Tensor) and returned.ndim < 2 and returned.numel() % len(images) == 0:
             self.place = ""
             return returned  # squeezed
         parts = self.task.parts(returned, images)
         if self.place is None:
-            self.place = self._found(parts, returned, images)
+            self.place = self._found(parts, returned, len(images))
         if self.place not in parts:
-            raise UnsupportedModelError(self._none(returned, images))
+            raise UnsupportedModelError(self._none(returned, len(images)))
         return parts[self.place]
 
     def _found(self, parts: dict[str, torch.Tensor], returned: Any, images: int) -> str:

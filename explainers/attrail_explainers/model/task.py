@@ -47,7 +47,7 @@ class Task:
     """One kind of question to a model; a task's dataclass fields are its parameters, and enter digests.
 
     ``outputs`` are always one tensor (N,...), the part of what a model returned that ``fits``, on the task's own scale
-    (``scale_of``), of which the second dimension counts the model's ``answers``: classes, labels, columns. ``output``
+    (``scale_of``), of which ``count`` tells the number of the model's ``answers``: classes, labels, columns. ``output``
     names that part, as "logits" of a dict; None where only one fits. ``decides`` says whether a class is chosen.
     Contracts, held by ``tests/explainers/tasks/test_tasks.py`` for every file there is: a score is one finite number
     for each row, of that row alone, with a gradient; one row of a target stands for any number of outputs; the same for
@@ -84,12 +84,16 @@ class Task:
         """Whether a part of what a model returned for so many images can be the task's outputs."""
         return part.is_floating_point() and part.ndim == 2 and len(part) == images
 
-    def parts(self, returned: Any, images: int) -> dict[str, torch.Tensor]:
-        """The parts of what a model returned that fit, by the names that ``output`` may have.
+    def parts(self, returned: Any, images: torch.Tensor) -> dict[str, torch.Tensor]:
+        """The parts of what a model returned for images (N,C,H,W) that fit, by the names that ``output`` may have.
 
         A task whose outputs are no part, such as a detector's lists of boxes, makes its own tensor (N,...) here.
         """
-        return {name: part for name, part in tensors_of(returned).items() if self.fits(part, images)}
+        return {name: part for name, part in tensors_of(returned).items() if self.fits(part, len(images))}
+
+    def count(self, outputs: torch.Tensor) -> int:
+        """How many ``answers`` a model has by its outputs (N,...): as many as their second dimension."""
+        return outputs.shape[1]
 
     def scale_of(
         self, label: str, outputs: torch.Tensor, end: End | None, more: Callable[[], torch.Tensor], precision: float
@@ -128,8 +132,8 @@ class Task:
         """The class (N,) that outputs decide for, ``NONE`` for none; to be compared with the class that was asked."""
         raise NotImplementedError
 
-    def decided(self, slice_: Slice, outputs: NDArray[np.float32]) -> Answers | None:
-        """What outputs (N,...) decide about a slice; None for a task in which nothing is decided."""
+    def decided(self, slice_: Slice, outputs: NDArray[np.float32], target: "Target") -> Answers | None:
+        """What outputs (N,...) decide about a slice and its target; None for a task in which nothing is decided."""
         raise NotImplementedError
 
     def divergence(self, first: NDArray[np.float32], second: NDArray[np.float32]) -> float:

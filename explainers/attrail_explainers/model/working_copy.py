@@ -81,7 +81,7 @@ class WorkingCopy:
         self.batch = fixed_batch or 2  # two images tell a batch of windows from a batch of images
         self.scale = OutputScale()
         self.activations, outputs, end = self._probed(images)
-        self.outputs, self._finite = outputs.shape[1], bool(outputs.isfinite().any())
+        self.outputs, self._finite = task.count(outputs), bool(outputs.isfinite().any())
         self._image = images[:1].to(self.device)
         self._require_repeatable(self._image)
         self.scale = self._scale(outputs, end, images)
@@ -167,7 +167,7 @@ class WorkingCopy:
 
     def _run(self, forward: Forward, images: torch.Tensor) -> torch.Tensor:
         def answer(images: torch.Tensor) -> torch.Tensor:
-            return self.returned.part(forward(images), len(images))
+            return self.returned.part(forward(images), images)
 
         try:
             return self.scale.values(answer, images, self.label)

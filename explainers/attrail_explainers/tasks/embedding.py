@@ -73,7 +73,7 @@ class Embedding(Task):
         nothing = ~(outputs.any(dim=1) & asked["query"].any(dim=1))
         return dict.fromkeys(nothing.nonzero()[:, 0].tolist(), "an embedding that is zero has no direction")
 
-    def decided(self, slice_: Slice, outputs: NDArray[np.float32]) -> Answers | None:
+    def decided(self, slice_: Slice, outputs: NDArray[np.float32], target: Target) -> Answers | None:
         if len(slice_) < 2:
             return None
         nearest = neighbours(outputs)

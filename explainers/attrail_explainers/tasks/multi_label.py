@@ -70,7 +70,7 @@ class MultiLabel(Task):
     def chosen(self, outputs: torch.Tensor, asked: Asked) -> torch.Tensor:
         return torch.where(self.slope(outputs, asked) >= self._least, asked["class"], NONE)
 
-    def decided(self, slice_: Slice, outputs: NDArray[np.float32]) -> Answers:
+    def decided(self, slice_: Slice, outputs: NDArray[np.float32], target: Target) -> Answers:
         found = np.take_along_axis(outputs, slice_.labels[:, None], axis=1)[:, 0].astype(np.float64)
         there, sure = found >= self._least, expit(found)
         present = slice_.facts.get("present")

@@ -72,7 +72,7 @@ class Regression(Task):
     def flaw(self, asked: Mapping[str, NDArray[Any]], count: int) -> str | None:
         return None if (self.column or 0) < count else f"column {self.column} cannot be explained"
 
-    def decided(self, slice_: Slice, outputs: NDArray[np.float32]) -> Answers | None:
+    def decided(self, slice_: Slice, outputs: NDArray[np.float32], target: Target) -> Answers | None:
         if self.tolerance is None:
             return None
         return Answers(self._numbers(outputs), slice_.facts.get("value"), None, self.tolerance)

@@ -62,7 +62,7 @@ class SingleLabel(Task):
     def chosen(self, outputs: torch.Tensor, asked: Asked) -> torch.Tensor:
         return outputs.argmax(dim=1)
 
-    def decided(self, slice_: Slice, outputs: NDArray[np.float32]) -> Answers:
+    def decided(self, slice_: Slice, outputs: NDArray[np.float32], target: Target) -> Answers:
         sure = softmax(outputs.astype(np.float64), axis=1).max(axis=1)
         return Answers(outputs.argmax(axis=1).astype(np.int64), slice_.labels, sure)
 

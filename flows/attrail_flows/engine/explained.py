@@ -119,9 +119,9 @@ def targets_of(
     return {name: target for name, target in asked.items() if target is not None}
 
 
-def decisions_of(task: Task, slice_: Slice, logits: NDArray[np.float32]) -> Decisions | None:
-    """What a version decided about a slice by its logits (N,...); None where its task decides nothing."""
-    found = task.decided(slice_, logits)
+def decisions_of(slice_: Slice, logits: NDArray[np.float32], target: Target) -> Decisions | None:
+    """What a version decided about a slice and its target by its logits (N,...); None where nothing is decided."""
+    found = target.task.decided(slice_, logits, target)
     return None if found is None else Decisions(found.predictions, found.truths, found.confidences, found.tolerance)
 
 

@@ -231,7 +231,7 @@ class _Version:
         targets = {
             each.name: self.kept.targets.get(each.name) or task.answered(each, logits[each.name]) for each in slices
         }
-        decisions = {each.name: decisions_of(task, each, logits[each.name]) for each in slices}
+        decisions = {each.name: decisions_of(each, logits[each.name], targets[each.name]) for each in slices}
         known = {name: each for name, each in decisions.items() if each is not None}
         return Explained(
             version=self.kept.key.version,

@@ -84,9 +84,11 @@ def test_neighbours_are_the_nearest_others():
 def test_the_nearest_neighbour_is_decided_or_its_label():
     vectors = np.float32([[1, 0], [1, 0.1], [0, 1], [0.1, 1]])
     images, ids = np.zeros((4, 1, 2, 2), np.float32), ("a", "b", "c", "d")
-    unlabelled = Embedding().decided(Slice("s", images, np.full(4, -1), ids), vectors)
+    slice_ = Slice("s", images, np.full(4, -1), ids)
+    target = Embedding().answered(slice_, vectors)
+    unlabelled = Embedding().decided(slice_, vectors, target)
     assert unlabelled.predictions.tolist() == [1, 0, 3, 2]
     assert unlabelled.truths is None
-    labelled = Embedding().decided(Slice("s", images, np.array([5, 5, 6, 5]), ids), vectors)
+    labelled = Embedding().decided(Slice("s", images, np.array([5, 5, 6, 5]), ids), vectors, target)
     assert labelled.predictions.tolist() == [5, 5, 5, 6]
     assert labelled.truths.tolist() == [5, 5, 6, 5]

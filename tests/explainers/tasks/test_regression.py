@@ -73,8 +73,9 @@ def test_with_a_tolerance_numbers_are_decisions():
     values = np.array([1.0, 2.0, 3.0])
     slice_ = Slice("s", np.zeros((3, 1, 2, 2), np.float32), np.full(3, -1), ("a", "b", "c"), facts={"value": values})
     outputs = np.array([[1.05], [2.5], [3.0]], dtype=np.float32)
-    assert Regression().decided(slice_, outputs) is None
-    found = Regression(tolerance=0.1).decided(slice_, outputs)
+    target = Regression().asked(slice_)
+    assert Regression().decided(slice_, outputs, target) is None
+    found = Regression(tolerance=0.1).decided(slice_, outputs, target)
     assert found.predictions == pytest.approx([1.05, 2.5, 3.0])
     assert (found.truths == values).all()
     assert found.tolerance == 0.1
