@@ -321,6 +321,7 @@ def test_code_that_leaves_its_marks_on_the_process(place: Place, tmp_path: Path)
     marks = f"""os.chdir(folder)
     import mlflow
     mlflow.set_tracking_uri("sqlite:///{tmp_path}/other.db")
+    mlflow.create_experiment("so that the next one has another number than the retrain's")
     mlflow.set_experiment("mine")
     mlflow.start_run()
     return net"""

@@ -23,6 +23,7 @@ from versions import accuracy, version
 from attrail_explainers.digest import digest_of
 from attrail_explainers.errors import AttrailError
 from attrail_monitoring.decisions.decision_statistic import decision_statistic_names, make_decision_statistic
+from attrail_monitoring.floor import factors
 from attrail_monitoring.maps.statistic import make_statistic, statistic_names
 from attrail_monitoring.verdict.policy import Policy
 
@@ -120,5 +121,7 @@ def code_of(detector: str) -> str:
     for name in decision_statistic_names():
         make_decision_statistic(name)
     modules = sorted((name, each) for name, each in sys.modules.items() if name.startswith("attrail_monitoring"))
-    sources = [[name, Path(each.__file__ or "").read_text(encoding="utf-8")] for name, each in modules]
+    files = [(name, Path(each.__file__ or "")) for name, each in modules]
+    measured = [(path.name, path) for path in sorted(Path(factors.__file__).parent.glob("*.toml"))]
+    sources = [[name, path.read_text(encoding="utf-8")] for name, path in (*files, *measured)]
     return digest_of({"sources": sources, "policy": Policy().digest, "version": detectors.VERSION})

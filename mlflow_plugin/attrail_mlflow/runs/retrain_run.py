@@ -45,7 +45,9 @@ class RetrainRun:
         mlflow.set_tracking_uri(self.registry.tracking_uri)  # the code that trained may have set another
         with asking(f"run {self.run_id}: the retrain cannot be logged", self.registry.shown):
             require_retrains_model(self.registry, self.reference.name)
-            with mlflow.start_run(run_id=self.run_id, nested=True):  # nor must it have ended its own runs
+            # nor must it have stayed in the run's experiment, or have ended its own runs
+            mlflow.set_experiment(experiment_id=client.get_run(self.run_id).info.experiment_id)
+            with mlflow.start_run(run_id=self.run_id, nested=True):
                 logged = log_in_run(module, example, facts)
             made = client.create_model_version(name, logged.model_uri, self.run_id, model_id=logged.model_id)
         return self.registry.resolve(name, str(made.version))

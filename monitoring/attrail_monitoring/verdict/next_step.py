@@ -52,7 +52,8 @@ def _floor(findings: Sequence[Finding], change: str, verdict: Verdict) -> str:
     if lack:
         return f"give the floor {FEWEST} models or more that can be compared here, in place of those that have {lack}"
     wanted = f"versions that differ from the reference by this kind of change alone, {FEWEST} or more"
-    return NO_FLOORS.get(change, f"give a noise floor before you act on it: floor = [...], {wanted}")
+    made = ", which attrail retrain makes" if change == "retrain" else ""
+    return NO_FLOORS.get(change, f"give a noise floor before you act on it: floor = [...], {wanted}{made}")
 
 
 def _open(findings: Sequence[Finding], fit: Sequence[Finding], hidden: bool, level: float) -> str:

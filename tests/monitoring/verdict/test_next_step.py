@@ -28,7 +28,9 @@ def test_without_a_floor_verdict_and_step_speak_of_a_margin_alone(measurement, v
     assert "the policy's margin" in report.reason
     assert report.reason.endswith("no floor was given, so nothing says how far honest models move anyway")
     assert report.next_step.startswith("give a noise floor before you act on it: floor = [...], versions that differ")
-    assert report.next_step.endswith("4 or more")
+    assert report.next_step.endswith("4 or more, which attrail retrain makes")
+    refreshed = judge([measurement(value)], replace(POLICY, margins_decide=True), change="refresh")
+    assert refreshed.next_step.endswith("4 or more"), "another data set's models are not made by the recipe's seeds"
     assert report.reason.split(";")[0].endswith(
         "beyond the policy's margin 0.05" if value > 0.05 else "within the policy's margin on every slice"
     )
