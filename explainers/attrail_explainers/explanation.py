@@ -19,12 +19,14 @@ from attrail_explainers.model.classifier import Classifier
 from attrail_explainers.model.task import SINGLE_LABEL, Target, Task, make_task
 from attrail_explainers.model.working_copy import WorkingCopy
 from attrail_explainers.parameters import require_whole
-from attrail_explainers.slice import Slice
+from attrail_explainers.slice import Questions, Slice
 from attrail_explainers.subject import Examples, Subject
 from attrail_explainers.tasks.single_label import SingleLabel
 
 Targets = Target | NDArray[np.int64]  # class indices stand for the classes of a single label
 Progress = Callable[[int], object]
+
+AT_ONCE = 16  # rows whose whole outputs are looked at together
 
 logger = logging.getLogger("attrail.explainers")
 
@@ -86,10 +88,37 @@ def given_subjects(
     """Images and targets that a caller of Python gave, as a slice and what is asked of it."""
     pixels = pixels_of(images)
     names = tuple(str(name) for name in (range(len(pixels)) if sample_ids is None else sample_ids))
-    subjects, target = classifier.asked.given(targets, pixels, names)
+    task = classifier.asked
+    subjects, target = task.given(targets, pixels, names)
+    if task.leaves_open(subjects):
+        subjects = subjects.asking(questions_found(classifier, subjects))
+        target = task.asked(subjects)
     if target is None:
-        target = classifier.asked.answered(subjects, classifier.logits(pixels, names))
+        target = task.answered(subjects, classifier.logits(pixels, names))
     return subjects, target
+
+
+def questions_found(classifier: Classifier, slice_: Slice, classes: Sequence[str] = ()) -> Questions:
+    """What the classifier's outputs ask of a slice that leaves it open, in ``classes`` of these names.
+
+    Some rows at a time: whole outputs, such as masks, are large.
+    """
+    found: list[Questions] = []
+    for start in range(0, len(slice_), AT_ONCE):
+        part = slice_.rows(slice(start, start + AT_ONCE))
+        outputs = classifier.logits(part.images, part.sample_ids, whole=True)
+        found.append(classifier.asked.found(part, outputs, classes))
+    return joined_questions(found, range(0, len(slice_), AT_ONCE))
+
+
+def joined_questions(parts: Sequence[Questions], starts: Sequence[int]) -> Questions:
+    """The questions of a slice from those of its parts, which begin at the rows ``starts``."""
+    return Questions(
+        np.concatenate([each.places + start for each, start in zip(parts, starts, strict=True)]),
+        np.concatenate([each.labels for each in parts]),
+        {name: np.concatenate([each.facts[name] for each in parts]) for name in parts[0].facts},
+        None if parts[0].names is None else tuple(name for each in parts for name in each.names or ()),
+    )
 
 
 def pixels_of(images: torch.Tensor | NDArray[np.float32]) -> NDArray[np.float32]:

@@ -1,7 +1,7 @@
 """A frozen validation slice: the images that every compared version sees."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from typing import Any, Literal, get_args
 
@@ -84,6 +84,19 @@ def require_float_images(label: str, kind: str | None) -> None:
         )
 
 
+@dataclass(frozen=True, eq=False)
+class Questions:
+    """Of N questions the ``places`` (N,) of their images in a slice, ``labels`` (N,), -1 for none, and ``facts``.
+
+    ``names`` (N,) tell questions about one image apart, None where there is one for each row of the slice.
+    """
+
+    places: NDArray[np.int64]
+    labels: NDArray[np.int64]
+    facts: Mapping[str, NDArray[Any]] = field(default_factory=dict)
+    names: tuple[str, ...] | None = None
+
+
 @dataclass(frozen=True)
 class Slice:
     """Images with labels under one name.
@@ -158,6 +171,22 @@ class Slice:
             None if self.image_ids is None else self.image_ids[rows],
             {name: each[rows] for name, each in self.facts.items()},
         )
+
+    def asking(self, asked: Questions, images: NDArray[np.float32] | None = None) -> "Slice":
+        """A slice with a row for each question about this one's images; ``images`` (N,C,H,W) are theirs, row by row.
+
+        SliceError where nothing is asked.
+        """
+        if not len(asked.places):
+            raise SliceError(f"slice {self.name!r}: nothing is asked of any of its {len(self)} images")
+        places, labels = asked.places, asked.labels.astype(np.int64)
+        if asked.names is None:
+            return replace(self, labels=labels, facts=asked.facts)
+        image_ids = tuple(self.pictured[place] for place in places)
+        ids = tuple(f"{image} [{name}]" for image, name in zip(image_ids, asked.names, strict=True))
+        regions = None if self.regions is None else self.regions[places]
+        pixels = self.images[places] if images is None else images
+        return Slice(self.name, pixels, labels, ids, self.preprocessing, regions, image_ids, asked.facts)
 
     @cached_property
     def digest(self) -> str:

@@ -1,7 +1,7 @@
 """The audit flow: two versions of a registered model, the same images, one verdict, all evidence in MLflow."""
 
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from prefect import flow, runtime
@@ -11,7 +11,7 @@ from attrail_flows.audit_steps.artifacts import announce
 from attrail_flows.audit_steps.calibration import Calibrated
 from attrail_flows.audit_steps.judging import continue_sequence, hold_rules
 from attrail_flows.audit_steps.record import BegunAudit, audit_record, shown_config
-from attrail_flows.audit_steps.tasks import compare, explain, flow_run, judge, load, open_audit, record, validate
+from attrail_flows.audit_steps.tasks import ask, compare, explain, flow_run, judge, load, open_audit, record, validate
 from attrail_flows.calibrate import floor_of, has_floor, matched_floor_of
 from attrail_flows.configuration import AuditConfig
 from attrail_flows.engine.explained import Explained
@@ -51,7 +51,8 @@ def audit(config: AuditConfig) -> dict[str, Any]:
     begun = BegunAudit(config, policy, versions, tables, slices, run, posted, flow_run())
     with finishing(registry, run.run_id):
         with explaining(registry, config, begun.flow_run, run.run_id) as session:
-            evidence = gather(session, begun)
+            asking = replace(begun, slices=ask(session, versions.reference, slices))
+            evidence = gather(session, asking)
         record(run, versions, evidence)
     announce(evidence.record)
     return evidence.record.document() | {"report_location": run.location("report.html")}

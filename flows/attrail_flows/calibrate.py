@@ -14,6 +14,7 @@ from attrail_flows.audit_steps import calibration
 from attrail_flows.audit_steps.calibration import Calibrated, FloorModels
 from attrail_flows.audit_steps.matched_noise import SliceNoise
 from attrail_flows.audit_steps.tasks import (
+    ask,
     explain,
     explain_with_noise,
     find_floor,
@@ -55,7 +56,8 @@ def calibrate(config: AuditConfig) -> dict[str, Any]:
     registry, versions = load_floor(config)
     _, slices = validate(config, versions)
     with explaining(registry, config, flow_run()) as session:
-        for look in planned_looks(policy, max(len(each) for each in slices)):
+        slices = ask(session, versions.reference, slices)
+        for look in planned_looks(policy, max(each.image_count for each in slices)):
             seen = [first_images(each, look.images) for each in slices]
             reference = explain(session, versions.reference, seen, None)
             found = floor_of(session, versions, seen, reference, policy.settings)

@@ -82,10 +82,11 @@ def watch(
 def explain_windows(config: AuditConfig, version: str, flow_run: str) -> tuple[RegisteredVersion, VersionMaps]:
     """The version's maps on every window; what was kept before is not computed again."""
     registry, found = preflight_version(config, version, labelled=False)
-    slices = read_windows(config, found)
-    total = sum(len(each) for each in slices) * len(config.explainers)
-    with explaining(registry, config, flow_run) as session, progress_of(f"explain {found.label}", total) as advance:
-        return found, session.explain(found, slices, None, advance).version_maps
+    with explaining(registry, config, flow_run) as session:
+        slices = session.asking(found, read_windows(config, found))
+        total = sum(len(each) for each in slices) * len(config.explainers)
+        with progress_of(f"explain {found.label}", total) as advance:
+            return found, session.explain(found, slices, None, advance).version_maps
 
 
 def compared(config: AuditConfig, maps: VersionMaps) -> list[dict[str, Any]]:

@@ -99,17 +99,20 @@ class Classifier:
         model.require_numbers()
         target.require(model.classes, self.label)
 
-    def logits(self, images: NDArray[np.float32], sample_ids: tuple[str, ...]) -> NDArray[np.float32]:
-        """Outputs (N,...), as logits (N,classes), of any number of images.
+    def logits(
+        self, images: NDArray[np.float32], sample_ids: tuple[str, ...], *, whole: bool = False
+    ) -> NDArray[np.float32]:
+        """Outputs (N,...), as logits (N,classes), of any number of images; what the task keeps of them unless ``whole``.
 
         ExplanationError names the first image without finite ones.
         """
         model = self.working_copy(images)
+        kept = (lambda outputs: outputs) if whole else self.asked.kept
 
         def called() -> torch.Tensor:
             starts = range(0, len(images), model.batch)
             chunks = (torch.from_numpy(np.array(images[start : start + model.batch])) for start in starts)
-            return torch.cat([model.call(chunk.to(model.device)) for chunk in chunks])
+            return torch.cat([kept(model.call(chunk.to(model.device))) for chunk in chunks])
 
         with torch.inference_mode():
             logits = model.fitting(called)

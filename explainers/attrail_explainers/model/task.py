@@ -4,7 +4,7 @@ Explainers, checks, shared evaluations and undefined maps know no task: they ask
 """
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -19,7 +19,7 @@ from attrail_explainers.model.last_function import End
 from attrail_explainers.model.output_scale import OutputScale
 from attrail_explainers.parameters import settle
 from attrail_explainers.plugins import Plugins
-from attrail_explainers.slice import NONE, Slice
+from attrail_explainers.slice import NONE, Questions, Slice
 
 Rows = slice | NDArray[np.int64] | NDArray[np.bool_]
 Asked = Mapping[str, torch.Tensor]
@@ -104,6 +104,21 @@ class Task:
     def rows_of(self, outputs: torch.Tensor) -> torch.Tensor:
         """Outputs as numbers (N,K) of whole images, for looking for the layer that says where: see ``layers``."""
         return outputs
+
+    def kept(self, outputs: torch.Tensor) -> torch.Tensor:
+        """What of outputs (N,...) is kept for ``decided``, ``divergence`` and ``churn``: less, where they are large."""
+        return outputs
+
+    def leaves_open(self, slice_: Slice) -> bool:
+        """Whether a slice leaves it to the reference's outputs what is asked of its images, as which objects."""
+        return False
+
+    def found(self, slice_: Slice, outputs: NDArray[np.float32], classes: Sequence[str] = ()) -> Questions:
+        """What the reference's outputs (N,...) ask of a slice that leaves it open; ``classes`` are its names of them.
+
+        Rows of an image stand together; an image about which nothing is asked has none.
+        """
+        raise NotImplementedError
 
     def asked(self, slice_: Slice) -> "Target | None":
         """What the slice itself asks; None where the reference's outputs must tell."""

@@ -65,6 +65,12 @@ def validate(config: AuditConfig, versions: Versions) -> tuple[Tables, tuple[Sli
     return tables, load_slices(tables, preprocessing_of(config, versions.every))
 
 
+@task(name="ask", cache_policy=NO_CACHE, retries=RETRIES, retry_delay_seconds=DELAYS, retry_condition_fn=may_help)
+def ask(session: ExplainSession, version: RegisteredVersion, slices: Sequence[Slice]) -> tuple[Slice, ...]:
+    """The slices with a row for each question; a version is asked where their tables leave open what these are."""
+    return session.asking(version, slices)
+
+
 @task(
     name="explain",
     task_run_name="explain-{version.label}",

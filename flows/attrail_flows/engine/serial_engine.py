@@ -71,12 +71,13 @@ def explaining_in_turn(registry: Registry, config: AuditConfig, folder: Path | N
 
 def explained_alone(
     config: AuditConfig, registry: Registry, version: RegisteredVersion, slices: Sequence[Slice]
-) -> Explained:
-    """One version's evidence on every slice, of which nothing is kept in MLflow."""
-    maps = sum(len(each) for each in slices) * len(config.explainers)
+) -> tuple[tuple[Slice, ...], Explained]:
+    """The slices with a row for each question, and one version's evidence on them; nothing is kept in MLflow."""
     with (
-        progress_of(f"explain {version.label}", maps) as advance,
         tempfile.TemporaryDirectory(prefix="attrail-") as folder,
         explaining_in_turn(registry, config, Path(folder)) as session,
     ):
-        return session.explain(version, slices, None, advance)
+        asking = session.asking(version, slices)
+        maps = sum(len(each) for each in asking) * len(config.explainers)
+        with progress_of(f"explain {version.label}", maps) as advance:
+            return asking, session.explain(version, asking, None, advance)

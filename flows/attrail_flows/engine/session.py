@@ -34,8 +34,9 @@ from attrail_flows.engine.model_pool import POOL, ModelKey
 from attrail_flows.engine.own_script import script_not_run_again
 from attrail_flows.engine.shards import Shard, cut
 from attrail_flows.engine.task_engine import Engine
-from attrail_flows.engine.worker import Answer, Description, Matched, Matching
+from attrail_flows.engine.worker import Answer, Description, Finding, Matched, Matching
 from attrail_flows.inputs.large_arrays import large_array
+from attrail_flows.inputs.slices import asked_slice
 from attrail_mlflow.registry.registry import RegisteredVersion, Registry
 from attrail_mlflow.signing.keyless_process import must_be_apart
 from attrail_mlflow.signing.keys import key_hidden
@@ -76,6 +77,15 @@ class ExplainSession:
     flow: str
     parent: str | None = None
     folder: Path | None = None
+
+    def asking(self, version: RegisteredVersion, slices: Sequence[Slice]) -> tuple[Slice, ...]:
+        """The slices with a row for each question; what their tables leave open is what ``version`` finds in them."""
+        key = self._key(version, self._task(None))
+        names, leaves_open = tuple(version.class_names), self._task(None).leaves_open
+        return tuple(
+            asked_slice(each, self.engine.ask(Finding(key, each, names))) if leaves_open(each) else each
+            for each in slices
+        )
 
     def explain(
         self,

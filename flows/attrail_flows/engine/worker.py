@@ -16,13 +16,13 @@ from attrail_explainers.attributions import Attributions, load_attributions, sav
 from attrail_explainers.digest import digest_of
 from attrail_explainers.errors import RecordError, RegistryError
 from attrail_explainers.explainer import Explainer, name_of
-from attrail_explainers.explanation import explain_part, with_layer_found
+from attrail_explainers.explanation import explain_part, questions_found, with_layer_found
 from attrail_explainers.model.classifier import Classifier
 from attrail_explainers.model.description import ModelDescription, describe
 from attrail_explainers.model.task import Target
 from attrail_explainers.model.weight_noise import NoiseMatch, match_noise, noised_tensors
 from attrail_explainers.runtime.torch_threads import one_torch_thread
-from attrail_explainers.slice import Slice
+from attrail_explainers.slice import Questions, Slice
 from attrail_flows.engine.folder_store import store_at
 from attrail_flows.engine.model_pool import POOL, ModelKey
 from attrail_flows.engine.shards import LOGITS
@@ -113,6 +113,22 @@ class Matching:
             wanted = (classifier, part.images, part.sample_ids, self.divergence)
             found = tuple(match_noise(*wanted, draw, self.seed) for draw in range(1, self.draws + 1))
             return Matched(found, tensors)
+
+
+@dataclass(frozen=True, eq=False)
+class Finding:
+    """What does this model's answer to the part's images ask of them, in classes of these names?"""
+
+    model: ModelKey
+    part: Slice
+    classes: tuple[str, ...] = ()
+
+    def answered(self) -> Questions:
+        """Load the model and look at what it finds."""
+        key, part = self.model, self.part
+        registry = _registry(key.tracking_uri, key.flow)
+        with POOL.borrowed(key, registry, part.images) as classifier, one_torch_thread():
+            return questions_found(classifier, part, self.classes)
 
 
 @dataclass(frozen=True)

@@ -14,12 +14,12 @@ from attrail_explainers.digest import seed_of
 from attrail_explainers.errors import ConfigError, SliceError
 from attrail_explainers.files.picture_file import size_of
 from attrail_explainers.model.task import Task
-from attrail_explainers.slice import Preprocessing, Slice, require_float_images
+from attrail_explainers.slice import Preprocessing, Questions, Slice, require_float_images
 from attrail_flows.configuration import AuditConfig, SliceSection
 from attrail_flows.inputs.large_arrays import decoded, large_array
 from attrail_mlflow.registry.preprocessing import stated_preprocessing
 from attrail_mlflow.registry.registry import RegisteredVersion
-from attrail_monitoring.slices.questions import Questions, questions
+from attrail_monitoring.slices.questions import questions
 from attrail_monitoring.slices.slice_table import SliceTable, cautions, label_indices, left_out, read_slice_table
 
 if TYPE_CHECKING:
@@ -139,16 +139,12 @@ def load_slices(tables: Tables, preprocessing: Preprocessing) -> tuple[Slice, ..
 
 def asked_slice(plain: Slice, asked: Questions) -> Slice:
     """A slice with a row for each question about the images of a ``plain`` one."""
-    places, labels = asked.places, asked.labels.astype(np.int64)
     if asked.names is None:
-        return replace(plain, labels=labels, facts=asked.facts)
-    images = large_array((len(places), *plain.images.shape[1:]))
-    for row, place in enumerate(places):
+        return plain.asking(asked)
+    images = large_array((len(asked.places), *plain.images.shape[1:]))
+    for row, place in enumerate(asked.places):
         images[row] = plain.images[place]
-    image_ids = tuple(plain.sample_ids[place] for place in places)
-    ids = tuple(f"{image} [{name}]" for image, name in zip(image_ids, asked.names, strict=True))
-    regions = None if plain.regions is None else plain.regions[places]
-    return Slice(plain.name, images, labels, ids, plain.preprocessing, regions, image_ids, asked.facts)
+    return plain.asking(asked, images)
 
 
 def preprocessing_of(config: AuditConfig, versions: Sequence[RegisteredVersion]) -> Preprocessing:

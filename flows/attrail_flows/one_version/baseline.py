@@ -35,11 +35,12 @@ def baseline(config: AuditConfig, model_uri: str) -> Baseline:
     policy = config.policy.to_policy()
     registry = Registry(config.registry.tracking_uri)
     version = registry.resolve(config.registry.model, model_uri)
-    slices = read_slices(config, version)
-    maps = sum(len(each) for each in slices) * len(config.explainers)
-    with progress_of(f"explain {version.label}", 2 * maps) as advance, explaining_in_turn(registry, config) as session:
-        explained = session.explain(version, slices, None, advance)
-        head = Rehearsing(session, slices, explained, advance).random_head()
+    with explaining_in_turn(registry, config) as session:
+        slices = session.asking(version, read_slices(config, version))
+        maps = sum(len(each) for each in slices) * len(config.explainers)
+        with progress_of(f"explain {version.label}", 2 * maps) as advance:
+            explained = session.explain(version, slices, None, advance)
+            head = Rehearsing(session, slices, explained, advance).random_head()
     found = calibrate(explained.version_maps, [], policy.settings, rehearsal=Rehearsal(head))
     evidence = BaselineEvidence(
         maps=explained.maps,

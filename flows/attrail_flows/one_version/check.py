@@ -5,10 +5,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from attrail_explainers.assessment.assessment import Assessment, assess_slice, chosen_checks
+from attrail_explainers.explanation import questions_found
 from attrail_flows.configuration import AuditConfig
 from attrail_flows.engine.explained import targets_of, warn_of_batch_size
 from attrail_flows.flow_runs.progress import progress_of
-from attrail_flows.inputs.slices import read_slices
+from attrail_flows.inputs.slices import asked_slice, read_slices
 from attrail_mlflow.registry.registry import Registry
 from attrail_monitoring.pictures.curves import CurvePanel, draw_curves
 
@@ -36,6 +37,8 @@ def check_to_folder(
     task = chosen.task.to_task()
     classifier = registry.load(version, allow_pickle=config.policy.allow_pickle).for_task(task)
     warn_of_batch_size(version.label, classifier.batch_size)
+    if task.leaves_open(slice_):
+        slice_ = asked_slice(slice_, questions_found(classifier, slice_, version.class_names))
     outputs = classifier.logits(slice_.images, slice_.sample_ids)
     target = targets_of(config, [slice_]).get(slice_name) or task.answered(slice_, outputs)
     with progress_of(f"check {explainer_name} of {version.label}", len(slice_) * (1 + len(checks))) as advance:

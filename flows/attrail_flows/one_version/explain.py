@@ -21,8 +21,8 @@ def explain_to_folder(
     chosen = config.narrowed(explainer_name, slice_name)
     registry = Registry(config.registry.tracking_uri)
     version = registry.resolve(config.registry.model, model_uri)
-    slices = read_slices(chosen, version)
-    (maps,) = explained_alone(chosen, registry, version, slices).maps
+    slices, explained = explained_alone(chosen, registry, version, read_slices(chosen, version))
+    (maps,) = explained.maps
     save_attributions(maps, folder / "maps.safetensors")
     signed = bool((maps.values < 0).any())
     for row, picture in enumerate(slices[0].pictures()):

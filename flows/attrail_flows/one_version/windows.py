@@ -12,8 +12,8 @@ def window_lines(config: AuditConfig, model_uri: str, windows: tuple[str, str], 
     chosen = config.narrowed(explainer_name, *windows).of_predictions()
     registry = Registry(config.registry.tracking_uri)
     version = registry.resolve(config.registry.model, model_uri)
-    slices = read_windows(chosen, version)
-    maps = explained_alone(chosen, registry, version, slices).version_maps
+    _, explained = explained_alone(chosen, registry, version, read_windows(chosen, version))
+    maps = explained.version_maps
     first, second = (maps.of((window, explainer_name)) for window in windows)
     found = compare_windows(first, second, config.policy.to_policy().settings)
     return [*(_line(each, config.policy.alpha) for each in found), QUESTION]

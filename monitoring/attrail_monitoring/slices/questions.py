@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -10,26 +9,13 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from attrail_explainers.errors import SliceError
-from attrail_explainers.slice import NONE
+from attrail_explainers.slice import NONE, Questions
 from attrail_monitoring.slices.slice_table import SliceTable, label_indices, shown
 
 if TYPE_CHECKING:
     from attrail_explainers.model.task import Task
 
 JOINED = re.compile(r"\s*;\s*")  # labels, and numbers of a vector, in one cell
-
-
-@dataclass(frozen=True, eq=False)
-class Questions:
-    """Of N questions the ``places`` (N,) of their images in the table, ``labels`` (N,), -1 for none, and ``facts``.
-
-    ``names`` (N,) tell questions about one image apart, None where there is one for each image.
-    """
-
-    places: NDArray[np.int64]
-    labels: NDArray[np.int64]
-    facts: Mapping[str, NDArray[Any]] = field(default_factory=dict)
-    names: tuple[str, ...] | None = None
 
 
 def questions(table: SliceTable, task: "Task", classes: Sequence[str], count: int | None = None) -> Questions:
