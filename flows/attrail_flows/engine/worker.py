@@ -117,7 +117,7 @@ class Matching:
 
 @dataclass(frozen=True, eq=False)
 class Finding:
-    """What does this model's answer to the part's images ask of them, in classes of these names?"""
+    """What does this model's answer to the part's images ask of them? In ``classes`` of these names."""
 
     model: ModelKey
     part: Slice
