@@ -167,6 +167,7 @@ def explain_part(
         raise SliceError(f"slice {part.name!r} is empty: there is nothing to explain")
     seed = require_whole("seed", seed, 0)
     target = targets if isinstance(targets, Target) else SingleLabel.of(targets)
+    classifier = classifier.for_images(part.preprocessing)
     classifier.require(target, part.images)
     model = classifier.working_copy(part.images)
     forced = classifier.target_layer

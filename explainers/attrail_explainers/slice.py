@@ -18,6 +18,7 @@ NONE = -1  # the class of what belongs to no class
 CropMode = Literal["center", "squash"]
 CROP_MODES: tuple[CropMode, ...] = get_args(CropMode)
 CAME_LATER = {("orientation", "exif"), ("crop_mode", "center")}  # keys of Preprocessing at their defaults
+PIXELS = "uint8"  # the numbers that a model takes which normalises inside
 INTERPOLATIONS = ("nearest", "bilinear", "bicubic", "lanczos", "box", "hamming")
 
 
@@ -73,14 +74,17 @@ class Preprocessing:
         """What goes into digests: a key that came later, at its default, leaves the digests that were made before."""
         return {key: value for key, value in asdict(self).items() if (key, value) not in CAME_LATER}
 
+    def gives_pixels_of(self, other: "Preprocessing") -> bool:
+        """Whether the two give the same pixels, however these are normalised."""
+        return self.channels == other.channels and replace(self, mean=other.mean, std=other.std) == other
 
-def require_float_images(label: str, kind: str | None) -> None:
-    """Raise UnsupportedModelError when a model takes other numbers (``kind``, such as uint8) than a Slice holds."""
-    if kind is not None and "float" not in kind:
+
+def require_known_numbers(label: str, kind: str | None) -> None:
+    """Raise UnsupportedModelError when a model takes other numbers (``kind``, such as int64) than it can be given."""
+    if kind is not None and "float" not in kind and kind != PIXELS:
         raise UnsupportedModelError(
-            f"model {label} was logged for {kind} images, attrail gives models float32, (pixel / 255 - mean) / std: "
-            "log it with a float32 example, and if it takes pixels of 0..255, set [preprocessing] mean to 0 and std to "
-            f"{1 / 255:.10f} for every channel"
+            f"model {label} was logged for {kind} images, attrail gives models floating-point ones, (pixel / 255 - "
+            "mean) / std, or the pixels themselves as uint8: log it with an example of either"
         )
 
 

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 from attrail_explainers.errors import ConfigError
 
 if TYPE_CHECKING:
-    import numpy as np
     from mlflow.models.model import ModelInfo
     from numpy.typing import NDArray
 
@@ -42,8 +41,8 @@ def log_classifier(
             a tuple or a dict. It is put in evaluation mode on the CPU, and stays so, because MLflow exports whatever
             mode it finds.
         registered_name: The registered model that gets a new version; it is made where there is none.
-        example: Array or tensor (N,C,H,W) of floats with N of at least 2: MLflow exports a model that was logged with
-            one image for one image only.
+        example: Array or tensor (N,C,H,W) of floats, or of uint8 for a module that takes pixels and normalises them
+            itself, with N of at least 2: MLflow exports a model that was logged with one image for one image only.
         preprocessing: How a picture becomes such an input: a ``Preprocessing``, or a dict with its keys.
         classes: Names of the classes in the order of the outputs, by which labels and class folders are looked up.
             Without them class folders are numbered in alphabetical order, as torchvision's ImageFolder does.
@@ -70,7 +69,7 @@ def log_classifier(
 
 
 def log_in_run(
-    module: Any, example: "NDArray[np.float32]", facts: Mapping[str, Any], registered_name: str | None = None
+    module: Any, example: "NDArray[Any]", facts: Mapping[str, Any], registered_name: str | None = None
 ) -> "ModelInfo":
     """Log a torch module in the run that is active, register it if there is a name, and return MLflow's facts about it.
 
@@ -91,7 +90,7 @@ def log_in_run(
     return logged
 
 
-def _signature(module: Any, example: "NDArray[np.float32]") -> Any:
+def _signature(module: Any, example: "NDArray[Any]") -> Any:
     """What a model takes, where it returns several things; None, for what MLflow finds itself, for a lone tensor.
 
     MLflow infers no signature of a tuple or a dict, and then refuses the model for its input.
@@ -100,22 +99,22 @@ def _signature(module: Any, example: "NDArray[np.float32]") -> Any:
 
     if returns_one_tensor(module, example):
         return None
-    import numpy as np  # noqa: PLC0415 - see above
     from mlflow.models import ModelSignature  # noqa: PLC0415 - see above
     from mlflow.types import Schema, TensorSpec  # noqa: PLC0415
 
-    return ModelSignature(inputs=Schema([TensorSpec(np.dtype(np.float32), (-1, *example.shape[1:]))]))
+    return ModelSignature(inputs=Schema([TensorSpec(example.dtype, (-1, *example.shape[1:]))]))
 
 
-def _images(example: Any) -> "NDArray[np.float32]":
+def _images(example: Any) -> "NDArray[Any]":
     """The example as an array; ConfigError when it is no batch of two images or more."""
     import numpy as np  # noqa: PLC0415 - see above
 
-    wanted = "example must be an array or a tensor (N,C,H,W) of floats with two images or more"
+    wanted = "example must be an array or a tensor (N,C,H,W) of floats, or of uint8, with two images or more"
     if hasattr(example, "detach"):
         example = example.detach().cpu().numpy()
     if not isinstance(example, np.ndarray):
         raise ConfigError(f"{wanted}, got {type(example).__name__}: give the images alone")
-    if example.ndim != 4 or len(example) < 2 or not np.issubdtype(example.dtype, np.floating):
+    known = example.dtype == np.uint8 or np.issubdtype(example.dtype, np.floating)
+    if example.ndim != 4 or len(example) < 2 or not known:
         raise ConfigError(f"{wanted}, got {example.dtype} of shape {example.shape}")
-    return example.astype(np.float32)
+    return example if example.dtype == np.uint8 else example.astype(np.float32)

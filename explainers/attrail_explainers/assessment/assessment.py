@@ -185,6 +185,7 @@ def assess_slice(
     ``progress`` is called with the number of images done, which come to N for the maps and N for each check.
     """
     target = targets if isinstance(targets, Target) else SingleLabel.of(targets)
+    classifier = classifier.for_images(slice_.preprocessing)
     (maps,) = explain_slice(classifier, slice_, [explainer], target, seed, progress)
     case = CheckContext(classifier, slice_, explainer, target, int(seed), maps)
     outcomes = {}

@@ -29,7 +29,9 @@ from attrail_explainers.excerpt import excerpt
 from attrail_explainers.files.plain_file import open_plain, read_plain
 from attrail_explainers.model.classifier import Classifier
 from attrail_explainers.model.loading import classifier_from_export
+from attrail_explainers.model.pixels import Pixels
 from attrail_explainers.model.repeatability import ROUNDINGS, TOLERANCE
+from attrail_explainers.slice import Preprocessing
 
 NOISE = (8, 1.0)  # images of noise that every model is asked about, and their spread
 
@@ -78,11 +80,17 @@ def noise(shape: tuple[int, int, int], seed: int) -> NDArray[np.float32]:
     return np.random.default_rng(seed).normal(0, spread, (count, *shape)).astype(np.float32)
 
 
+def as_pixels(images: NDArray[np.float32], preprocessing: Preprocessing | None) -> NDArray[np.uint8]:
+    """Images (N,C,H,W) as the uint8 pixels that they came from; those of ``noise`` come from about every level."""
+    pixels = Pixels((0.5,), (0.25,)) if preprocessing is None else Pixels.of(preprocessing)
+    return np.asarray(pixels.whole(torch.from_numpy(np.array(images))).numpy())
+
+
 def convert_pickle(
     pickle: Path,
     name: str,
     version: str,
-    images: NDArray[np.float32],
+    images: NDArray[np.float32] | NDArray[np.uint8],
     folder: Path,
     limits: Limits,
     *,
@@ -111,7 +119,7 @@ def convert_pickle(
         return _checked(answer, out, (name, version), images, confinement)
 
 
-def _refusal(answer: Mapping[str, Any], label: str, images: NDArray[np.float32], limits: Limits) -> Exception:
+def _refusal(answer: Mapping[str, Any], label: str, images: NDArray[Any], limits: Limits) -> Exception:
     told = {each: excerpt(answer[each]) for each in ("said", "name")}
     more = {"shape": images.shape[1:], "memory": limits.memory / 2**30, "torch": torch.__version__}
     words = REFUSALS[answer["refused"]].format(**told, **more)
@@ -119,7 +127,7 @@ def _refusal(answer: Mapping[str, Any], label: str, images: NDArray[np.float32],
 
 
 def _checked(
-    answer: Mapping[str, Any], out: Path, which: tuple[str, str], images: NDArray[np.float32], confinement: Confinement
+    answer: Mapping[str, Any], out: Path, which: tuple[str, str], images: NDArray[Any], confinement: Confinement
 ) -> Conversion:
     """The conversion, if its files are what they must be and its export answers as the pickled module did."""
     archive = _own(out / ARCHIVE)
@@ -144,7 +152,7 @@ def _checked(
     return Conversion(archive, digest_of_file(archive), classifier, shape, *texts, check, confinement)
 
 
-def _answers(classifier: Classifier, images: NDArray[np.float32]) -> Arrays:
+def _answers(classifier: Classifier, images: NDArray[Any]) -> Arrays:
     """The export's own outputs, batch for batch as the module was asked."""
     graph, fixed = classifier.graph, classifier.batch_size
     given = torch.from_numpy(images)
@@ -157,7 +165,7 @@ def _answers(classifier: Classifier, images: NDArray[np.float32]) -> Arrays:
         ) from error
 
 
-def _batches(classifier: Classifier, images: NDArray[np.float32]) -> int:
+def _batches(classifier: Classifier, images: NDArray[Any]) -> int:
     return math.ceil(len(images) / (classifier.batch_size or BATCHES[0]))
 
 

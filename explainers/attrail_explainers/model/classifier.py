@@ -8,11 +8,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from attrail_explainers.errors import ExplanationError
+from attrail_explainers.errors import ExplanationError, UnsupportedModelError
+from attrail_explainers.model.pixels import Pixels
 from attrail_explainers.model.private_copy import arrange, private_copy
 from attrail_explainers.model.task import Target, Task, make_task
 from attrail_explainers.model.working_copy import WorkingCopy
 from attrail_explainers.model_files.state_digest import digest_of_state
+from attrail_explainers.slice import PIXELS, Preprocessing
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,7 +27,8 @@ class Classifier:
     class-activation methods use (None: found by itself). ``batch_size`` is set when the model was exported for one
     batch size only. ``program_digest`` says what is computed with the weights, by the exported program or the model's
     files; None for a module that lives in this process alone, whose code nobody can know for certain. ``task`` is what
-    is asked of it, one class of several when None.
+    is asked of it, one class of several when None. ``takes`` names the numbers that it takes, such as "float32", where
+    its files say so; of one that takes ``uint8`` the ``pixels`` are what its images are turned back into.
     """
 
     name: str
@@ -36,6 +39,8 @@ class Classifier:
     batch_size: int | None = None
     program_digest: str | None = None
     task: Task | None = None
+    takes: str | None = None
+    pixels: Pixels | None = None
     _copies: dict[tuple[int, ...], WorkingCopy] = field(default_factory=dict, repr=False)
     _lock: threading.RLock = field(default_factory=threading.RLock, repr=False)
 
@@ -56,6 +61,27 @@ class Classifier:
     def for_task(self, task: Task) -> "Classifier":
         """A copy of the classifier that is asked something else, with working copies of its own."""
         return replace(self, task=task, _copies={}, _lock=threading.RLock())
+
+    def declared(self, kind: str | None) -> "Classifier":
+        """The classifier where it was logged for numbers of a ``kind``, such as "uint8"; None: nobody says.
+
+        UnsupportedModelError when its files say that it takes others: the one or the other is a mistake.
+        """
+        if self.takes is None:
+            return replace(self, takes=kind, pixels=Pixels() if kind == PIXELS else None)
+        if kind is not None and (kind == PIXELS) != (self.takes == PIXELS):
+            raise UnsupportedModelError(
+                f"model {self.label} was logged for {kind} images, and its files say that it takes {self.takes}: log "
+                "it with an example of the numbers that it takes"
+            )
+        return self
+
+    def for_images(self, preprocessing: Preprocessing | None) -> "Classifier":
+        """The classifier for images that come by a preprocessing; itself where it takes them as they are."""
+        found = None if self.pixels is None or preprocessing is None else Pixels.of(preprocessing)
+        if found is None or found == self.pixels:
+            return self
+        return replace(self, pixels=found, _copies={}, _lock=threading.RLock())
 
     @cached_property
     def weights_digest(self) -> str:
@@ -79,7 +105,7 @@ class Classifier:
                 example = torch.as_tensor(np.array(images[:1]) if isinstance(images, np.ndarray) else images[:1])
                 copied, graph = self._arranged
                 how = (self.batch_size, self._lock, self.asked)
-                self._copies[size] = WorkingCopy(self.label, copied, graph, example, *how)
+                self._copies[size] = WorkingCopy(self.label, copied, graph, example, *how, pixels=self.pixels)
             return self._copies[size]
 
     @cached_property

@@ -15,6 +15,7 @@ from attrail_explainers.errors import UnsupportedModelError
 from attrail_explainers.excerpt import excerpt
 from attrail_explainers.model.classifier import Classifier
 from attrail_explainers.model_files.keras_file import read_config
+from attrail_explainers.slice import PIXELS, require_known_numbers
 
 SEED = "seed_generator_state"  # of dropout and other layers that draw
 
@@ -74,5 +75,9 @@ def classifier_from_keras(path: Path, name: str, version: str) -> Classifier:
     if not isinstance(shape, tuple) or len(shape) != 4:
         raise UnsupportedModelError(f"model {label}: expected one input of images, its input is {excerpt(repr(shape))}")
     program = {"format": "attrail.keras/1", "config": config, "library": keras.__version__}
-    fixed = shape[0]
-    return Classifier(name, version, KerasNetwork(model).eval(), batch_size=fixed, program_digest=digest_of(program))
+    found = Classifier(
+        name, version, KerasNetwork(model).eval(), batch_size=shape[0], program_digest=digest_of(program)
+    )
+    kind = str(model.inputs[0].dtype)
+    require_known_numbers(label, kind)
+    return found.declared(kind) if kind == PIXELS else found  # floats: Keras makes them of any numbers

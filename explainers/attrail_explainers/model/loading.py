@@ -13,11 +13,12 @@ from attrail_explainers.digest import digest_of_file
 from attrail_explainers.errors import UnsupportedModelError
 from attrail_explainers.excerpt import excerpt
 from attrail_explainers.model.classifier import Classifier
+from attrail_explainers.model.pixels import Pixels
 from attrail_explainers.model.repeatability import require_no_training
 from attrail_explainers.model_files.export_archive import LOG_AGAIN, copy_checked
 from attrail_explainers.model_files.pickle_digest import pickle_digest
 from attrail_explainers.model_files.program_digest import program_digest
-from attrail_explainers.slice import require_float_images
+from attrail_explainers.slice import PIXELS, require_known_numbers
 
 
 def classifier_from_export(archive: Path, name: str, version: str) -> Classifier:
@@ -42,7 +43,12 @@ def classifier_from_export(archive: Path, name: str, version: str) -> Classifier
             raise UnsupportedModelError(_unreadable(label, exported_by, error)) from error
     require_no_training(program, label)
     computes = program_digest(program, module.state_dict()) or digest_of_file(archive)
-    return Classifier(name, version, module, graph, batch_size=_fixed_batch(program, label), program_digest=computes)
+    fixed, takes = _input(program, label)
+    found = Classifier(name, version, module, graph, batch_size=fixed, program_digest=computes, takes=takes)
+    if takes != PIXELS:
+        return found
+    _let_floats_in(graph, module)
+    return replace(found, pixels=Pixels())
 
 
 def _loaded(archive: Path) -> torch.export.ExportedProgram:
@@ -105,18 +111,31 @@ def classifier_from_module(module: Any, name: str, version: str) -> Classifier:
     return Classifier(name, version, module)
 
 
-def _fixed_batch(program: torch.export.ExportedProgram, label: str) -> int | None:
-    """The batch size the program was exported for, None when it takes any.
+def _input(program: torch.export.ExportedProgram, label: str) -> tuple[int | None, str]:
+    """The batch size the program was exported for, None when it takes any, and the numbers it takes.
 
-    Raises UnsupportedModelError for a program with another input than one of images in floating-point numbers.
+    Raises UnsupportedModelError for a program with another input than one of images.
     """
     inputs = program.graph_signature.user_inputs
     found = [node.meta["val"] for node in program.graph.nodes if node.name in inputs]
     shapes = [each.shape for each in found]
     if len(shapes) != 1 or len(shapes[0]) != 4:
         raise UnsupportedModelError(
-            f"expected a model with one image input (N,C,H,W), got inputs of shape {[tuple(s) for s in shapes]}"
+            f"model {label}: expected one image input (N,C,H,W), got inputs of shape {[tuple(s) for s in shapes]}; "
+            "log a model of images alone"
         )
-    require_float_images(label, str(found[0].dtype).removeprefix("torch."))
+    takes = str(found[0].dtype).removeprefix("torch.")
+    require_known_numbers(label, takes)
     first = shapes[0][0]
-    return first if isinstance(first, int) else None
+    return first if isinstance(first, int) else None, takes
+
+
+def _let_floats_in(*exported: torch.nn.Module) -> None:
+    """Drop the checks that an export makes of its tensors' types: a gradient leads back to floats alone."""
+    for part in [each for module in exported for each in module.modules()]:
+        graph = getattr(part, "graph", None)
+        for node in list(graph.nodes) if isinstance(graph, torch.fx.Graph) else ():
+            if node.target is torch.ops.aten._assert_tensor_metadata.default:
+                node.graph.erase_node(node)
+        if isinstance(part, torch.fx.GraphModule):
+            part.recompile()

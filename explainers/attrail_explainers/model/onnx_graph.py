@@ -17,6 +17,7 @@ from attrail_explainers.digest import digest_of
 from attrail_explainers.errors import UnsupportedModelError
 from attrail_explainers.excerpt import excerpt
 from attrail_explainers.model.classifier import Classifier
+from attrail_explainers.model.pixels import Pixels
 from attrail_explainers.model_files.onnx_file import graph_digest, read_graph, renamed
 
 SIDE = 224  # pixels, where a graph leaves its images' size open
@@ -63,10 +64,15 @@ class ImageInput:
         last = sizes[3] in CHANNELS and sizes[1] not in CHANNELS
         return cls(inputs[0].name, TYPES[inputs[0].type], sizes, last)
 
+    @property
+    def kind(self) -> str:
+        """NumPy's name of its numbers."""
+        return str(self.dtype).removeprefix("torch.")
+
     def taken(self, images: torch.Tensor) -> torch.Tensor:
         """Images (N,C,H,W) as the graph takes them; whole numbers are kept as floats, for gradients."""
         turned = images.permute(0, 2, 3, 1) if self.channels_last else images
-        return turned if self.dtype == torch.uint8 else turned.to(self.dtype)
+        return turned.float() if self.dtype == torch.uint8 else turned.to(self.dtype)
 
     def example(self) -> torch.Tensor:
         """Noise (N,C,H,W) of the graph's size, whole numbers of 0..255 where it takes these."""
@@ -214,7 +220,8 @@ def classifier_from_onnx(path: Path, name: str, version: str) -> Classifier:
     called = OnnxSession(session, takes)
     outputs = [each.name for each in session.get_outputs()]
     program = {"format": "attrail.onnx/1", "graph": graph_digest(model), "library": onnxruntime.__version__}
-    fixed = takes.sizes[0]
+    more: dict[str, Any] = {"batch_size": takes.sizes[0], "program_digest": digest_of(program)}
+    more |= {"takes": takes.kind, "pixels": Pixels() if takes.dtype == torch.uint8 else None}
     try:
         network = OnnxNetwork(onnx2fx.convert(renamed(model)), takes, outputs).eval()
         _require_agreement(called, network, takes.example())
@@ -225,9 +232,8 @@ def classifier_from_onnx(path: Path, name: str, version: str) -> Classifier:
             label,
             excerpt(_first_line(error)),
         )
-        return Classifier(name, version, called, called, batch_size=fixed, program_digest=digest_of(program))
-    graph = called.with_network(network)
-    return Classifier(name, version, network, graph, batch_size=fixed, program_digest=digest_of(program))
+        return Classifier(name, version, called, called, **more)
+    return Classifier(name, version, network, called.with_network(network), **more)
 
 
 def _session(path: Path, label: str) -> onnxruntime.InferenceSession:

@@ -33,6 +33,8 @@ def redrawn(classifier: Classifier, model: WorkingCopy, part: Part, new: New, ho
         batch_size=classifier.batch_size,
         program_digest=classifier.program_digest,
         task=classifier.task,
+        takes=classifier.takes,
+        pixels=classifier.pixels,
     )
 
 

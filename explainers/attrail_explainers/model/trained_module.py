@@ -27,7 +27,7 @@ def trained_module(found: Any, what: str) -> torch.nn.Module:
     return found.eval().cpu()
 
 
-def returns_one_tensor(module: torch.nn.Module, images: NDArray[np.float32]) -> bool:
+def returns_one_tensor(module: torch.nn.Module, images: NDArray[Any]) -> bool:
     """Whether a module answers images (N,C,H,W) with a lone tensor."""
     with torch.inference_mode():
         return isinstance(module(torch.from_numpy(np.array(images))), torch.Tensor)

@@ -17,9 +17,10 @@ from attrail_explainers.excerpt import excerpt
 from attrail_explainers.model.drawn_anew import PARAMETRIZATIONS
 from attrail_explainers.model.last_function import End, LastFunction
 from attrail_explainers.model.output_scale import OutputScale, noise_like
+from attrail_explainers.model.pixels import Pixels
 from attrail_explainers.model.places import Places, TargetLayer
 from attrail_explainers.model.private_copy import deep_copy
-from attrail_explainers.model.repeatability import EVERY, FIRST, require_alike, require_repeatable
+from attrail_explainers.model.repeatability import EVERY, FIRST, TOLERANCE, require_alike, require_repeatable
 from attrail_explainers.model.returned import Returned
 from attrail_explainers.model.task import Task
 from attrail_explainers.runtime.allocator import keep_pages
@@ -55,10 +56,11 @@ class WorkingCopy:
     asked of the model, ``returned`` which part of what it returns answers that, ``scale`` what these outputs are: it
     makes logits of them, ``classes`` is the number of these. ``batch`` is the number of images in every
     call: as many as keep the largest activation within the byte budget, so that it depends on the architecture and the
-    images' size alone. Raises UnsupportedModelError for a model that does not answer an image the same way each time.
+    images' size alone. With ``pixels`` the model takes these: whole numbers, or where a gradient is asked for numbers
+    between them as well. Raises UnsupportedModelError for a model that does not answer an image the same way each time.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - what a classifier knows
         self,
         label: str,
         module: torch.nn.Module,
@@ -67,9 +69,11 @@ class WorkingCopy:
         fixed_batch: int | None,
         lock: threading.RLock,
         task: Task,
+        *,
+        pixels: Pixels | None = None,
     ) -> None:
         keep_pages()
-        self.task = task
+        self.task, self.pixels = task, pixels
         self.returned = Returned(label, task)
         self.label, self.module, self.forward = label, module, forward
         self.dtype = _dtype(module)
@@ -77,6 +81,7 @@ class WorkingCopy:
         self.target_layers: dict[str | None, TargetLayer] = {}  # what layers.target_layer found, by what was forced
         self.token_grids: dict[int, list[Places]] = {}  # what layers found of so many tokens
         self._lock = lock
+        self._has_levels: bool | None = None  # whether a model of pixels answers what lies between them
         self._layout = torch.channels_last
         self.batch = fixed_batch or 2  # two images tell a batch of windows from a batch of images
         self.scale = OutputScale()
@@ -158,12 +163,40 @@ class WorkingCopy:
         missing = self.batch - count if filled or self.fixed_batch else 0
         filling = images[:1].detach().expand(missing, *images.shape[1:])
         whole = torch.cat([images, filling]) if len(filling) else images
-        values = self._run(forward, whole.to(self.dtype, memory_format=self._layout, copy=True))
+        values = self._run(forward, self._taken(forward, whole))
         if values.ndim < 2:
             values = values.reshape(len(whole), -1)  # squeezed: one logit each, or a single image's
         return self.scale.logits(
             values[:count] if values.dtype == torch.float64 else values[:count].float(), self.label
         )
+
+    def _taken(self, forward: Forward, images: torch.Tensor) -> torch.Tensor:
+        """A copy of images (N,C,H,W) as the model takes them."""
+        if self.pixels is None:
+            return images.to(self.dtype, memory_format=self._layout, copy=True)
+        if not images.requires_grad:
+            return self.pixels.whole(images).contiguous(memory_format=self._layout)
+        self._require_levels(forward, images.detach())
+        return self.pixels.levels(images).contiguous(memory_format=self._layout)
+
+    def _require_levels(self, forward: Forward, images: torch.Tensor) -> None:
+        """Raise UnsupportedModelError unless the model answers whole numbers as floats as it does as uint8; once."""
+        if self._has_levels is None and self.pixels is not None:
+            whole = self.pixels.whole(images)
+            with torch.no_grad():
+                given = self._run(forward, whole)
+                try:
+                    found = self._run(forward, whole.float())
+                except UnsupportedModelError:
+                    found = torch.full_like(given, torch.nan)
+            apart, largest = (each.double().abs().max() for each in (given - found, given))
+            self._has_levels = bool(apart <= TOLERANCE * largest)
+        if not self._has_levels:
+            raise UnsupportedModelError(
+                f"model {self.label} takes whole numbers (uint8), and answers otherwise or not at all where they are "
+                "floating-point ones, so no gradient leads back to the image; use shap, lime or occlusion, which only "
+                "call the model"
+            )
 
     def _run(self, forward: Forward, images: torch.Tensor) -> torch.Tensor:
         def answer(images: torch.Tensor) -> torch.Tensor:

@@ -6,13 +6,11 @@ from collections import OrderedDict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-import numpy as np
-from numpy.typing import NDArray
-
 from attrail_explainers.assessment.weight_randomisation import head_weights, shuffled
 from attrail_explainers.model.classifier import Classifier
 from attrail_explainers.model.task import Task
 from attrail_explainers.model.weight_noise import WeightNoise, noised
+from attrail_explainers.slice import Slice
 from attrail_mlflow.registry.registry import RegisteredVersion, Registry
 
 KEPT = 2  # model versions whose idle copies stay in memory
@@ -54,15 +52,16 @@ class ModelPool:
     _loading: threading.Lock = field(default_factory=threading.Lock)  # loading sets things that are the process's
 
     @contextlib.contextmanager
-    def borrowed(self, key: ModelKey, registry: Registry, images: NDArray[np.float32]) -> Iterator[Classifier]:
+    def borrowed(self, key: ModelKey, registry: Registry, part: Slice) -> Iterator[Classifier]:
         """A copy of a model for this thread alone, for the time of a block; loaded from ``registry`` if none is idle.
 
-        ``images`` (N,C,H,W) are some that it takes. Raises what ``Registry.load`` raises.
+        ``part`` has images that it is asked about. Raises what ``Registry.load`` raises.
         """
         classifier = self._taken(key)
         if classifier is None:
             with self._loading:
-                classifier = _loaded(key, registry, images)
+                classifier = _loaded(key, registry, part)
+        classifier = classifier.for_images(part.preprocessing)
         try:
             yield classifier
         finally:
@@ -87,14 +86,14 @@ class ModelPool:
                 self._idle.popitem(last=False)
 
 
-def _loaded(key: ModelKey, registry: Registry, images: NDArray[np.float32]) -> Classifier:
-    classifier = registry.load(key.version, allow_pickle=key.allow_pickle)
+def _loaded(key: ModelKey, registry: Registry, part: Slice) -> Classifier:
+    classifier = registry.load(key.version, allow_pickle=key.allow_pickle).for_images(part.preprocessing)
     if key.task is not None:
         classifier = classifier.for_task(key.task)
     if key.noise is not None:
-        return noised(classifier, classifier.working_copy(images), key.noise)
+        return noised(classifier, classifier.working_copy(part.images), key.noise)
     if key.head is not None:
-        return shuffled(classifier, classifier.working_copy(images), head_weights, key.head)
+        return shuffled(classifier, classifier.working_copy(part.images), head_weights, key.head)
     return classifier
 
 

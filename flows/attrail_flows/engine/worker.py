@@ -87,7 +87,7 @@ class Description:
         """
         key, part = self.model, self.part
         registry = _registry(key.tracking_uri, key.flow)
-        with POOL.borrowed(key, registry, part.images) as classifier, one_torch_thread():
+        with POOL.borrowed(key, registry, part) as classifier, one_torch_thread():
             model = describe(classifier, part.images, part.sample_ids)
             explainers = tuple(with_layer_found(each, classifier, part.images) for each in self.explainers)
             shapes = {name: tuple(each.shape) for name, each in classifier.module.state_dict().items()}
@@ -108,7 +108,7 @@ class Matching:
         """Load the model and match noise to it. Raises what ``match_noise`` raises."""
         key, part = self.model, self.part
         registry = _registry(key.tracking_uri, key.flow)
-        with POOL.borrowed(key, registry, part.images) as classifier, one_torch_thread():
+        with POOL.borrowed(key, registry, part) as classifier, one_torch_thread():
             tensors = noised_tensors(classifier.working_copy(part.images))
             wanted = (classifier, part.images, part.sample_ids, self.divergence)
             found = tuple(match_noise(*wanted, draw, self.seed) for draw in range(1, self.draws + 1))
@@ -163,7 +163,7 @@ def compute(work: Work) -> list[Entry]:
     Raises RegistryError when the model is not the one the work is about.
     """
     registry = _registry(work.model.tracking_uri, work.model.flow)
-    borrowed = POOL.borrowed(work.model, registry, work.part.images)
+    borrowed = POOL.borrowed(work.model, registry, work.part)
     with tempfile.TemporaryDirectory(prefix="attrail-") as folder, borrowed as classifier:
         if classifier.identity != work.expected.identity:
             raise RegistryError(f"{work.model.version.uri} changed while it was audited: audit it again")

@@ -14,7 +14,7 @@ from attrail_explainers.digest import seed_of
 from attrail_explainers.errors import ConfigError, SliceError
 from attrail_explainers.files.picture_file import size_of
 from attrail_explainers.model.task import Task
-from attrail_explainers.slice import Preprocessing, Questions, Slice, require_float_images
+from attrail_explainers.slice import PIXELS, Preprocessing, Questions, Slice, require_known_numbers
 from attrail_flows.configuration import AuditConfig, SliceSection
 from attrail_flows.inputs.large_arrays import decoded, large_array
 from attrail_mlflow.registry.preprocessing import stated_preprocessing
@@ -151,8 +151,9 @@ def preprocessing_of(config: AuditConfig, versions: Sequence[RegisteredVersion])
     """The preprocessing: the configuration's, else the one that ``stated_preprocessing`` finds with the reference.
 
     That is what ``log_classifier`` wrote down, else timm's data configuration of the model that the version's metadata
-    names; MLflow's ``log_model`` writes neither by itself. Raises ConfigError when nothing says, or when the versions
-    say different things.
+    names; MLflow's ``log_model`` writes neither by itself. What a version that takes pixels says of mean and std counts
+    where no other says it: they are undone for it. Raises ConfigError when nothing says, or when the versions say
+    different things.
     """
     if config.preprocessing is not None:
         return _fitting(config.preprocessing.to_preprocessing(), versions)
@@ -161,19 +162,21 @@ def preprocessing_of(config: AuditConfig, versions: Sequence[RegisteredVersion])
         raise ConfigError(
             f"{versions[0].label} does not say how its images are preprocessed: set [preprocessing] size, mean and std"
         )
+    normalised = [found for each, found in zip(versions, stated, strict=True) if each.input_type != PIXELS]
+    chosen = next(filter(None, normalised), stated[0])
     for each, found in zip(versions, stated, strict=True):
-        if found is not None and found != stated[0]:
+        if found is not None and found != chosen and not (each.input_type == PIXELS and found.gives_pixels_of(chosen)):
             raise ConfigError(
                 f"{each.label} was logged with another preprocessing than {versions[0].label}: versions can only be "
                 "compared on the same pixels; set [preprocessing] if one setting fits both"
             )
-    return _fitting(stated[0], versions)
+    return _fitting(chosen, versions)
 
 
 def _fitting(preprocessing: Preprocessing, versions: Sequence[RegisteredVersion]) -> Preprocessing:
     """The preprocessing, if its result is what the models were logged with."""
     for each in versions:
-        require_float_images(each.label, each.input_type)
+        require_known_numbers(each.label, each.input_type)
     logged, given = versions[0].input_shape, (preprocessing.channels, *preprocessing.size)
     if logged and any(size not in (-1, found) for size, found in zip(logged, given, strict=True)):
         raise ConfigError(

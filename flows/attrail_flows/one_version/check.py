@@ -35,7 +35,8 @@ def check_to_folder(
     version = registry.resolve(config.registry.model, model_uri)
     (slice_,) = read_slices(chosen, version)
     task = chosen.task.to_task()
-    classifier = registry.load(version, allow_pickle=config.policy.allow_pickle).for_task(task)
+    loaded = registry.load(version, allow_pickle=config.policy.allow_pickle)
+    classifier = loaded.for_task(task).for_images(slice_.preprocessing)
     warn_of_batch_size(version.label, classifier.batch_size)
     if task.leaves_open(slice_):
         slice_ = asked_slice(slice_, questions_found(classifier, slice_, version.class_names))

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from attrail_explainers.errors import ConfigError
-from attrail_explainers.slice import require_float_images
+from attrail_explainers.slice import PIXELS, require_known_numbers
 from attrail_flows.configuration import AuditConfig
 from attrail_flows.inputs.slices import read_windows
 from attrail_mlflow.flavours.pytorch_pickle import PyTorchPickle
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from attrail_explainers.conversion.process import Limits
 
 Shape = tuple[int, int, int]
+Images = NDArray[np.float32] | NDArray[np.uint8]
 SOME = 64  # images of each slice that export and pickle are both asked about
 
 logger = logging.getLogger("attrail.convert")
@@ -56,7 +57,7 @@ def convert_version(config: AuditConfig, model_uri: str, ordered: Ordered) -> li
         known = find_conversion(registry, ordered.to or version.name, files, ordered.shape)
         if known is not None:
             return [f"nothing   {known.uri} was converted from these very files before"]
-        require_float_images(version.label, version.input_type)
+        require_known_numbers(version.label, version.input_type)
         return _converted(registry, config, version, (checked.path, files), ordered)
 
 
@@ -72,16 +73,16 @@ def _converted(
     with tempfile.TemporaryDirectory(prefix="attrail-") as folder:
         which = (path, version.name, version.version)
         found = convert_pickle(*which, images, Path(folder), ordered.limits, weaker=ordered.weaker)
-        signature = signature_of(found.classifier.batch_size, images.shape[1:], found.outputs)
+        signature = signature_of(found.classifier.batch_size, images, found.outputs)
         record = _record(version, files, found)
         name, experiment = ordered.to or version.name, config.registry.experiment
         made = keep_conversion(registry, experiment, version, name, found.archive, signature, record)
     return _lines(version, made, found)
 
 
-def _images(config: AuditConfig, version: RegisteredVersion, given: Shape | None) -> NDArray[np.float32]:
-    """Noise, and images of the slices where it is known how these become inputs."""
-    from attrail_explainers.conversion.converting import noise  # noqa: PLC0415 - torch
+def _images(config: AuditConfig, version: RegisteredVersion, given: Shape | None) -> Images:
+    """Noise, and images of the slices where it is known how these become inputs; uint8 for models of these."""
+    from attrail_explainers.conversion.converting import as_pixels, noise  # noqa: PLC0415 - torch
 
     stated = config.preprocessing.to_preprocessing() if config.preprocessing else stated_preprocessing(version)
     by_preprocessing = None if stated is None else (stated.channels, *stated.size)
@@ -99,7 +100,10 @@ def _images(config: AuditConfig, version: RegisteredVersion, given: Shape | None
         logger.warning("nothing says how pictures become inputs of %s: it is compared on noise alone", version.label)
     limited = [each.model_copy(update={"limit": min(each.limit or SOME, SOME)}) for each in config.slices]
     slices = read_windows(config.model_copy(update={"slices": tuple(limited)}), version) if stated else ()
-    return np.concatenate([noise(shape, config.policy.seed), *(each.images for each in slices)])
+    drawn = noise(shape, config.policy.seed)
+    if version.input_type != PIXELS:
+        return np.concatenate([drawn, *(each.images for each in slices)])
+    return np.concatenate([as_pixels(drawn, None), *(as_pixels(each.images, each.preprocessing) for each in slices)])
 
 
 def _logged(version: RegisteredVersion) -> Shape | None:

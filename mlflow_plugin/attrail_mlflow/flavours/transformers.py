@@ -131,13 +131,14 @@ def _preprocessing(processor: Mapping[str, Any]) -> dict[str, Any] | None:
     to the user. transformers resizes by torchvision, here it is Pillow: the same filters, a few levels of 255 apart.
     """
     geometry = _geometry(processor)
-    resample, factor = processor.get("resample"), processor.get("rescale_factor", 1 / 255)
+    rescales = processor.get("do_rescale", True)  # else the model takes numbers of 0 to 255
+    resample, factor = processor.get("resample"), processor.get("rescale_factor", 1 / 255) if rescales else 1.0
     normalises = processor.get("do_normalize")
     mean = _numbers(processor.get("image_mean")) if normalises else [0.0] * 3
     std = _numbers(processor.get("image_std")) if normalises else [1.0] * 3
     if geometry is None or not is_whole(resample) or resample not in range(len(RESAMPLING)) or not (mean and std):
         return None
-    if not processor.get("do_rescale", True) or not isinstance(factor, float) or processor.get("rescale_offset"):
+    if not isinstance(factor, float) or (rescales and processor.get("rescale_offset")):
         return None
     if processor.get("include_top"):  # EfficientNet's, which divides twice
         std = [each**2 for each in std]

@@ -21,7 +21,7 @@ from attrail_explainers.errors import ConfigError, SliceError, UnknownNameError
 from attrail_explainers.explainer import Explainer, make_explainer
 from attrail_explainers.images import decode
 from attrail_explainers.model.classifier import Classifier
-from attrail_explainers.slice import Preprocessing, Slice, require_float_images
+from attrail_explainers.slice import Preprocessing, Slice, require_known_numbers
 from attrail_mlflow.registry.preprocessing import preprocessing_from, stated_preprocessing
 from attrail_mlflow.registry.registry import RegisteredVersion, Registry
 from attrail_monitoring.expectations.inputs import validate_slice_table
@@ -89,7 +89,7 @@ def read_evaluation(tracking_uri: str, config: Mapping[str, Any], dataset: Any, 
     logged = LoggedModel(name or model_id, model_id, "", model_id, None, *said)
     images = _images(config, dataset, logged)
     return Evaluation(
-        classifier=registry.load(logged),
+        classifier=registry.load(logged).for_images(images.preprocessing),
         images=images,
         explainers=tuple(_explainer(each) for each in config["explainers"]),
         checks=tuple(chosen_checks(config.get("checks"))),
@@ -134,5 +134,5 @@ def _preprocessing(config: Mapping[str, Any], logged: LoggedModel) -> Preprocess
     found = preprocessing_from(given, where, "correct it") if given else stated_preprocessing(logged)
     if found is None:
         raise ConfigError(f"{logged.name} does not say how its images are preprocessed: give preprocessing")
-    require_float_images(logged.label, logged.input_type)
+    require_known_numbers(logged.label, logged.input_type)
     return found

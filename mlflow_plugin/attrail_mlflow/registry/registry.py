@@ -197,7 +197,8 @@ class Registry:
         """
         with self.files(version, allow_pickle=allow_pickle) as (checked, digest):
             self.remember(version, LoadedFiles(digest, checked.flavour.runs_code))
-            return checked.flavour.classifier(checked.path, version.name, version.version)
+            found = checked.flavour.classifier(checked.path, version.name, version.version)
+            return found.declared(version.input_type)
 
     @contextlib.contextmanager
     def files(self, version: RegisteredVersion, *, allow_pickle: bool = False) -> Iterator[tuple[ModelFolder, str]]:

@@ -13,6 +13,7 @@ import yaml
 from mlflow import pyfunc
 from mlflow.models import Model, ModelSignature
 from mlflow.types import Schema, TensorSpec
+from numpy.typing import NDArray
 
 from attrail_explainers.errors import AttrailError
 from attrail_mlflow.registry.conversions import Origin, mark_conversion, require_model
@@ -28,15 +29,14 @@ RECORD, DATA = "conversion.json", "data"
 ENVIRONMENT = ("conda.yaml", "python_env.yaml", "requirements.txt")
 
 
-def signature_of(batch: int | None, images: tuple[int, ...], outputs: tuple[int, ...] | None) -> ModelSignature:
-    """MLflow's signature of a model of images (C,H,W): any number of them (-1) unless ``batch`` is one number.
+def signature_of(batch: int | None, images: NDArray[Any], outputs: tuple[int, ...] | None) -> ModelSignature:
+    """MLflow's signature of a model of such images (N,C,H,W): any number of them (-1) unless ``batch`` is one number.
 
     ``outputs`` is the shape of one image's outputs, None where these are several tensors.
     """
     count = batch or -1
-    kind = np.dtype(np.float32)
-    answers = None if outputs is None else Schema([TensorSpec(kind, (count, *outputs))])
-    return ModelSignature(Schema([TensorSpec(kind, (count, *images))]), answers)
+    answers = None if outputs is None else Schema([TensorSpec(np.dtype(np.float32), (count, *outputs))])
+    return ModelSignature(Schema([TensorSpec(images.dtype, (count, *images.shape[1:]))]), answers)
 
 
 def keep_conversion(

@@ -17,7 +17,7 @@ from attrail_explainers.explainer import make_explainer
 from attrail_explainers.explanation import explain_slice
 from attrail_explainers.model.keras_model import classifier_from_keras
 from attrail_explainers.model.weight_noise import WeightNoise, noised
-from attrail_explainers.slice import Slice
+from attrail_explainers.slice import Preprocessing, Slice
 
 IMAGES = np.random.default_rng(0).uniform(0, 255, size=(4, 3, 16, 16)).astype(np.float32)
 SLICE = Slice("noise", IMAGES, np.arange(4), tuple("abcd"))
@@ -82,6 +82,20 @@ def test_layers_of_one_name_are_told_apart(saved: tuple[Path, Any]) -> None:
 def test_loaded_again_it_is_the_same_model(saved: tuple[Path, Any]) -> None:
     first, again = (classifier_from_keras(saved[0], "net", "1") for _ in range(2))
     assert first.identity == again.identity
+
+
+def test_pixels_are_given_where_the_input_or_the_signature_says_so(saved: tuple[Path, Any], tmp_path: Path) -> None:
+    images, inner = keras.Input((16, 16, 3), dtype="uint8"), saved[1]
+    keras.Model(images, inner(images)).save(tmp_path / "model.keras")
+    path, model = saved
+    pixels, by = IMAGES.round().astype(np.uint8), Preprocessing((16, 16), (0.5,) * 3, (0.25,) * 3)
+    normalised = ((pixels / 255 - 0.5) / 0.25).astype(np.float32)
+    expected = model.predict(pixels.transpose(0, 2, 3, 1), verbose=0)
+    own = classifier_from_keras(tmp_path / "model.keras", "net", "1")
+    assert own.takes == "uint8"
+    for found in (own, classifier_from_keras(path, "net", "1").declared("uint8")):
+        logits = found.for_images(by).logits(normalised, SLICE.sample_ids)
+        assert softmax(logits, axis=1) == pytest.approx(expected, abs=1e-6)
 
 
 def test_a_copy_is_its_own(saved: tuple[Path, Any]) -> None:

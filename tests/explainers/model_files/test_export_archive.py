@@ -466,15 +466,15 @@ def test_other_expressions_are_no_sizes(text: str) -> None:
     assert not is_size(text)
 
 
-class Bytes(nn.Module):
-    """Takes pixels of 0..255 as whole numbers."""
+class Counts(nn.Module):
+    """Takes whole numbers that are no pixels."""
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         return images.float().mean(dim=(2, 3))
 
 
-def test_programs_for_whole_numbers_are_refused_with_what_to_set(tmp_path: Path) -> None:
+def test_programs_for_other_whole_numbers_are_refused_with_what_to_log(tmp_path: Path) -> None:
     """Also where no signature said so before; torch's own words name a key that does not exist."""
-    torch.export.save(torch.export.export(Bytes(), (torch.zeros(2, 3, 8, 8, dtype=torch.uint8),)), tmp_path / "n.pt2")
-    with pytest.raises(UnsupportedModelError, match=r"n/1 was logged for uint8 .*set \[preprocessing\] mean"):
+    torch.export.save(torch.export.export(Counts(), (torch.zeros(2, 3, 8, 8, dtype=torch.int64),)), tmp_path / "n.pt2")
+    with pytest.raises(UnsupportedModelError, match=r"n/1 was logged for int64 images, .*: log it with an example of"):
         classifier_from_export(tmp_path / "n.pt2", "n", "1")

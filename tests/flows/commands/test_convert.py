@@ -4,6 +4,7 @@ import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import mlflow
 import numpy as np
@@ -13,6 +14,10 @@ from mlflow.models import ModelSignature
 from mlflow.types import Schema, TensorSpec
 from PIL import Image
 
+from attrail_explainers.conversion.process import Limits
+from attrail_explainers.slice import Preprocessing
+from attrail_flows.configuration import read_config
+from attrail_flows.one_version.convert import Ordered, convert_version
 from attrail_mlflow.registry.registry import Registry
 
 Run = Callable[..., tuple[int, str, str]]
@@ -26,7 +31,7 @@ class Digits(nn.Module):
         self.net = nn.Sequential(*parts, nn.Dropout(), nn.Linear(4, 10))
 
     def forward(self, x):
-        return self.net(x)
+        return self.net(x.float())
 """
 
 
@@ -79,9 +84,9 @@ def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, no_experiment: None) 
     sys.modules.pop("own_digits")
 
 
-def _log(module: torch.nn.Module) -> None:
+def _log(module: torch.nn.Module, kind: Any = np.float32) -> None:
     mlflow.set_experiment("training")
-    signature = ModelSignature(Schema([TensorSpec(np.dtype(np.float32), (-1, 3, 32, 32))]))
+    signature = ModelSignature(Schema([TensorSpec(np.dtype(kind), (-1, 3, 32, 32))]))
     given = {"serialization_format": "pickle", "signature": signature, "pip_requirements": ["torch"]}
     about = {"registered_model_name": "autologged", "metadata": {"attrail": FACTS, "team": "scans"}}
     with mlflow.start_run():
@@ -135,6 +140,21 @@ def test_a_pickled_version_becomes_an_exported_one_once(attrail: Run, store: Sto
     assert "is no pickle" in out
     with pytest.raises(mlflow.MlflowException):
         client.get_model_version("autologged", "3")
+
+
+@pytest.mark.slow
+def test_a_pickle_of_pixels_becomes_an_export_of_pixels(store: Store) -> None:
+    _log(store.module, np.uint8)
+    lines = convert_version(read_config(store.config), "models:/autologged/2", Ordered(Limits()))
+    assert "8 images of noise and 4 of the slices" in "".join(lines)
+    made = Registry(store.tracking_uri).resolve("autologged", "3")
+    pixels = np.random.default_rng(1).integers(0, 256, (4, 3, 32, 32), np.uint8)
+    with torch.inference_mode():
+        expected = store.module.eval()(torch.from_numpy(pixels)).numpy()
+    assert made.input_type == "uint8"
+    assert np.allclose(mlflow.pyfunc.load_model(made.uri).predict(pixels), expected, atol=1e-4)
+    classifier = Registry(store.tracking_uri).load(made).for_images(Preprocessing((32, 32), (0.5,) * 3, (0.5,) * 3))
+    assert np.allclose(classifier.logits((pixels / 127.5 - 1).astype(np.float32), tuple("abcd")), expected, atol=1e-4)
 
 
 def test_what_is_asked_wrong_is_told_before_anything_is_loaded(attrail: Run, store: Store) -> None:

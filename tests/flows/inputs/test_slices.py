@@ -132,9 +132,9 @@ def test_what_is_left_out_is_said_at_every_door(tmp_path: Path, halves: Image.Im
         caplog.clear()
 
 
-def test_models_for_other_numbers_are_refused_with_what_to_set(lying: Path) -> None:
-    with pytest.raises(UnsupportedModelError, match=r"m/1 was logged for uint8 .*set \[preprocessing\] mean to 0 and"):
-        read_slices(config_of(lying), replace(VERSION, input_type="uint8"))
+def test_models_for_other_numbers_are_refused_with_what_to_log(lying: Path) -> None:
+    with pytest.raises(UnsupportedModelError, match=r"m/1 was logged for int64 images, .* or the pixels .* as uint8"):
+        read_slices(config_of(lying), replace(VERSION, input_type="int64"))
 
 
 @pytest.mark.parametrize(

@@ -98,6 +98,10 @@ def test_place_holders_are_no_class_names(folder: Path) -> None:
     [
         pytest.param(lambda: transformers.ViTImageProcessor(size=SQUARE), id="ViT"),
         pytest.param(lambda: transformers.ViTImageProcessor(size=SQUARE, do_normalize=False), id="not normalised"),
+        pytest.param(lambda: transformers.ViTImageProcessor(size=SQUARE, do_rescale=False), id="not rescaled"),
+        pytest.param(
+            lambda: transformers.ViTImageProcessor(size=SQUARE, do_rescale=False, do_normalize=False), id="pixels"
+        ),
         pytest.param(lambda: transformers.DeiTImageProcessor(size=LARGER, crop_size=SQUARE), id="DeiT"),
         pytest.param(lambda: transformers.BeitImageProcessor(size=SQUARE), id="BEiT"),
         pytest.param(lambda: transformers.ConvNextImageProcessor(size={"shortest_edge": 64}), id="ConvNeXt"),
