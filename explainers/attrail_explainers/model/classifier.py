@@ -128,7 +128,7 @@ class Classifier:
     def logits(
         self, images: NDArray[np.float32], sample_ids: tuple[str, ...], *, whole: bool = False
     ) -> NDArray[np.float32]:
-        """Outputs (N,...), as logits (N,classes), of any number of images; unless ``whole`` what the task keeps of them.
+        """Outputs (N,...), as logits (N,classes), of any number of images; what the task keeps, or ``whole``.
 
         ExplanationError names the first image without finite ones.
         """

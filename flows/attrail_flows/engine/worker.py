@@ -127,7 +127,7 @@ class Finding:
         """Load the model and look at what it finds."""
         key, part = self.model, self.part
         registry = _registry(key.tracking_uri, key.flow)
-        with POOL.borrowed(key, registry, part.images) as classifier, one_torch_thread():
+        with POOL.borrowed(key, registry, part) as classifier, one_torch_thread():
             return questions_found(classifier, part, self.classes)
 
 
