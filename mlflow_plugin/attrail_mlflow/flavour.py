@@ -3,7 +3,7 @@
 A flavour's own section in MLmodel may be shared by several files, which differ in what the model is kept as.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
@@ -46,6 +46,13 @@ class Flavour(Protocol):
 
     def require_known(self, folder: Path, data: str, what: str) -> None:
         """Raise RegistryError, which names the model as ``what``, for what its files say of themselves; loads none."""
+        ...
+
+    def inside(self, names: Collection[str]) -> Mapping[str, str]:
+        """Models among the names, with slashes, of files that somebody's own code wraps, of which loading runs none.
+
+        Each one's own file, and what ``data`` is for it.
+        """
         ...
 
     def facts(self, folder: Path, data: str, what: str) -> Mapping[str, Any]:

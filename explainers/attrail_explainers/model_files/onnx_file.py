@@ -65,6 +65,7 @@ def graph_digest(model: onnx.ModelProto) -> str:
     for field in NAMES_NOTHING:
         bare.ClearField(field)
     for tensor in bare.graph.initializer:
+        tensor.ClearField("data_location")  # said of tensors that lay in a file beside it
         if tensor.data_type in FLOATS:
             for field in ("raw_data", "float_data", "double_data", "int32_data"):
                 tensor.ClearField(field)

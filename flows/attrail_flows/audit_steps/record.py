@@ -17,7 +17,7 @@ from attrail_explainers.slice import Slice
 from attrail_flows.audit_steps.calibration import Calibrated
 from attrail_flows.configuration import AuditConfig
 from attrail_flows.engine.explained import Explained, explainer_facts, model_facts
-from attrail_flows.inputs.remarks import remarks_of
+from attrail_flows.inputs.remarks import remarks_of, wrapped
 from attrail_flows.inputs.slices import Tables, first, first_images
 from attrail_flows.inputs.versions import ComparedVersions
 from attrail_mlflow.registry.registry import Registry
@@ -109,6 +109,7 @@ def audit_record(
         made_in={name: made for each in compared for name, made in each.made_in.items()},
         remarks=(
             *begun.versions.said,
+            *(wrapped(each.label, each.wrapped) for each in begun.versions.every if each.wrapped is not None),
             *filter(None, [calibrated.remark]),
             *remarks_of((*models, *facts.models), len(begun.versions.floor), report),
         ),

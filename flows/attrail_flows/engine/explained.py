@@ -96,10 +96,12 @@ def require_fitting(
         require_same_classes(reference.version.label, reference.classes, version_.label, classes)
 
 
-def warn_of_batch_size(label: str, batch_size: int | None) -> None:
-    """Say it when a model takes batches of one size alone."""
+def warn_of(version: RegisteredVersion, batch_size: int | None) -> None:
+    """Say it when a model takes batches of one size alone, and when it is a file that somebody's code is around."""
+    if version.wrapped is not None:
+        logger.warning(remarks.wrapped(version.label, version.wrapped))
     if batch_size is not None:
-        logger.warning(remarks.batch_size(label, batch_size))
+        logger.warning(remarks.batch_size(version.label, batch_size))
 
 
 def targets_of(

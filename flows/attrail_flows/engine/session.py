@@ -25,7 +25,7 @@ from attrail_flows.engine.explained import (
     explainers_for,
     require_fitting,
     targets_of,
-    warn_of_batch_size,
+    warn_of,
 )
 from attrail_flows.engine.folder_store import store_at
 from attrail_flows.engine.joined_maps import JoinedMaps
@@ -102,7 +102,7 @@ class ExplainSession:
         key = self._key(version, self._task(reference), noise=noise)
         found = self._asked(key, slices[0], tuple(explainers_for(self.config, reference)))
         require_fitting(version, self._task(reference), found.model.classes, slices, reference)
-        warn_of_batch_size(version.label, found.model.batch_size)
+        warn_of(version, found.model.batch_size)
         targets = targets_of(self.config, slices, reference)
         version_ = self._version(key, found, targets, self.config.policy.seed)
         return version_.explained(slices, found.explainers, progress)

@@ -35,6 +35,13 @@ def batch_size(label: str, size: int) -> str:
     )
 
 
+def wrapped(label: str, file: str) -> str:
+    return (
+        f"{label} is somebody's own Python around {file}: that file is explained, on images as [preprocessing] says; "
+        "what the Python does before and after it is not run, and nothing is said of it"
+    )
+
+
 def wide_limits(report: DriftReport) -> Iterator[str]:
     """One sentence for each row of the verdict that can never be DRIFT, as its limit is no less than the largest."""
     for finding in report.findings:

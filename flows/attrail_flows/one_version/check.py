@@ -7,7 +7,7 @@ from pathlib import Path
 from attrail_explainers.assessment.assessment import Assessment, assess_slice, chosen_checks
 from attrail_explainers.explanation import questions_found
 from attrail_flows.configuration import AuditConfig
-from attrail_flows.engine.explained import targets_of, warn_of_batch_size
+from attrail_flows.engine.explained import targets_of, warn_of
 from attrail_flows.flow_runs.progress import progress_of
 from attrail_flows.inputs.slices import asked_slice, read_slices
 from attrail_mlflow.registry.registry import Registry
@@ -37,7 +37,7 @@ def check_to_folder(
     task = chosen.task.to_task()
     loaded = registry.load(version, allow_pickle=config.policy.allow_pickle)
     classifier = loaded.for_task(task).for_images(slice_.preprocessing)
-    warn_of_batch_size(version.label, classifier.batch_size)
+    warn_of(version, classifier.batch_size)
     if task.leaves_open(slice_):
         slice_ = asked_slice(slice_, questions_found(classifier, slice_, version.class_names))
     outputs = classifier.logits(slice_.images, slice_.sample_ids)

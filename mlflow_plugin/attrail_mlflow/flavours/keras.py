@@ -1,7 +1,7 @@
 """Keras models as .keras files: a description of layers and their weights, none of it code."""
 
-from collections.abc import Mapping
-from pathlib import Path
+from collections.abc import Collection, Mapping
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from attrail_explainers.errors import UnsupportedModelError
@@ -35,6 +35,10 @@ class Keras:
 
     def require_known(self, folder: Path, data: str, what: str) -> None:
         """The archive is looked at by what loads it; ``keras_module.txt`` is not read."""
+
+    def inside(self, names: Collection[str]) -> Mapping[str, str]:
+        """Archives of Keras 3."""
+        return {name: str(PurePosixPath(name).parent) for name in names if name.endswith(".keras")}
 
     def facts(self, folder: Path, data: str, what: str) -> Mapping[str, Any]:
         """Nothing: a .keras file names neither classes nor how pictures become its inputs."""

@@ -1,7 +1,7 @@
 """ONNX models: a graph, and where it is large its tensors in a file beside it; none of it is code."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -45,11 +45,16 @@ class Onnx:
             raise RegistryError(
                 f"{what}: its file {data} is no ONNX file ({excerpt(error)}); {self.log_again}"
             ) from error
-        there = {path.name for path in folder.iterdir() if TENSORS.fullmatch(path.name)}
-        for name in sorted(named - there):
+        beside = {path.name for path in (folder / data).parent.iterdir()}
+        there = {name for name in beside if TENSORS.fullmatch(name)}
+        for name in sorted(named - beside):
             raise RegistryError(f"{what} lacks the file {excerpt(name)}, which {data} names; {self.log_again}")
         for name in sorted(there - named):
             raise RegistryError(f"{what} has the file {name!r}, which {data} does not name; {self.log_again}")
+
+    def inside(self, names: Collection[str]) -> Mapping[str, str]:
+        """Files of graphs."""
+        return {name: name for name in names if name.endswith(".onnx")}
 
     def facts(self, folder: Path, data: str, what: str) -> Mapping[str, Any]:
         """Nothing: a graph names neither its classes nor how pictures become its inputs."""

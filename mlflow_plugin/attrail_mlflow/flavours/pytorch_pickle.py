@@ -1,6 +1,7 @@
 """PyTorch modules as pickles, which can run any code: loaded where the policy allows it."""
 
 import importlib
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
@@ -27,6 +28,10 @@ class PyTorchPickle(PyTorchExport):
         if pickler not in PICKLE_MODULES:
             known = ", ".join(sorted(PICKLE_MODULES))
             raise RegistryError(f"{what} was pickled by the module {pickler!r}, known are {known}")
+
+    def inside(self, names: Collection[str]) -> Mapping[str, str]:
+        """None: they run code."""
+        return {}
 
     def state(self, model: Path, label: str) -> "ArchivedState | None":
         """None: a pickle's tensors are known when it was loaded."""

@@ -1,7 +1,7 @@
 """PyTorch models as programs that ``torch.export`` wrote, which is MLflow's default: none of it is code."""
 
-from collections.abc import Mapping
-from pathlib import Path
+from collections.abc import Collection, Mapping
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from attrail_explainers.model_files.export_archive import ArchivedState, archived_state
@@ -34,6 +34,10 @@ class PyTorchExport:
 
     def require_known(self, folder: Path, data: str, what: str) -> None:
         """Its one file says nothing of itself before it is read."""
+
+    def inside(self, names: Collection[str]) -> Mapping[str, str]:
+        """Archives of ``torch.export``."""
+        return {name: str(PurePosixPath(name).parent) for name in names if name.endswith(".pt2")}
 
     def facts(self, folder: Path, data: str, what: str) -> Mapping[str, Any]:
         """Nothing: what ``log_classifier`` knows stands in MLmodel."""

@@ -3,8 +3,8 @@
 import json
 import math
 import re
-from collections.abc import Mapping
-from pathlib import Path
+from collections.abc import Collection, Mapping
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from attrail_explainers.errors import RegistryError, UnsupportedModelError
@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 PROCESSORS = tuple(f"components/{name}/preprocessor_config.json" for name in ("image_processor", "feature_extractor"))
 WEIGHTS = re.compile(r"model(-[0-9]{5}-of-[0-9]{5})?\.safetensors|model\.safetensors\.index\.json")
+INSIDE = "preprocessor_config.json"  # the processor, in the folder of the model itself
+UNREAD = {INSIDE, ".gitattributes", "README.md", "generation_config.json", "training_args.bin"}  # in such a folder
 BESIDE = {"LICENSE.txt", "model_card.md", "model_card_data.yaml", *PROCESSORS}
 RESAMPLING = ("nearest", "lanczos", "bilinear", "bicubic", "box", "hamming")  # by Pillow's numbers
 UNNAMED = re.compile(r"LABEL_[0-9]+")
@@ -46,7 +48,7 @@ class Transformers:
         "(save_pretrained=True) and without code_paths"
     )
     members: ClassVar[tuple[str, ...]] = ("{data}/config.json",)
-    describing: ClassVar[tuple[str, ...]] = ("{data}/config.json", *PROCESSORS)
+    describing: ClassVar[tuple[str, ...]] = ("{data}/config.json", f"{{data}}/{INSIDE}", *PROCESSORS)
 
     def may_have(self, name: str, data: str) -> bool:
         """Weights in one file or several, the processor, and what says where the model came from."""
@@ -55,6 +57,13 @@ class Transformers:
 
     def require_known(self, folder: Path, data: str, what: str) -> None:
         """There are weights, and the configuration asks for no code and no other library to read them."""
+        for name in sorted(
+            path.name for path in (folder / data).iterdir() if path.is_file()
+        ):  # transformers looks for files by itself
+            if name != "config.json" and name not in UNREAD and not WEIGHTS.fullmatch(name):
+                raise RegistryError(
+                    f"{what} has the file {excerpt(f'{data}/{name}')} beside its model; {self.log_again}"
+                )
         if not (folder / data / "model.safetensors").exists():
             index = folder / data / "model.safetensors.index.json"
             if not index.exists():
@@ -68,11 +77,16 @@ class Transformers:
                     f"{excerpt(repr(config[key]))}; log it as a model of transformers itself, in floating point"
                 )
 
+    def inside(self, names: Collection[str]) -> Mapping[str, str]:
+        """Folders of ``save_pretrained``: a configuration with weights beside it."""
+        folders = {str(PurePosixPath(name).parent) for name in names if WEIGHTS.fullmatch(PurePosixPath(name).name)}
+        return {f"{each}/config.json": each for each in folders if f"{each}/config.json" in names}
+
     def facts(self, folder: Path, data: str, what: str) -> Mapping[str, Any]:
         """Preprocessing by the image processor and class names by ``id2label``, where the files say so."""
         config = folder / data / "config.json"
         classes = _class_names(_read(config, what)) if config.exists() else []
-        processors = [folder / name for name in PROCESSORS if (folder / name).exists()]
+        processors = _processors(folder / data)
         preprocessing = _preprocessing(_read(processors[0], what)) if processors else None
         return {key: found for key, found in (("classes", classes), ("preprocessing", preprocessing)) if found}
 
@@ -91,9 +105,14 @@ class Transformers:
                 f"model {name}/{version} is one of transformers: {error}; install attrail with it, pip install "
                 "'attrail[transformers]'"
             ) from error
-        processors = [model.parents[1] / each for each in PROCESSORS if (model.parents[1] / each).exists()]
-        turned = any(_read(each, f"model {name}/{version}").get("do_flip_channel_order") for each in processors)
+        what = f"model {name}/{version}"
+        turned = any(_read(each, what).get("do_flip_channel_order") for each in _processors(model.parent))
         return classifier_from_pretrained(model.parent, name, version, turned=turned)
+
+
+def _processors(folder: Path) -> list[Path]:
+    """The files that say what is done to pictures, in a model's own folder or as MLflow keeps them."""
+    return [path for path in (folder / INSIDE, *(folder.parent / name for name in PROCESSORS)) if path.exists()]
 
 
 def _read(path: Path, what: str) -> dict[str, Any]:

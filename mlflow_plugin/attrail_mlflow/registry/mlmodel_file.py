@@ -1,9 +1,9 @@
 """A model's MLmodel file, read as data: MLflow's own reader is for files that are trusted."""
 
 import json
-from collections.abc import Container, Iterator, Mapping
+from collections.abc import Callable, Collection, Container, Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import yaml
@@ -12,6 +12,7 @@ from attrail_explainers.errors import RegistryError
 from attrail_explainers.excerpt import excerpt
 from attrail_mlflow.flavour import Flavour, flavours, named
 from attrail_mlflow.flavours.pytorch_pt2 import PyTorchExport
+from attrail_mlflow.registry.wrapper import Wrapped, is_wrapper, wrapped
 
 FILE = "MLmodel"
 LARGEST = 1024 * 1024  # bytes; MLflow writes some 2,000, most of them the signature
@@ -42,7 +43,8 @@ class MLmodel:
     file or folder that holds it, ``extra_files`` the names of files that were logged beside it; ``classes``,
     ``input_shape`` (C,H,W) and ``input_type`` (float32, ...) come from the signature, None where it does not say;
     ``metadata`` is free, but for "attrail", where the flavour's ``facts`` stand that ``log_classifier`` did not write.
-    ``describing`` are the names of the small files that these are read from.
+    ``describing`` are the names of the small files that these are read from. ``wrapped`` is the model's own file where
+    somebody's own code is wrapped around it, which has a signature of its own.
     """
 
     flavor: str
@@ -53,18 +55,23 @@ class MLmodel:
     input_type: str | None
     metadata: Mapping[str, Any]
     describing: frozenset[str] = frozenset()
+    wrapped: str | None = None
 
 
-def read_mlmodel(folder: Path, what: str) -> MLmodel:
+def read_mlmodel(folder: Path, what: str, names: Callable[[], Collection[str]]) -> MLmodel:
     """The MLmodel file of a model's folder.
 
-    Raises RegistryError, which names the model as ``what``, when there is none, it is no YAML mapping, is not about a
-    model of a flavour that there is, or has a key that lets MLflow run code which came with the model.
+    ``names`` gives those, with slashes, of all of the model's files; it is asked where somebody's own code is around
+    them. Raises RegistryError, which names the model as ``what``, when there is none, it is no YAML mapping, is not
+    about a model of a flavour that there is, or has a key that lets MLflow run code which came with the model.
     """
     found = _mapping(folder / FILE, what)
     flavors = found.get("flavors")
     if not isinstance(flavors, dict) or not all(isinstance(each, dict) for each in flavors.values()):
         raise RegistryError(f"{what}: its MLmodel file names no flavors; {LOG_AGAIN}")
+    if set(flavors) == {PYFUNC} and is_wrapper(flavors[PYFUNC]):
+        _require_known(found, KEYS, "the key", what)
+        return _looked_through(found, folder, wrapped(names(), what), what)
     flavour = _own(flavors, what)
     keys = {each.name: each.keys for each in flavours()} | {PYFUNC: PYFUNC_KEYS}
     _require_known(found, KEYS, "the key", what)
@@ -90,6 +97,22 @@ def read_mlmodel(folder: Path, what: str) -> MLmodel:
         input_type=_tensor_type(signature, "inputs"),
         metadata=_metadata(found.get("metadata"), flavour.facts(folder, data, what)),
         describing=frozenset(named(each, data) for each in flavour.describing),
+    )
+
+
+def _looked_through(found: Mapping[Any, Any], folder: Path, inner: Wrapped, what: str) -> MLmodel:
+    """What is known of the model inside of a wrapper; the signature is that of the wrapper, and says nothing of it."""
+    flavour, above, data = inner.flavour, PurePosixPath(inner.data).parent, PurePosixPath(inner.data).name
+    return MLmodel(
+        flavor=flavour.name,
+        data=inner.data,
+        extra_files=frozenset(),
+        classes=None,
+        input_shape=None,
+        input_type=None,
+        metadata=_metadata(found.get("metadata"), flavour.facts(folder, inner.data, what)),
+        describing=frozenset(str(above / named(each, data)) for each in flavour.describing),
+        wrapped=inner.file,
     )
 
 

@@ -12,6 +12,7 @@ from attrail_explainers.errors import EvidenceError, RegistryError
 from attrail_mlflow.flavour import Flavour, flavour_among, named
 from attrail_mlflow.registry.folder_digest import WRITTEN_BY_DOWNLOADS, names_below
 from attrail_mlflow.registry.mlmodel_file import FILE, MLmodel, read_mlmodel
+from attrail_mlflow.registry.wrapper import wrapped
 
 ENVIRONMENT = {"conda.yaml", "constraints.txt", "python_env.yaml", "requirements.txt"}
 BESIDE = {
@@ -40,14 +41,19 @@ def checked_folder(folder: Path, what: str, *, allow_pickle: bool = False) -> Mo
         names = set(names_below(folder))
     except EvidenceError as error:
         raise RegistryError(f"{what}: {error}") from error
-    mlmodel = read_mlmodel(folder, what)
+    mlmodel = read_mlmodel(folder, what, lambda: names)
     flavour = require_members(names, mlmodel, what, allow_pickle=allow_pickle)
     flavour.require_known(folder, mlmodel.data, what)
-    return ModelFolder(mlmodel, flavour, folder / named(flavour.members[0], mlmodel.data))
+    return ModelFolder(mlmodel, flavour, folder / (mlmodel.wrapped or named(flavour.members[0], mlmodel.data)))
 
 
 def require_members(names: set[str], mlmodel: MLmodel, what: str, *, allow_pickle: bool) -> Flavour:
-    """The flavour of a model's files, by their names with slashes; RegistryError unless all of them are allowed."""
+    """The flavour of a model's files, by their names with slashes; RegistryError unless all of them are allowed.
+
+    What lies beside a model that somebody's own code is wrapped around may be anything: none of it is opened.
+    """
+    if mlmodel.wrapped is not None:
+        return wrapped(names, what).flavour
     flavour = flavour_among(names, mlmodel.flavor, mlmodel.data)
     if flavour.runs_code and not allow_pickle:
         raise RegistryError(

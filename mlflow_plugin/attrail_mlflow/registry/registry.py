@@ -52,7 +52,8 @@ class RegisteredVersion:
     """A model version as the registry knows it, before its model is loaded.
 
     ``classes``, ``input_shape`` (C,H,W) and ``input_type`` (float32, ...) come from the logged signature, None where it
-    does not say; ``metadata`` is the logged model's own, with what ``log_classifier`` wrote under the key ``attrail``::
+    does not say; ``metadata`` is the logged model's own, with what ``log_classifier`` wrote under the key ``attrail``.
+    ``wrapped`` is the file that is explained where somebody's own code is wrapped around it::
 
         version = Registry("http://127.0.0.1:5000").resolve("digits", "champion")
         version.label, version.class_names  # "digits/1" and the names in the order of the outputs
@@ -67,6 +68,7 @@ class RegisteredVersion:
     input_shape: tuple[int, ...] | None
     metadata: Mapping[str, Any] = field(default_factory=dict)
     input_type: str | None = None
+    wrapped: str | None = None
 
     @property
     def label(self) -> str:
@@ -224,6 +226,7 @@ class Registry:
             input_shape=mlmodel.input_shape,
             metadata=mlmodel.metadata,
             input_type=mlmodel.input_type,
+            wrapped=mlmodel.wrapped,
         )
 
     def mlmodel(self, uri: str) -> MLmodel:
@@ -238,7 +241,12 @@ class Registry:
     def _read(self, uri: str, names: Collection[str], folder: Path) -> MLmodel:
         with self._reading(f"model {uri} cannot be fetched"):
             fetch_small(uri, names, folder)
-        return read_mlmodel(folder, f"model {uri}")
+
+        def every() -> set[str]:
+            with self._reading(f"model {uri} cannot be fetched"):
+                return listed(uri)
+
+        return read_mlmodel(folder, f"model {uri}", every)
 
     def identity(self, version: RegisteredVersion, weights_digest: str) -> ModelIdentity:
         """The version bound to the files that were loaded, so that these and no others were explained.

@@ -130,11 +130,21 @@ def test_what_can_run_code_needs_leave(name: str, saved: Callable[[str], tuple[P
 
 
 @every_flavour
+def test_a_wrapper_around_its_files_is_looked_through_unless_they_run_code(
+    name: str, saved: Callable[[str], tuple[Path, nn.Module]]
+) -> None:
+    (folder, _), flavour = saved(name), FLAVOURS.class_of(name)()
+    names = {f"artifacts/{path.relative_to(folder)}" for path in folder.rglob("*") if path.is_file()}
+    assert len(flavour.inside(names)) == (0 if flavour.runs_code else 1)
+    assert set(flavour.inside(names)) <= names
+
+
+@every_flavour
 def test_each_of_its_files_is_needed_and_no_other_is_taken(
     name: str, saved: Callable[[str], tuple[Path, nn.Module]]
 ) -> None:
     (folder, _), flavour = saved(name), FLAVOURS.class_of(name)()
-    data = read_mlmodel(folder, WHAT).data
+    data = read_mlmodel(folder, WHAT, tuple).data
     members = [named(each, data) for each in flavour.members]
     there = {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
     assert there >= set(members)
@@ -227,7 +237,7 @@ def test_a_new_flavour_is_one_file(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert found.mlmodel.metadata["attrail"] == {"classes": ["cat", "dog"]}
     document["metadata"] = {"attrail": {"classes": ["owl", "ape"]}, "other": 1}
     (folder / "MLmodel").write_text(yaml.safe_dump(document))
-    assert read_mlmodel(folder, WHAT).metadata == document["metadata"]
+    assert read_mlmodel(folder, WHAT, tuple).metadata == document["metadata"]
     (folder / "data" / "code.py").write_text("")
     assert refused(folder).endswith("log it doubled")
     (folder / "data" / "code.py").unlink()

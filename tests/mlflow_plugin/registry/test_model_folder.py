@@ -234,7 +234,7 @@ def test_other_keys_are_refused_by_name(
     shutil.copy(store.folder / "keys" / "MLmodel", tmp_path)
     change_mlmodel(tmp_path, change)
     with pytest.raises(RegistryError, match=re.escape(said)):
-        read_mlmodel(tmp_path, "model digits/1")
+        read_mlmodel(tmp_path, "model digits/1", tuple)
 
 
 LAUGHS = "a: &a [1, 1]\n" + "".join(
@@ -271,7 +271,7 @@ LAUGHS = "a: &a [1, 1]\n" + "".join(
 def test_what_is_no_mlmodel_file_is_told(tmp_path: Path, content: bytes, said: str) -> None:
     (tmp_path / "MLmodel").write_bytes(content)
     with pytest.raises(RegistryError, match=said) as error:
-        read_mlmodel(tmp_path, "model digits/1")
+        read_mlmodel(tmp_path, "model digits/1", tuple)
     assert "\n" not in str(error.value)
     assert not error.value.transient
 
