@@ -239,7 +239,7 @@ def test_what_cannot_be_asked_is_one_sentence(
 @pytest.mark.parametrize(
     ("task", "reason"),
     [
-        ('name = "multilabel"', "unknown task 'multilabel': known are binary, embedding, multi_label"),
+        ('name = "multilabel"', "unknown task 'multilabel': known are binary, detection, embedding"),
         ('name = "multi_label"\nthreshold = 1', "threshold must lie between 0 and 1"),
         ('name = "multi_label"\ncolumns = "cat"', "columns must be a list of different names, not 'cat'"),
         ('name = "regression"\nunit = "m"', "task 'regression' has no parameter 'unit'"),

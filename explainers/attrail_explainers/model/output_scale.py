@@ -30,9 +30,10 @@ class Outputs(StrEnum):
     LABEL_LOG_PROBABILITIES = "log-probabilities of labels"
     VALUES = "values"
     EMBEDDING = "embeddings"
+    BOXES = "boxes with objectness and class scores"
 
 
-AS_THEY_ARE = frozenset({Outputs.LOGITS, Outputs.LABEL_LOGITS, Outputs.VALUES, Outputs.EMBEDDING})
+AS_THEY_ARE = frozenset({Outputs.LOGITS, Outputs.LABEL_LOGITS, Outputs.VALUES, Outputs.EMBEDDING, Outputs.BOXES})
 BY_FUNCTION = {
     "softmax": Outputs.PROBABILITIES,
     "log_softmax": Outputs.LOG_PROBABILITIES,

@@ -37,14 +37,33 @@ class Vector(nn.Module):
         return self.net.pool(self.net.features(self.net.squash(images))).flatten(1)
 
 
+class Grid(nn.Module):
+    """A box of a fixed size at each place of the features, with objectness and class scores, (N,P,5+C) in pixels."""
+
+    def __init__(self, net):
+        super().__init__()
+        self.net = net
+
+    def forward(self, images):
+        found = self.net.features(self.net.squash(images))
+        rows, columns = (torch.arange(size) * 4.0 + 2 for size in found.shape[2:])
+        places = torch.cartesian_prod(rows, columns).flip(1).to(found)
+        boxes = torch.cat([places, torch.full_like(places, 24)], dim=1).expand(len(found), -1, -1)
+        return torch.cat([boxes, found[:, :6].flatten(2).transpose(1, 2).sigmoid()], dim=2)
+
+
 SINGLE, BINARY = [0, 1, 2, 3, 4, 0], [0, 1, 1, 0, 1, 0]
 LABELS = [[0, 2], [1], [], [0, 1, 3], [4], [2]]
+BOXES = [{"boxes": [[8, 8, 32, 32], [20, 30, 50, 60]], "labels": [0, 3]}, {"boxes": [], "labels": []}] + [
+    {"boxes": [[4, 16, 30, 44]], "labels": [label]} for label in (1, 2, 4, 0)
+]
 QUESTIONS = {
     "single_label": (lambda net: net, SINGLE, {}),
     "binary": (OneLogit, BINARY, {}),
     "multi_label": (lambda net: net, LABELS, {}),
     "regression": (lambda net: net, None, {"column": 2}),
     "embedding": (Vector, None, {}),
+    "detection": (Grid, BOXES, {"threshold": 0.2}),
 }
 every_task = pytest.mark.parametrize("name", task_names())
 
@@ -90,7 +109,7 @@ def test_scores_and_slopes_have_gradients(name, asked):
         leaf = outputs.clone().requires_grad_()
         (gradient,) = torch.autograd.grad(number(leaf).sum(), leaf)
         assert gradient.isfinite().all()
-    assert gradient.any(dim=1).all(), "the slope of no row is flat"
+    assert gradient.flatten(1).any(dim=1).all(), "the slope of no row is flat"
 
 
 @every_task
@@ -136,10 +155,14 @@ def test_versions_diverge_as_far_as_noise_moves_them(name, asked):
 
 @every_task
 def test_outputs_are_found_in_whatever_a_model_returns(name, asked):
-    _, slice_, target, outputs = asked(name)
-    for returned in (outputs, (outputs,), {"answer": outputs, "loss": None}, [outputs]):
-        (found,) = target.task.parts(returned, torch.from_numpy(slice_.images)).values()
-        assert torch.equal(found, outputs)
+    classifier, slice_, target, _ = asked(name)
+    images = torch.from_numpy(slice_.images)
+    with torch.inference_mode():
+        plain = classifier.module.eval()(images.clone())
+    expected = target.task.parts(plain, images)[""]
+    for returned in ((plain,), {"answer": plain, "loss": None}, [plain]):
+        (found,) = target.task.parts(returned, images).values()
+        assert torch.equal(found, expected)
 
 
 NOT_FOR = {"embedding": {"cam", "counterfactual"}}
@@ -179,7 +202,7 @@ def test_a_name_of_an_output_is_text(name):
 
 
 def test_an_unknown_task_is_refused_with_the_known_ones():
-    with pytest.raises(UnknownNameError, match="unknown task 'multilabel': known are binary, embedding, multi_label"):
+    with pytest.raises(UnknownNameError, match="unknown task 'multilabel': known are binary, detection, embedding, "):
         make_task("multilabel")
     with pytest.raises(ConfigError, match="task 'binary' has no parameter 'treshold'"):
         make_task("binary", {"treshold": 0.4})
