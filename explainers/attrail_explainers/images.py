@@ -1,5 +1,6 @@
 """Decode image files into what a model takes."""
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -90,6 +91,35 @@ def decode_masks(pictures: Sequence[Picture], preprocessing: Preprocessing) -> N
             )
         masks[row] = transform(mask).numpy()[0] > WHITE
     return masks
+
+
+def placed_boxes(
+    boxes: NDArray[np.float64], size: tuple[int, int], preprocessing: Preprocessing
+) -> NDArray[np.float64]:
+    """Where boxes (B,4) in pixels of a picture of a size (height, width) lie in what the model sees of it.
+
+    As shares of its width and height: below 0 and above 1 is what was cropped.
+    """
+    cropped = preprocessing.size
+    resized = _resized(size, preprocessing)
+    starts = [round((whole - kept) / 2.0) for whole, kept in zip(resized, cropped, strict=True)]  # torchvision's
+    place = [
+        (boxes[:, axis::2] * whole / own - start) / kept
+        for axis, whole, own, start, kept in zip((1, 0), resized, size, starts, cropped, strict=True)
+    ]
+    return np.stack([place[1][:, 0], place[0][:, 0], place[1][:, 1], place[0][:, 1]], axis=1)
+
+
+def _resized(size: tuple[int, int], preprocessing: Preprocessing) -> tuple[int, int]:
+    """Height and width of a picture of a size before it is cropped, as timm's evaluation transform resizes it."""
+    wanted = tuple(math.floor(side / preprocessing.crop) for side in preprocessing.size)
+    if preprocessing.crop_mode == "squash":
+        return wanted[0], wanted[1]
+    if wanted[0] == wanted[1]:  # torchvision's resize of the shorter side
+        height, width = (int(wanted[0] * side / min(size)) for side in size)
+        return height, width
+    ratio = min(side / want for side, want in zip(size, wanted, strict=True))
+    return round(size[0] / ratio), round(size[1] / ratio)
 
 
 def _transform(preprocessing: Preprocessing, mean: tuple[float, ...], std: tuple[float, ...]) -> Any:

@@ -1,6 +1,6 @@
 """A frozen validation slice: the images that every compared version sees."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from typing import Any, Literal, get_args
@@ -86,6 +86,18 @@ def require_known_numbers(label: str, kind: str | None) -> None:
             f"model {label} was logged for {kind} images, attrail gives models floating-point ones, (pixel / 255 - "
             "mean) / std, or the pixels themselves as uint8: log it with an example of either"
         )
+
+
+def told_apart(names: Iterable[str]) -> tuple[str, ...]:
+    """Names of which none repeats: "cat" and "cat 2"."""
+    told: list[str] = []
+    for name in names:
+        number, new = 1, name
+        while new in told:
+            number += 1
+            new = f"{name} {number}"
+        told.append(new)
+    return tuple(told)
 
 
 @dataclass(frozen=True, eq=False)

@@ -65,10 +65,14 @@ class RegistrySection(Section):
 
 
 class SliceSection(Section):
-    """A validation slice: a csv or parquet table with columns image and label, or a folder of class folders."""
+    """A validation slice: a csv or parquet table with columns image and label, or a folder of class folders.
+
+    ``coco`` names a file in COCO's format with the boxes of its images, for the task detection.
+    """
 
     name: Name
     source: Path
+    coco: Path | None = None
     where: str | None = None
     limit: Whole | None = None
 
@@ -365,7 +369,7 @@ def _require_one_source(path: Path, section: RegistrySection) -> None:
 
 def _anchored(config: AuditConfig, folder: Path) -> AuditConfig:
     """The configuration with absolute paths, so that it means the same wherever the flow runs on this machine."""
-    slices = tuple(each.model_copy(update={"source": folder / each.source}) for each in config.slices)
+    slices = tuple(_anchored_slice(each, folder) for each in config.slices)
     updates: dict[str, Any] = {"slices": slices}
     if config.recipe is not None:
         updates["recipe"] = config.recipe.model_copy(update={"folder": folder / config.recipe.folder})
@@ -374,3 +378,8 @@ def _anchored(config: AuditConfig, folder: Path) -> AuditConfig:
         database = folder / uri.removeprefix("sqlite:///")
         updates["registry"] = config.registry.model_copy(update={"tracking_uri": f"sqlite:///{database}"})
     return config.model_copy(update=updates)
+
+
+def _anchored_slice(section: SliceSection, folder: Path) -> SliceSection:
+    coco = None if section.coco is None else folder / section.coco
+    return section.model_copy(update={"source": folder / section.source, "coco": coco})

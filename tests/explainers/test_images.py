@@ -17,7 +17,7 @@ from torchvision.transforms import InterpolationMode, v2
 from attrail_explainers.errors import ConfigError, SliceError, UnknownNameError
 from attrail_explainers.files.picture_file import size_of
 from attrail_explainers.files.picture_source import EmbeddedPicture, suffixes
-from attrail_explainers.images import decode, decode_masks, timm_preprocessing
+from attrail_explainers.images import decode, decode_masks, placed_boxes, timm_preprocessing
 from attrail_explainers.slice import Preprocessing
 
 MEAN, STD = (0.4, 0.5, 0.6), (0.2, 0.25, 0.3)
@@ -614,3 +614,24 @@ def test_sizes_of_numpy_are_sizes():
     assert given.identity == Preprocessing((16, 8), (0.5,), (0.25,)).identity
     with pytest.raises(ConfigError, match="size must be height and width in whole pixels"):
         Preprocessing((np.float64(16), 16), (0.5,), (0.25,))
+
+
+@pytest.mark.parametrize("mode", ["center", "squash"])
+@pytest.mark.parametrize("crop", [1.0, 0.8])
+@pytest.mark.parametrize("size", [(64, 64), (48, 96)])
+@pytest.mark.parametrize("whole", [(400, 300), (210, 640)])
+def test_boxes_lie_where_the_masks_of_the_same_rectangles_do(tmp_path, mode, crop, size, whole):
+    """To a pixel of what the model sees; what is cropped lies outside."""
+    preprocessing = Preprocessing(size, MEAN, STD, crop=crop, crop_mode=mode)
+    shares = np.array([[0.1, 0.3, 0.6, 0.7], [0.45, 0.2, 0.9, 0.55]])
+    boxes = (shares * [whole[1], whole[0], whole[1], whole[0]]).round()
+    found = placed_boxes(boxes, whole, preprocessing)
+    for row, (x0, y0, x1, y1) in enumerate(boxes.astype(int)):
+        mask = np.zeros(whole, np.uint8)
+        mask[y0:y1, x0:x1] = 255
+        Image.fromarray(mask).save(tmp_path / "mask.png")
+        (seen,) = decode_masks([tmp_path / "mask.png"], preprocessing)
+        lines, columns = np.nonzero(seen)
+        edges = np.array([columns.min(), lines.min(), columns.max() + 1, lines.max() + 1])
+        pixels = found[row].clip(0, 1) * [size[1], size[0], size[1], size[0]]
+        assert np.abs(pixels - edges).max() <= 0.75

@@ -9,20 +9,21 @@ import torch
 from numpy.typing import NDArray
 from torchvision.ops import batched_nms
 
-from attrail_explainers.errors import ConfigError, UnsupportedModelError
+from attrail_explainers.errors import ConfigError, SliceError, UnsupportedModelError
 from attrail_explainers.model.last_function import End
 from attrail_explainers.model.output_scale import Outputs, OutputScale
 from attrail_explainers.model.proposals import CLASSES, CORNERS, OBJECTNESS, ProposalForm, Scores
 from attrail_explainers.model.task import Answers, Asked, Target, Task, class_indices
 from attrail_explainers.parameters import require_choice, require_share, require_whole
-from attrail_explainers.slice import NONE, Slice
+from attrail_explainers.slice import NONE, Questions, Slice, told_apart
 
 BoxFormat = Literal["xyxy", "xywh"]
 
 BLOCK = 64  # images whose outputs are looked at together
 SURE = 10  # boxes of an image, the surest, by which two versions are compared
 CORNER = 0.04  # of the image: boxes that lie so near its corner, all of them, are no pixels but shares
-LOST, NEVER = "no box of this version overlaps the one that is asked about", "the reference found no such box"
+KEPT = 300  # proposals of an image that are kept for decisions: no picture has so many objects, some grids have 25,000
+LOST = "no box that this version detects overlaps the one that is asked about"
 
 
 @dataclass(frozen=True)
@@ -37,16 +38,15 @@ class Detection(Task):
     out. Gradient methods take the log odds of the asked class in the proposal that scores highest (as Zhao & Chan, ICLR
     2023, take that of a prediction): cosine and overlap are flat at their best.
 
-    The rows of a slice are boxes, whose evaluations all those of an image share. A slice's table has them in its column
-    ``boxes``, in pixels of the picture, as ``format`` says; of a table without, ``found`` boxes of each image are asked
-    about, the surest that the reference has. A proposal counts as detected from the confidence
-    ``threshold`` on, objectness times class score, and matches a box from the overlap ``iou`` on. ``classes`` and
-    ``scores`` say what some models do not: see ``ProposalForm``.
+    The rows of a slice are boxes, and all those of an image share its evaluations. A slice's table has them in its
+    column ``boxes``, in pixels of the picture as ``format`` says, or its section names a file of COCO's; else the boxes
+    are asked about that the reference detects. A proposal is detected from the confidence ``threshold`` on, objectness
+    times class score, and matches a box from the overlap ``iou`` on. ``classes`` and ``scores`` say what some models do
+    not: see ``ProposalForm``.
     """
 
     threshold: float = 0.5
     iou: float = 0.5
-    found: int = 1
     format: BoxFormat = "xyxy"
     classes: int | None = None
     scores: Scores | None = None
@@ -64,7 +64,6 @@ class Detection(Task):
     def __post_init__(self) -> None:
         for name in ("threshold", "iou"):
             require_share(name, getattr(self, name))
-        require_whole("found", self.found, 1)
         require_choice("format", self.format, ("xyxy", "xywh"))
         if self.classes is not None:
             require_whole("classes", self.classes, 1)
@@ -110,39 +109,55 @@ class Detection(Task):
     def rows_of(self, outputs: torch.Tensor) -> torch.Tensor:
         return confidences(outputs).amax(dim=1)
 
+    def kept(self, outputs: torch.Tensor) -> torch.Tensor:
+        """The ``KEPT`` surest proposals, in the model's own order."""
+        if outputs.shape[1] <= KEPT:
+            return outputs
+        surest = confidences(outputs).amax(dim=2).topk(KEPT, dim=1).indices.sort(dim=1).values
+        return outputs.gather(1, surest[:, :, None].expand(-1, -1, outputs.shape[2]))
+
+    def leaves_open(self, slice_: Slice) -> bool:
+        return "box" not in slice_.facts
+
+    def found(self, slice_: Slice, outputs: NDArray[np.float32], classes: Sequence[str] = ()) -> Questions:
+        """The objects that the reference detects, the surest of each image first."""
+        objects = [self._detected(torch.from_numpy(np.array(row))).numpy() for row in outputs]
+        labels = [each[:, CLASSES:].argmax(axis=1).astype(np.int64) for each in objects]
+        places = np.repeat(np.arange(len(objects)), [len(each) for each in objects])
+        every = np.concatenate(objects)
+        called = dict(enumerate(classes))
+        names = [told_apart(called.get(label, str(label)) for label in own.tolist()) for own in labels]
+        facts = {"box": every[:, :CORNERS], "scores": every[:, CLASSES:]}
+        return Questions(places, np.concatenate(labels), facts, sum(names, ()))
+
     def asked(self, slice_: Slice) -> Target | None:
-        box = slice_.facts.get("box")
-        return None if box is None else Target(self, {"class": slice_.labels, "box": box})
+        facts = {name: slice_.facts[name] for name in ("box", "scores") if name in slice_.facts}
+        return Target(self, {"class": slice_.labels, **facts}) if "box" in facts else None
 
     def answered(self, slice_: Slice, outputs: NDArray[np.float32]) -> Target:
-        given = self.asked(slice_)
-        if given is not None:
-            return given
-        found = np.zeros((len(slice_), outputs.shape[2]), dtype=np.float32)
-        for start, stop in zip(slice_.starts[:-1], slice_.starts[1:], strict=True):
-            surest = self._detected(torch.from_numpy(np.array(outputs[start])))[: stop - start]
-            found[start : start + len(surest)] = surest.numpy()
-        classes = np.where(found.any(axis=1), found[:, CLASSES:].argmax(axis=1), NONE).astype(np.int64)
-        return Target(self, {"class": classes, "box": found[:, :CORNERS], "scores": found[:, CLASSES:]})
+        asked = self.asked(slice_)
+        if asked is None:
+            raise SliceError(f"slice {slice_.name!r} does not say which boxes it asks about")
+        return asked
 
     def given(self, targets: Any, images: NDArray[np.float32], names: tuple[str, ...]) -> tuple[Slice, Target | None]:
+        plain = Slice("images", images, np.full(len(images), NONE, dtype=np.int64), names)
         if targets is None:
-            empty = [np.full(self.found, NONE, dtype=np.int64)] * len(images)
-            return _boxed_slice(images, names, empty, {}), None
-        pairs = list(_given_boxes(targets, len(images)))
+            return plain, None
+        boxes, labels = zip(*_given_boxes(targets, len(images)), strict=True)
         extent = np.array([images.shape[3], images.shape[2]] * 2, dtype=np.float32)
-        boxes = np.concatenate([box for box, _ in pairs]) / extent
-        slice_ = _boxed_slice(images, names, [labels for _, labels in pairs], {"box": boxes})
+        places = np.repeat(np.arange(len(images)), [len(each) for each in labels])
+        told: tuple[str, ...] = sum((told_apart(map(str, own.tolist())) for own in labels), ())
+        slice_ = plain.asking(Questions(places, np.concatenate(labels), {"box": np.concatenate(boxes) / extent}, told))
         return slice_, self.asked(slice_)
 
     def flaw(self, asked: Mapping[str, NDArray[Any]], count: int) -> str | None:
-        unknown = (asked["class"] < 0) & asked["box"].any(axis=1) | (asked["class"] >= count)
+        unknown = (asked["class"] < 0) | (asked["class"] >= count)
         return f"a box of class {asked['class'][unknown][0]} cannot be explained" if unknown.any() else None
 
     def unanswered(self, outputs: torch.Tensor, asked: Asked) -> dict[int, str]:
         found, _ = self._matched(outputs, asked)
-        there = asked["box"].any(dim=1)
-        return {row: LOST if there[row] else NEVER for row in (found == NONE).nonzero()[:, 0].tolist()}
+        return dict.fromkeys((found == NONE).nonzero()[:, 0].tolist(), LOST)
 
     def chosen(self, outputs: torch.Tensor, asked: Asked) -> torch.Tensor:
         return self._matched(outputs, asked)[0]
@@ -151,7 +166,7 @@ class Detection(Task):
         rows = [slice(start, start + BLOCK) for start in range(0, len(slice_), BLOCK)]
         pairs = [self._matched(torch.from_numpy(np.array(outputs[each])), _asked(target.rows(each))) for each in rows]
         found, sure = (torch.cat(each).numpy() for each in zip(*pairs, strict=True))
-        truths = slice_.labels if "box" in slice_.facts else None
+        truths = None if "scores" in target.values else slice_.labels
         return Answers(found, truths, sure.astype(np.float64).clip(0, 1))
 
     def divergence(self, first: NDArray[np.float32], second: NDArray[np.float32]) -> float:
@@ -266,20 +281,6 @@ def _given_boxes(targets: Any, images: int) -> Iterator[tuple[NDArray[np.float32
                 f"{count} labels, got boxes of shape {boxes.shape}: {boxes[:1].tolist()}"
             )
         yield boxes, labels
-
-
-def _boxed_slice(
-    images: NDArray[np.float32],
-    names: Sequence[str],
-    labels: Sequence[NDArray[np.int64]],
-    facts: Mapping[str, NDArray[Any]],
-) -> Slice:
-    """Images (N,C,H,W) as a slice with a row for each box of each, called after both, as "cat.png [box 1]"."""
-    counts = [len(each) for each in labels]
-    rows = np.repeat(np.arange(len(images)), counts)
-    ids = tuple(f"{names[row]} [box {each + 1}]" for row, count in enumerate(counts) for each in range(count))
-    image_ids = tuple(names[row] for row in rows.tolist())
-    return Slice("images", images[rows], np.concatenate(labels), ids, image_ids=image_ids, facts=facts)
 
 
 TASK = Detection

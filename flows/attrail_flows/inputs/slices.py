@@ -19,6 +19,7 @@ from attrail_flows.configuration import AuditConfig, SliceSection
 from attrail_flows.inputs.large_arrays import decoded, large_array
 from attrail_mlflow.registry.preprocessing import stated_preprocessing
 from attrail_mlflow.registry.registry import RegisteredVersion
+from attrail_monitoring.slices.boxes import with_coco_boxes
 from attrail_monitoring.slices.questions import questions
 from attrail_monitoring.slices.slice_table import SliceTable, cautions, label_indices, left_out, read_slice_table
 
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
     from attrail_monitoring.expectations.inputs import Validation
 
 Asks = Callable[[SliceTable], Questions]
+
+SLACK = 1.0  # pixels that a box may reach out of its picture, by rounding
 
 logger = logging.getLogger("attrail.slices")
 
@@ -97,6 +100,8 @@ def read_table(
     asks = asks_of(task, reference)
     labelled = labelled and asks is None
     table = read_slice_table(section.name, section.source, section.where, section.limit, labelled=labelled)
+    if section.coco is not None:
+        table = with_coco_boxes(table, section.coco, named=bool(reference.class_names))
     if asks is not None:
         asks(table)
     if not labelled:
@@ -133,7 +138,8 @@ def load_slices(tables: Tables, preprocessing: Preprocessing) -> tuple[Slice, ..
         ids = tuple(str(image) for image in table.rows["image"])
         regions = _regions(table, preprocessing)
         plain = Slice(table.name, images, labels.to_numpy(dtype=np.int64), ids, preprocessing, regions)
-        slices.append(plain if tables.asks is None else asked_slice(plain, tables.asks(table)))
+        asks = tables.asks
+        slices.append(plain if asks is None else asked_slice(plain, _placed(asks(table), table, preprocessing)))
     return tuple(slices)
 
 
@@ -184,6 +190,34 @@ def _fitting(preprocessing: Preprocessing, versions: Sequence[RegisteredVersion]
             "correct [preprocessing] size, and mean and std to one number per channel"
         )
     return preprocessing
+
+
+def _placed(asked: Questions, table: SliceTable, preprocessing: Preprocessing) -> Questions:
+    """Questions whose boxes, if any, are shares of what the model sees of a picture, no more pixels of the picture.
+
+    Raises SliceError for a box that reaches out of its picture, or of which nothing is left by the crop.
+    """
+    from attrail_explainers.images import placed_boxes  # noqa: PLC0415 - as above
+
+    if "box" not in asked.facts:
+        return asked
+    pictures = table.pictures
+    sizes = {place: size_of(pictures[place], preprocessing.orientation) for place in set(asked.places.tolist())}
+    found = np.empty((len(asked.places), 4), dtype=np.float32)
+    for row, (place, box) in enumerate(zip(asked.places.tolist(), asked.facts["box"], strict=True)):
+        (height, width), where = sizes[place], f"slice {table.name!r}: row {table.rows.index[place]} of {table.source}"
+        if box.min() < -SLACK or (box - [width, height] * 2).max() > SLACK:
+            raise SliceError(
+                f"{where} has the box {box.round(2).tolist()} (x0, y0, x1, y1), which reaches out of its picture of "
+                f"{width} x {height} pixels: correct it, or the task's format"
+            )
+        found[row] = placed_boxes(box[None], (height, width), preprocessing).clip(0, 1)[0]
+        if not (found[row, 2:] > found[row, :2]).all():
+            raise SliceError(
+                f"{where} has the box {box.round(2).tolist()} (x0, y0, x1, y1), of which preprocessing crops all away: "
+                'leave it out, or set [preprocessing] crop = 1.0 and crop_mode = "squash"'
+            )
+    return replace(asked, facts={**asked.facts, "box": found})
 
 
 def _regions(table: SliceTable, preprocessing: Preprocessing) -> NDArray[np.bool_] | None:

@@ -19,7 +19,7 @@ WIDTH = 128  # a line is a pixel wide, and one more for each so many pixels of t
 
 
 def lines_of(slice_: Slice, row: int, size: Size) -> Lines:
-    """Where lines lie on the picture (H,W) of a row: around its zone; nowhere for a row about the whole image."""
+    """Where lines lie on the picture (H,W) of a row: around its zone or box; nowhere for one about the whole image."""
     found = np.zeros(size, dtype=np.bool_)
     for name, draw in DRAWN.items():
         if name in slice_.facts:
@@ -43,5 +43,16 @@ def outline(zone: NDArray[np.bool_], image: Size, size: Size) -> Lines:
     return np.asarray(large & ~binary_erosion(large, np.ones((3, 3)), iterations=steps, border_value=0))
 
 
+def frame(box: NDArray[np.floating], image: Size, size: Size) -> Lines:
+    """The inner border of a box, (x0, y0, x1, y1) as shares, on a picture (H,W); a pixel of it is always seen."""
+    height, width = size
+    corners = np.asarray(box, dtype=np.float64) * [width, height, width, height]
+    x0, y0 = np.minimum(np.floor(corners[:2]).astype(int), [width - 1, height - 1])
+    x1, y1 = np.maximum(np.ceil(corners[2:]).astype(int), [x0 + 1, y0 + 1])
+    inside = np.zeros(size, dtype=np.bool_)
+    inside[y0:y1, x0:x1] = True
+    return outline(inside, image, size)
+
+
 # By the names of ``Slice.facts``: a fact of a row, the size of the model's images and of the picture, to lines on it.
-DRAWN: Mapping[str, Callable[[Any, Size, Size], Lines]] = {"zone": outline}
+DRAWN: Mapping[str, Callable[[Any, Size, Size], Lines]] = {"zone": outline, "box": frame}

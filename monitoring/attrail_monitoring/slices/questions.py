@@ -9,7 +9,8 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from attrail_explainers.errors import SliceError
-from attrail_explainers.slice import NONE, Questions
+from attrail_explainers.slice import NONE, Questions, told_apart
+from attrail_monitoring.slices.boxes import BOXES, boxes_of
 from attrail_monitoring.slices.slice_table import SliceTable, label_indices, shown
 
 if TYPE_CHECKING:
@@ -103,6 +104,28 @@ def _queries(table: SliceTable, task: "Task", classes: Sequence[str], count: int
     return _one_each(table, {"query": np.array(vectors, dtype=np.float32)}, labels)
 
 
+def _boxes(table: SliceTable, task: "Task", classes: Sequence[str], count: int | None) -> Questions:
+    """A row for each box in the column ``boxes``, with its corners in pixels of the picture (N,4).
+
+    Without that column it is left open which boxes: one row for each image.
+    """
+    if BOXES not in table.rows:
+        return _one_each(table)
+    form = getattr(task, "format", "xyxy")
+    own = [boxes_of(table, row, cell, form) for row, cell in table.rows[BOXES].items()]
+    found = [(row, box) for row, boxes in zip(table.rows.index, own, strict=True) for box in boxes]
+    if not found:
+        raise SliceError(f"slice {table.name!r}: no image of {table.source} has a box: there is nothing to explain")
+    written = pd.Series([box.label for _, box in found], index=[row for row, _ in found])
+    labels = label_indices(table, classes, count, written)
+    _require_labels(table, labels, count)
+    places = np.repeat(np.arange(len(own)), [len(boxes) for boxes in own])
+    called = pd.Series([classes[label] if label < len(classes) else str(label) for label in labels])
+    names = called.groupby(places).transform(lambda each: pd.Series(told_apart(each), index=each.index))
+    corners = np.array([box.corners for _, box in found], dtype=np.float64)
+    return Questions(places, labels.to_numpy(dtype=np.int64), {"box": corners}, tuple(names))
+
+
 def _known_labels(table: SliceTable, classes: Sequence[str], count: int | None) -> NDArray[np.int64]:
     """What images show, in numbers of their own where the model names nothing: they tell like from unlike."""
     written = table.rows["label"].astype("str") if "label" in table.rows else None
@@ -151,4 +174,4 @@ def _parts(cell: Any) -> Iterator[str]:
 
 
 Reader = Callable[[SliceTable, "Task", Sequence[str], int | None], Questions]
-READERS: Mapping[str, Reader] = {"labels": _labels, "value": _values, "query": _queries}
+READERS: Mapping[str, Reader] = {"labels": _labels, "value": _values, "query": _queries, "boxes": _boxes}

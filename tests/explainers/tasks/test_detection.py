@@ -10,14 +10,14 @@ from torch import nn
 
 from attrail_explainers import explain, make_task
 from attrail_explainers.baselines import baseline_of
-from attrail_explainers.errors import ConfigError, UnsupportedModelError
+from attrail_explainers.errors import ConfigError, SliceError, UnsupportedModelError
 from attrail_explainers.model.classifier import Classifier
 from attrail_explainers.model.proposals import MOST, ProposalForm
 from attrail_explainers.model.task import Target
 from attrail_explainers.slice import NONE
 from attrail_explainers.superpixels.evaluations import Perturbation, Perturbed
 from attrail_explainers.superpixels.segmentation import Segmentation
-from attrail_explainers.tasks.detection import LOST, NEVER, Detection
+from attrail_explainers.tasks.detection import KEPT, LOST, Detection
 
 WIDTH, HEIGHT, CLASSES = 64, 48, 3
 FEW = {"evaluations": 40, "segments": 8}
@@ -246,25 +246,41 @@ def test_a_box_is_decided_by_what_overlaps_it(images, proposals, decided, sure):
 
 
 def test_boxes_that_the_reference_found_are_asked_of_every_version(images):
-    """One for each object, the surest first; where it found fewer, a row that nobody has a map of."""
-    task = Detection(found=3)
-    slice_, target = task.given(None, images[:1], ("a",))
+    """One for each object, the surest first, with its own class scores."""
+    task = Detection()
+    plain, target = task.given(None, images[:2], ("a", "b"))
     assert target is None
-    assert slice_.sample_ids == ("a [box 1]", "a [box 2]", "a [box 3]")
-    first = outputs_of((*ASKED, 0.8, 0, 1, 0), (*SAME, 0.9, 0, 1, 0), (*FAR, 0.7, 1, 0.2, 0), (*FAR, 0.3, 0, 0, 1))
-    target = task.answered(slice_, first.expand(3, -1, -1).numpy())
-    assert target.classes.tolist() == [1, 0, NONE]
-    assert target.values["box"][0].tolist() == first[0, 1, :4].tolist()
-    assert target.unanswered(first.expand(3, -1, -1)) == {2: NEVER}
-    assert target.unanswered(outputs_of((*SAME, 0.9, 0, 1, 0)).expand(3, -1, -1)) == {1: LOST, 2: NEVER}
-    target.require(3, "grid/1")
+    assert task.leaves_open(plain)
+    first = outputs_of((*ASKED, 0.8, 0, 1, 0), (*SAME, 0.9, 0, 1, 0.1), (*FAR, 0.7, 0, 1, 0), (*FAR, 0.3, 0, 0, 1))
+    both = torch.cat([first, 0 * first])
+    slice_ = plain.asking(task.found(plain, both.numpy(), ("cat", "dog", "cow")))
+    assert slice_.sample_ids == ("a [dog]", "a [dog 2]")
+    target = task.answered(slice_, first.numpy())
+    assert target.classes.tolist() == [1, 1]
+    assert target.values["box"].tolist() == first[0, 1:3, :4].tolist()
+    assert target.values["scores"].tolist() == first[0, 1:3, 5:].tolist()
+    rows = first.expand(2, -1, -1)
+    assert target.unanswered(rows) == {}
+    assert target.unanswered(outputs_of((*SAME, 0.9, 0, 1, 0)).expand(2, -1, -1)) == {1: LOST}
     with pytest.raises(
         ConfigError, match="a box of class 1 cannot be explained: model grid/1 has 1 classes of objects"
     ):
         target.require(1, "grid/1")
-    decided = task.decided(slice_, first.expand(3, -1, -1).numpy(), target)
+    decided = task.decided(slice_, rows.numpy(), target)
     assert decided.truths is None
-    assert decided.predictions.tolist() == [1, 0, NONE]
+    assert decided.predictions.tolist() == [1, 1]
+    with pytest.raises(SliceError, match="slice 'images': nothing is asked of any of its 2 images"):
+        plain.asking(task.found(plain, 0 * both.numpy()))
+
+
+def test_the_surest_proposals_are_kept_for_decisions(images):
+    outputs = torch.rand(2, KEPT + 50, 8, generator=torch.Generator().manual_seed(0))
+    kept = Detection().kept(outputs)
+    sure = (outputs[:, :, 4:5] * outputs[:, :, 5:]).amax(dim=2)
+    for row, found in enumerate(kept):
+        least = sure[row].sort(descending=True).values[KEPT - 1]
+        assert torch.equal(found, outputs[row][sure[row] >= least])
+    assert Detection().kept(kept) is kept
 
 
 def test_a_box_that_is_lost_has_no_map_and_the_reason(images):
@@ -274,7 +290,7 @@ def test_a_box_that_is_lost_has_no_map_and_the_reason(images):
     boxes = {"boxes": [there, (1, 1, 2, 2)], "labels": [int(np.argmax(classes))] * 2}
     task = Detection(threshold=0.9 * objectness * max(classes))
     found = explain(Grid(), images[:1], [boxes], "shap", task=task, **FEW)
-    assert found.undefined == {"0 [box 2]": LOST}
+    assert found.undefined == {f"0 [{boxes['labels'][0]} 2]": LOST}
     assert np.isnan(found.values[1]).all()
 
 
@@ -311,7 +327,6 @@ def test_wrong_boxes_are_refused(images, targets, reason):
     [
         ({"threshold": 1}, "threshold must lie between 0 and 1"),
         ({"iou": 0}, "iou must lie between 0 and 1"),
-        ({"found": 0}, "found must be a whole number of at least 1"),
         ({"format": "yxyx"}, "format must be xyxy or xywh, not 'yxyx'"),
         ({"scores": "logits"}, "scores must be softmax or sigmoid, not 'logits'"),
         ({"classes": True}, "classes must be a whole number"),

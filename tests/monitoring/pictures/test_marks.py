@@ -3,7 +3,7 @@
 import numpy as np
 
 from attrail_explainers.slice import Slice
-from attrail_monitoring.pictures.marks import LINE, lines_of, marked, outline
+from attrail_monitoring.pictures.marks import LINE, frame, lines_of, marked, outline
 
 
 def asking(zone):
@@ -34,3 +34,14 @@ def test_a_row_about_the_whole_image_and_an_empty_zone_stay_bare():
     picture = np.full((16, 16, 3), 9, np.uint8)
     for each in (plain, asking(np.zeros((4, 4), np.bool_))):
         assert (marked(picture, lines_of(each, 0, (16, 16))) == picture).all()
+
+
+def test_a_box_is_framed_where_it_lies_and_is_seen_however_small():
+    images = np.zeros((1, 3, 16, 16), np.float32)
+    boxes = np.float32([[0.25, 0.5, 0.75, 1.0]])
+    slice_ = Slice("s", images, np.zeros(1, np.int64), ("a",), facts={"box": boxes})
+    lines = lines_of(slice_, 0, (32, 64))
+    rows, columns = np.nonzero(lines)
+    assert (rows.min(), rows.max(), columns.min(), columns.max()) == (16, 31, 16, 47)
+    assert not lines[18:30, 18:46].any()
+    assert frame(np.float32([1, 1, 1, 1]), (16, 16), (16, 16)).sum() == 1
