@@ -91,9 +91,9 @@ class Task:
         """
         return {name: part for name, part in tensors_of(returned).items() if self.fits(part, len(images))}
 
-    def count(self, outputs: torch.Tensor) -> int:
-        """How many ``answers`` a model has by its outputs (N,...): as many as their second dimension."""
-        return outputs.shape[1]
+    def count(self, shape: tuple[int, ...]) -> int:
+        """How many ``answers`` a model has by the shape (N,...) of its outputs: as many as their second dimension."""
+        return shape[1]
 
     def scale_of(
         self, label: str, outputs: torch.Tensor, end: End | None, more: Callable[[], torch.Tensor], precision: float

@@ -86,7 +86,7 @@ class WorkingCopy:
         self.batch = fixed_batch or 2  # two images tell a batch of windows from a batch of images
         self.scale = OutputScale()
         self.activations, outputs, end = self._probed(images)
-        self.outputs, self._finite = task.count(outputs), bool(outputs.isfinite().any())
+        self.outputs, self._finite = task.count(tuple(outputs.shape)), bool(outputs.isfinite().any())
         self._image = images[:1].to(self.device)
         self._require_repeatable(self._image)
         self.scale = self._scale(outputs, end, images)

@@ -86,8 +86,8 @@ class Detection(Task):
     def parts(self, returned: Any, images: torch.Tensor) -> dict[str, torch.Tensor]:
         return ProposalForm(self.classes, self.scores, self.confidence).read(returned, images)
 
-    def count(self, outputs: torch.Tensor) -> int:
-        return outputs.shape[2] - CLASSES
+    def count(self, shape: tuple[int, ...]) -> int:
+        return shape[-1] - CLASSES
 
     def scale_of(
         self, label: str, outputs: torch.Tensor, end: End | None, more: Callable[[], torch.Tensor], precision: float

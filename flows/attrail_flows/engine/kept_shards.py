@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from attrail_explainers.attributions import Attributions
 from attrail_explainers.errors import EvidenceError, RecordError, RegistryError
 from attrail_explainers.model.description import ModelDescription
-from attrail_explainers.model.task import Target
+from attrail_explainers.model.task import Target, Task, make_task
 from attrail_flows.engine.folder_store import Store
 from attrail_flows.engine.model_pool import ModelKey
 from attrail_flows.engine.shards import LOGITS, Shard, keys, seconds
@@ -103,7 +103,7 @@ class KeptShards:
         try:
             path = self.store.fetch(entry, folder)
             result = read_result(name, path)
-            require_about(result, name, shard, self.model)
+            require_about(result, name, shard, self.model, self.key.task or make_task())
         except (EvidenceError, RecordError) as error:
             logger.warning("%s; it is not used", error)
             return None
@@ -131,12 +131,14 @@ class KeptShards:
         return None if whole is None else whole.rows(shard.rows)
 
 
-def require_about(result: Attributions | NDArray[np.float32], name: str, shard: Shard, model: ModelDescription) -> None:
+def require_about(
+    result: Attributions | NDArray[np.float32], name: str, shard: Shard, model: ModelDescription, task: Task
+) -> None:
     """Raise RecordError unless a result is this explainer's, of this model, on these samples: a tag proves nothing."""
     if isinstance(result, Attributions):
         found = (result.explainer, (result.weights_digest, result.program_digest), result.sample_ids)
         right = found == (name, model.identity, shard.whole.sample_ids[shard.rows])
     else:
-        right = name == LOGITS and result.shape[:2] == (len(shard), model.classes)
+        right = name == LOGITS and (len(result), task.count(result.shape)) == (len(shard), model.classes)
     if not right:
         raise RecordError(f"a kept file is not {name} of {shard.whole.name!r} {shard.start} to {shard.stop}")
