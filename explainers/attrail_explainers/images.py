@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from timm.data import create_transform, resolve_data_config
 
 from attrail_explainers.errors import SliceError, UnknownNameError
 from attrail_explainers.files.channels import OtherChannelsError
+from attrail_explainers.files.index_mask import read_indices
 from attrail_explainers.files.picture_file import read_picture
 from attrail_explainers.files.picture_source import Picture
 from attrail_explainers.slice import Preprocessing
@@ -120,6 +122,22 @@ def _resized(size: tuple[int, int], preprocessing: Preprocessing) -> tuple[int, 
         return height, width
     ratio = min(side / want for side, want in zip(size, wanted, strict=True))
     return round(size[0] / ratio), round(size[1] / ratio)
+
+
+def decode_zones(masks: Sequence[tuple[Picture, int]], preprocessing: Preprocessing) -> NDArray[np.bool_]:
+    """Where masks hold a number (N,H,W), each its own, resized to the nearest and cropped as images are.
+
+    Raises what ``read_indices`` raises.
+    """
+    transform = _transform(replace(preprocessing, interpolation="nearest"), (0.0,), (1.0,))
+    zones = np.empty((len(masks), *preprocessing.size), dtype=np.bool_)
+    known: tuple[Picture, Any] | None = None
+    for row, (picture, number) in enumerate(masks):
+        if known is None or known[0] is not picture:  # rows about one image stand together
+            indices = read_indices(picture, preprocessing.orientation).astype(np.float32)
+            known = picture, transform(Image.fromarray(indices)).numpy()[0]
+        zones[row] = known[1] == number
+    return zones
 
 
 def _transform(preprocessing: Preprocessing, mean: tuple[float, ...], std: tuple[float, ...]) -> Any:

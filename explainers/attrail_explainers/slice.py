@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from attrail_explainers.digest import digest_of, digest_of_arrays
 from attrail_explainers.errors import ConfigError, SliceError, UnsupportedModelError
 from attrail_explainers.files.orientation import Orientation
+from attrail_explainers.files.picture_source import Picture
 from attrail_explainers.parameters import is_number, is_whole, plain
 
 ORIENTATIONS: tuple[Orientation, ...] = get_args(Orientation)
@@ -104,13 +105,15 @@ def told_apart(names: Iterable[str]) -> tuple[str, ...]:
 class Questions:
     """Of N questions the ``places`` (N,) of their images in a slice, ``labels`` (N,), -1 for none, and ``facts``.
 
-    ``names`` (N,) tell questions about one image apart, None where there is one for each row of the slice.
+    ``names`` (N,) tell questions about one image apart, None where there is one for each row of the slice. ``masks``
+    are N files with the number that marks each zone in them, where questions are about zones that files show.
     """
 
     places: NDArray[np.int64]
     labels: NDArray[np.int64]
     facts: Mapping[str, NDArray[Any]] = field(default_factory=dict)
     names: tuple[str, ...] | None = None
+    masks: tuple[tuple[Picture, int], ...] | None = None
 
 
 @dataclass(frozen=True)

@@ -142,7 +142,10 @@ def _forced(model: WorkingCopy, images: torch.Tensor, layer: str) -> Readings:
 def _body(model: WorkingCopy) -> list[Activation]:
     """The activations before the last classification layer."""
     names, ends = [each.layer for each in model.activations], heads(model)
-    return list(model.activations[: names.index(ends[-1])] if ends else model.activations)
+    body = list(model.activations[: names.index(ends[-1])] if ends else model.activations)
+    if model.task.whole:
+        return body
+    return [each for each in body if each.layer not in ends]  # a grid itself: an auxiliary head runs after the main one
 
 
 def _readings(model: WorkingCopy, activation: Activation, images: torch.Tensor) -> list[Places]:

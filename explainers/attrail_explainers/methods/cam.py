@@ -29,7 +29,7 @@ class Cam:
 
     def attribute(self, subject: Subject) -> Maps:
         layer = target_layer(subject.model, subject.images, subject.target_layer)
-        if not layer.linear:
+        if not (layer.linear and subject.target.task.whole):
             raise UnsupportedModelError(
                 f"model {subject.model.label} does not only average layer {layer.name!r} over its places and apply one "
                 "linear layer, which cam needs: use gradcam"

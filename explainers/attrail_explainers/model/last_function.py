@@ -30,6 +30,7 @@ PASSING = frozenset(
     """to type float double half bfloat16 to_copy clone contiguous alias detach view reshape flatten squeeze unsqueeze
     getitem select slice lift_fresh_copy""".split()  # noqa: SIM905 - a list of names, not of lines
 )
+GRID = 4  # dimensions of (N,C,h,w)
 CERTAIN = 1e-3  # a probability this close to 1, or to 0, says little of the logits
 
 
@@ -55,12 +56,12 @@ class LastFunction(TorchFunctionMode):
     """Follows a softmax or sigmoid, whatever module or graph calls it, to what the model returns.
 
     ``everything`` keeps other functions' outputs too, for looking once: they stay in memory. ``rows`` keeps those that
-    are one row of numbers for each image, which are small.
+    are one row of numbers for each image, which are small. ``grids`` follows the last function of grids (N,C,h,w), too.
     """
 
-    def __init__(self, *, everything: bool = False, rows: bool = False) -> None:
+    def __init__(self, *, everything: bool = False, rows: bool = False, grids: bool = False) -> None:
         super().__init__()
-        self._everything, self._ends = everything, list[End]()
+        self._everything, self._grids, self._ends = everything, grids, list[End]()
         self._keeps_rows, self._rows = everything or rows, list[torch.Tensor]()
 
     def end_of(self, output: Any) -> End | None:
@@ -123,7 +124,10 @@ class LastFunction(TorchFunctionMode):
     ) -> None:
         before = self.end_of(taken)
         if name in FUNCTIONS:
-            if self._everything or _one_row_each(output):  # attention's is no model's end, and large
+            grid = self._grids and output.ndim == GRID and not _one_row_each(output)
+            if grid:  # those before it were no end, and are large
+                self._ends = [each for each in self._ends if _one_row_each(each.output)]
+            if self._everything or grid or _one_row_each(output):  # attention's is no model's end, and large
                 self._ends.append(End(output, name, taken))
         elif before is not None and name in PASSING:
             others_ = {key: value for key, value in kwargs.items() if key != "input"}
@@ -154,7 +158,11 @@ def _certain(outputs: torch.Tensor) -> bool:
 
 
 def _makes(function: str, logits: torch.Tensor, outputs: torch.Tensor, precision: float) -> bool:
-    """Whether a function makes outputs (N,K) or (N,) of the first N rows of logits, which fill a batch up."""
+    """Whether a function makes outputs (N,K), (N,) or (N,C,h,w) of the first N of the logits, which fill a batch up."""
+    if outputs.ndim == GRID:
+        grid = logits[: len(outputs)] if logits.ndim == GRID else logits
+        alike = function in FUNCTIONS and grid.shape == outputs.shape
+        return alike and torch.allclose(FUNCTIONS[function](grid.double()), outputs.double(), 1e-4, 16 * precision)
     rows = outputs.reshape(outputs.shape[:1].numel(), -1)
     if function not in FUNCTIONS or not _one_row_each(logits) or logits[:1].numel() != rows.shape[1]:
         return False

@@ -1,7 +1,7 @@
 """What a model's outputs are, found once for a model, and its logits: the one place where the two are told apart."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 import torch
@@ -49,17 +49,18 @@ class OutputScale:
     """What a model's ``outputs`` are, and how its logits (N,classes) follow from them.
 
     With a ``function`` the model ends in it, and what went into it are the logits: the same as those of the model
-    without it, gradients included. Where the model works the function out by others, or does more to what it gives, the
-    first numbers on the way of which the function makes the outputs are the logits; ``composed`` is then how far these
-    are rounded (machine epsilon). Else probabilities give their logarithms, which are logits less a number for each
-    image: log odds are the same, gradients are those of the log-probability. One output is the log odds z of class 1
-    against class 0, with the logits -z/2 and z/2. Each probability of a label gives its log odds. Values and embeddings
-    are taken as they are.
+    without it, gradients included; ``places`` says that it makes grids (N,C,h,w). Where the model works the function
+    out by others, or does more to what it gives, the first numbers on the way of which the function makes the outputs
+    are the logits; ``composed`` is then how far these are rounded (machine epsilon). Else probabilities give their
+    logarithms, which are logits less a number for each image: log odds are the same, gradients are those of the
+    log-probability. One output is the log odds z of class 1 against class 0, with the logits -z/2 and z/2. Each
+    probability of a label gives its log odds. Values and embeddings are taken as they are.
     """
 
     outputs: Outputs = Outputs.LOGITS
     function: str | None = None
     composed: float | None = None
+    places: bool = False
 
     def __str__(self) -> str:
         """The scale in words, for records and reports."""
@@ -87,7 +88,7 @@ class OutputScale:
         """
         if self.function is None:
             return forward(images)
-        with LastFunction(rows=self.composed is not None) as tape:
+        with LastFunction(rows=self.composed is not None, grids=self.places) as tape:
             outputs = forward(images)
         composed = self.composed
         end = tape.end_of(outputs) if composed is None else tape.composed(outputs, [self.function], composed)
@@ -196,6 +197,35 @@ def label_scale_of(
     return OutputScale(Outputs.LABEL_PROBABILITIES if _always_shares(outputs, end, more) else Outputs.LABEL_LOGITS)
 
 
+def place_scale_of(
+    label: str,
+    outputs: torch.Tensor,
+    end: End | None,
+    more: Callable[[], torch.Tensor],
+    precision: float,
+    *,
+    overlapping: bool = False,
+) -> OutputScale:
+    """What the outputs (N,C,h,w) of a model that answers at each place are: what one place's row of numbers is.
+
+    Of several columns that are ``overlapping`` each says whether its class is there, else one class is chosen of them;
+    one column is the log odds of class 1. UnsupportedModelError for what is neither, and for the other of the two.
+    """
+    several = outputs.shape[1] > 1
+    if end is not None and end.made(outputs, precision_of(outputs, precision)):
+        if several and (end.function in LABELS_BY_FUNCTION) is not overlapping:
+            what, where = ("true", "each may be there") if not overlapping else ("false", "one of them is chosen")
+            raise UnsupportedModelError(
+                f"model {label} ends in {end.function} over {outputs.shape[1]} classes at each place: {where}; set the "
+                f"task's overlapping = {what}"
+            )
+        logits = None if end.logits is None else _of_places(end.logits[: len(outputs)])
+        end = replace(end, output=_of_places(end.output[: len(outputs)]), logits=logits)
+    find = binary_scale_of if not several else label_scale_of if overlapping else scale_of
+    found = find(label, _of_places(outputs), end, lambda: _of_places(more()), precision)
+    return replace(found, places=True)
+
+
 def noise_like(images: torch.Tensor) -> torch.Tensor:
     """Noise (4,C,H,W), the same for all images (N,C,H,W) of a size, of small and of large numbers."""
     generator = torch.Generator().manual_seed(seed_of("outputs") % 2**63)
@@ -218,6 +248,11 @@ def _by_function(label: str, end: End, columns: int) -> OutputScale:
         f"model {label} ends in a sigmoid for each of {columns} labels: where it says of each whether it is there, set "
         "task multi_label; where it chooses one class of several, log it with the logits as its outputs"
     )
+
+
+def _of_places(outputs: torch.Tensor) -> torch.Tensor:
+    """Outputs (N,C,h,w) as a row (N*h*w,C) for each place."""
+    return outputs.movedim(1, -1).reshape(-1, outputs.shape[1])
 
 
 def _always_shares(outputs: torch.Tensor, end: End | None, more: Callable[[], torch.Tensor]) -> bool:

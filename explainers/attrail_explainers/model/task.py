@@ -61,6 +61,7 @@ class Task:
     asks_by: ClassVar[str] = "label"  # column of a table: see ``attrail_monitoring.slices.questions``
     decides: ClassVar[bool] = True
     link: ClassVar[bool] = True  # whether scores are log odds
+    whole: ClassVar[bool] = True  # whether outputs are about whole images, and not about places or objects in them
     lacking: ClassVar[bool] = False  # whether ``unanswered`` may find rows: then models are asked once more
 
     def __post_init__(self) -> None:

@@ -113,7 +113,8 @@ def asks_of(task: Task, reference: RegisteredVersion) -> Asks | None:
     """What a table asks of a reference; None for a task that asks by single labels."""
     if task.asks_by == "label":
         return None
-    return partial(questions, task=task, classes=reference.class_names, count=reference.classes)
+    names = reference.class_names
+    return partial(questions, task=task, classes=names, count=reference.classes or len(names) or None)
 
 
 def read_slices(config: AuditConfig, version: RegisteredVersion, *, labelled: bool = True) -> tuple[Slice, ...]:
@@ -136,11 +137,34 @@ def load_slices(tables: Tables, preprocessing: Preprocessing) -> tuple[Slice, ..
             logger.warning("slice %s: %s", table.name, caution)
         images = decoded(table.pictures, partial(decode, preprocessing=preprocessing))
         ids = tuple(str(image) for image in table.rows["image"])
-        regions = _regions(table, preprocessing)
+        asked = None if tables.asks is None else tables.asks(table)
+        zoned = asked is not None and asked.masks is not None  # its masks show what is asked about
+        regions = None if zoned else _regions(table, preprocessing)
         plain = Slice(table.name, images, labels.to_numpy(dtype=np.int64), ids, preprocessing, regions)
-        asks = tables.asks
-        slices.append(plain if asks is None else asked_slice(plain, _placed(asks(table), table, preprocessing)))
+        slices.append(
+            plain
+            if asked is None
+            else asked_slice(plain, _placed(with_zones(table, asked, preprocessing), table, preprocessing))
+        )
     return tuple(slices)
+
+
+def with_zones(table: SliceTable, asked: Questions, preprocessing: Preprocessing) -> Questions:
+    """Questions with the zones (N,H,W) that their masks show, if they have any; SliceError for one of another size."""
+    from attrail_explainers.images import decode_zones  # noqa: PLC0415 - as above
+
+    if asked.masks is None:
+        return asked
+    pictures, size = table.pictures, partial(size_of, orientation=preprocessing.orientation)
+    for place, (mask, _) in zip(asked.places, asked.masks, strict=True):
+        (height, width), (tall, wide) = size(pictures[place]), size(mask)
+        if (height, width) != (tall, wide):
+            raise SliceError(
+                f"slice {table.name!r}: row {table.rows.index[place]} of {table.source}: its image is {width} pixels "
+                f"wide and {height} high, its mask {mask} {wide} and {tall}: give it a mask of the image's own size"
+            )
+    zones = decode_zones(asked.masks, preprocessing)
+    return replace(asked, facts={"zone": zones, "given": np.ones(len(zones), dtype=np.bool_)}, masks=None)
 
 
 def asked_slice(plain: Slice, asked: Questions) -> Slice:

@@ -90,9 +90,7 @@ def read_mlmodel(folder: Path, what: str, names: Callable[[], Collection[str]]) 
         flavor=flavour.name,
         data=data,
         extra_files=frozenset(_extra_files(section, what)),
-        classes=max(2, outputs[-1])
-        if outputs and len(outputs) == 2 and outputs[-1] > 0
-        else None,  # one stands for two
+        classes=_count(outputs, inputs and inputs[1:]),
         input_shape=_image_shape(inputs[1:]) if inputs and len(inputs) == 4 else None,
         input_type=_tensor_type(signature, "inputs"),
         metadata=_metadata(found.get("metadata"), flavour.facts(folder, data, what)),
@@ -114,6 +112,18 @@ def _looked_through(found: Mapping[Any, Any], folder: Path, inner: Wrapped, what
         describing=frozenset(str(above / named(each, data)) for each in flavour.describing),
         wrapped=inner.file,
     )
+
+
+def _count(outputs: tuple[int, ...] | None, image: tuple[int, ...] | None) -> int | None:
+    """How many classes outputs (N,classes) or (N,classes,h,w) are about; one stands for two, None where they vary.
+
+    ``image`` is the shape of an image as the model takes it: where channels come last, so do a grid's classes.
+    """
+    if outputs is None or len(outputs) not in (2, 4):
+        return None
+    last = image is not None and len(image) == 3 and _image_shape(image) != image
+    found = outputs[-1] if last else outputs[1]
+    return max(2, found) if found > 0 else None
 
 
 def _metadata(logged: Any, facts: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -9,6 +9,8 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from attrail_explainers.errors import SliceError
+from attrail_explainers.files.index_mask import IGNORED, classes_in, read_indices
+from attrail_explainers.files.picture_source import Picture
 from attrail_explainers.slice import NONE, Questions, told_apart
 from attrail_monitoring.slices.boxes import BOXES, boxes_of
 from attrail_monitoring.slices.slice_table import SliceTable, label_indices, shown
@@ -42,9 +44,8 @@ def _labels(table: SliceTable, task: "Task", classes: Sequence[str], count: int 
     found = sorted({
         (order[row], int(index), present) for (row, _, present), index in zip(pairs, indices, strict=True)
     })  # fmt: skip
-    names = tuple(classes[label] if label < len(classes) else str(label) for _, label, _ in found)
     places, labels, present = (np.array(each) for each in zip(*found, strict=True))
-    return Questions(places, labels, {"present": present}, names)
+    return Questions(places, labels, {"present": present}, _names(labels, classes))
 
 
 def _require_labels(table: SliceTable, indices: pd.Series, count: int | None) -> None:
@@ -76,6 +77,92 @@ def _flagged(table: SliceTable, columns: Sequence[str]) -> list[tuple[Any, list[
                 "expected 1 where the image has that label and 0 where it has not"
             )
     return [(row, [name for name in columns if float(flags[name][row]) == 1]) for row in table.rows.index]
+
+
+def _zones(table: SliceTable, task: "Task", classes: Sequence[str], count: int | None) -> Questions:
+    """A row for each class that is named for an image, with its zone in the image's mask, where there are masks.
+
+    Without masks the reference finds the zones, and the classes, too, where none are named. Masks without names are
+    asked about each class that takes up the task's share of the image.
+    """
+    named = _named_classes(table, task, classes, count)
+    if table.masks is None:
+        return _one_each(table) if named is None else _about(named, classes)
+    masks = [read_indices(each) for each in table.masks]
+    held = [set(np.unique(each).tolist()) for each in masks]
+    if all(each <= {0, IGNORED} for each in held) and any(IGNORED in each for each in held):
+        return _white_zones(table, named, classes)
+    _require_indices(table, held, count)
+    share = getattr(task, "share", 0.0)
+    found = named or [(place, label) for place, mask in enumerate(masks) for label in classes_in(mask, share)]
+    if not found:
+        raise SliceError(f"slice {table.name!r}: no mask of {table.source} shows a class: there is nothing to explain")
+    return _about(found, classes, [(table.masks[place], label) for place, label in found])
+
+
+def _named_classes(
+    table: SliceTable, task: "Task", classes: Sequence[str], count: int | None
+) -> list[tuple[int, int]] | None:
+    """Places of images in the table and the classes that are named for them; None where nothing names any."""
+    ask = getattr(task, "ask", ())
+    if "class" in table.rows:
+        cells = [(row, list(dict.fromkeys(_parts(cell)))) for row, cell in table.rows["class"].items()]
+    elif ask:
+        cells = [(row, list(ask)) for row in table.rows.index]
+    else:
+        return None
+    pairs = [(row, each) for row, own in cells for each in own]
+    if not pairs:
+        raise SliceError(f"slice {table.name!r}: the column class of {table.source} names no class")
+    order = {row: place for place, row in enumerate(table.rows.index)}
+    indices = label_indices(
+        table, classes, count, pd.Series([each for _, each in pairs], index=[row for row, _ in pairs])
+    )
+    _require_labels(table, indices, count)
+    return sorted({(order[row], int(index)) for (row, _), index in zip(pairs, indices, strict=True)})
+
+
+def _white_zones(table: SliceTable, named: Sequence[tuple[int, int]] | None, classes: Sequence[str]) -> Questions:
+    """Zones of masks that are black and white: each white place is of the one class that is named for its image."""
+    if named is None:
+        raise SliceError(
+            f"slice {table.name!r}: the masks of {table.source} hold 0 and {IGNORED} alone: say which class is "
+            "white by a column class, or by the task's ask"
+        )
+    places = [place for place, _ in named]
+    twice = next((place for place in places if places.count(place) > 1), None)
+    if twice is not None:
+        raise SliceError(
+            f"slice {table.name!r}: row {table.rows.index[twice]} of {table.source} names several classes, and its "
+            f"mask holds 0 and {IGNORED} alone, which shows one: name one, or write class indices into the masks"
+        )
+    masks = table.masks or []
+    return _about(named, classes, [(masks[place], IGNORED) for place in places])
+
+
+def _require_indices(table: SliceTable, held: Sequence[set[int]], count: int | None) -> None:
+    """Raise SliceError, naming row and file, for a number in a mask that is no class of the model."""
+    for place, numbers in enumerate(held):
+        unknown = sorted(each for each in numbers if each != IGNORED and (each < 0 or each >= (count or each + 1)))
+        if unknown:
+            known = "0 and up" if count is None else f"0..{count - 1}"
+            mask = (table.masks or [])[place]
+            raise SliceError(
+                f"slice {table.name!r}: row {table.rows.index[place]} of {table.source}: its mask {mask} holds the "
+                f"class index {unknown[0]}, the model knows {known} and {IGNORED}, which is no class; correct it"
+            )
+
+
+def _about(
+    found: Sequence[tuple[int, int]], classes: Sequence[str], masks: Sequence[tuple[Picture, int]] | None = None
+) -> Questions:
+    """Questions about classes of images, by pairs of an image's place and a class."""
+    places, labels = np.array(found, dtype=np.int64).T
+    return Questions(places, labels, names=_names(labels, classes), masks=None if masks is None else tuple(masks))
+
+
+def _names(labels: NDArray[np.int64], classes: Sequence[str]) -> tuple[str, ...]:
+    return tuple(classes[label] if label < len(classes) else str(label) for label in labels)
 
 
 def _values(table: SliceTable, task: "Task", classes: Sequence[str], count: int | None) -> Questions:
@@ -174,4 +261,10 @@ def _parts(cell: Any) -> Iterator[str]:
 
 
 Reader = Callable[[SliceTable, "Task", Sequence[str], int | None], Questions]
-READERS: Mapping[str, Reader] = {"labels": _labels, "value": _values, "query": _queries, "boxes": _boxes}
+READERS: Mapping[str, Reader] = {
+    "labels": _labels,
+    "value": _values,
+    "query": _queries,
+    "boxes": _boxes,
+    "zones": _zones,
+}

@@ -10,6 +10,7 @@ from torch import nn
 
 from attrail_explainers import explain, explainer_names, make_task, task_names
 from attrail_explainers.errors import ConfigError, UnknownNameError, UnsupportedModelError
+from attrail_explainers.explanation import given_subjects
 from attrail_explainers.model.classifier import Classifier
 from attrail_explainers.model.task import Target, tensors_of
 
@@ -52,6 +53,20 @@ class Grid(nn.Module):
         return torch.cat([boxes, found[:, :6].flatten(2).transpose(1, 2).sigmoid()], dim=2)
 
 
+class Places(nn.Module):
+    """The head at each place of the features, brought to the images' size."""
+
+    def __init__(self, net):
+        super().__init__()
+        self.net = net
+        self.head = nn.Conv2d(16, 5, 1)
+        self.head.weight.data = net.head.weight.data[:, :, None, None]
+
+    def forward(self, images):
+        found = self.head(self.net.features(self.net.squash(images)))
+        return nn.functional.interpolate(found, images.shape[2:], mode="bilinear")
+
+
 SINGLE, BINARY = [0, 1, 2, 3, 4, 0], [0, 1, 1, 0, 1, 0]
 LABELS = [[0, 2], [1], [], [0, 1, 3], [4], [2]]
 BOXES = [{"boxes": [[8, 8, 32, 32], [20, 30, 50, 60]], "labels": [0, 3]}, {"boxes": [], "labels": []}] + [
@@ -64,6 +79,7 @@ QUESTIONS = {
     "regression": (lambda net: net, None, {"column": 2}),
     "embedding": (Vector, None, {}),
     "detection": (Grid, BOXES, {"threshold": 0.2}),
+    "segmentation": (Places, LABELS, {}),
 }
 every_task = pytest.mark.parametrize("name", task_names())
 
@@ -76,9 +92,8 @@ def asked(small_net, pictures):
         wrap, targets, parameters = QUESTIONS[name]
         classifier = Classifier("net", "1", wrap(small_net()), task=make_task(name, parameters))
         ids = tuple(f"picture {row}" for row in range(len(images)))
-        slice_, target = classifier.asked.given(targets, images, ids)
-        outputs = classifier.logits(slice_.images, slice_.sample_ids)
-        return classifier, slice_, target or classifier.asked.answered(slice_, outputs), torch.from_numpy(outputs)
+        slice_, target = given_subjects(classifier, images, targets, ids)
+        return classifier, slice_, target, torch.from_numpy(classifier.logits(slice_.images, slice_.sample_ids))
 
     return ask
 
@@ -165,10 +180,10 @@ def test_outputs_are_found_in_whatever_a_model_returns(name, asked):
         assert torch.equal(found, expected)
 
 
-NOT_FOR = {"embedding": {"cam", "counterfactual"}}
+NOT_FOR = {"embedding": {"cam", "counterfactual"}, "segmentation": {"cam"}}
 
 
-@pytest.mark.parametrize("name", ["multi_label", "embedding"])  # the least like a single label
+@pytest.mark.parametrize("name", ["multi_label", "embedding", "segmentation"])  # the least like a single label
 @pytest.mark.parametrize("explainer", [each for each in explainer_names() if each != "attention_rollout"])
 def test_every_explainer_explains_it_or_says_why_not(name, explainer, small_net, pictures):
     wrap, targets, parameters = QUESTIONS[name]
@@ -179,7 +194,7 @@ def test_every_explainer_explains_it_or_says_why_not(name, explainer, small_net,
             explain(net, *given, task=task)
         return
     found = explain(net, *given, task=task, **CHEAP.get(explainer, {}))
-    assert len(found.values) == (6 if name == "multi_label" else 4)
+    assert len(found.values) == (4 if targets is None else sum(map(len, targets[:4])))
     assert found.defined.any()
     assert found.target is not None
 
