@@ -150,4 +150,4 @@ class Classifier:
                 f"model {self.label} returns NaN or infinite outputs for image {sample!r} "
                 f"({int(broken.sum())} of {len(broken)} images): check its weights and the preprocessing"
             )
-        return np.asarray(rows, dtype=np.float32)
+        return np.ascontiguousarray(rows, dtype=np.float32)  # grids come with their channels last in memory

@@ -236,8 +236,8 @@ def _require_classes(slice_: Slice, count: int) -> None:
     if unknown.any():
         row = int(unknown.argmax())
         raise SliceError(
-            f"slice {slice_.name!r}: image {slice_.sample_ids[row]!r} is asked about class {slice_.labels[row]}, the model "
-            f"has {count} classes, 0 and up"
+            f"slice {slice_.name!r}: image {slice_.sample_ids[row]!r} is asked about class {slice_.labels[row]}, the "
+            f"model has {count} classes, 0 and up"
         )
 
 

@@ -196,7 +196,7 @@ def _compute(work: Work, keys: Mapping[str, str], classifier: Classifier, folder
 
 def _save_logits(logits: NDArray[np.float32], path: Path) -> None:
     try:
-        save_file({LOGITS: logits}, path)
+        save_file({LOGITS: np.ascontiguousarray(logits)}, path)  # others are written in the order of their memory
     except (OSError, SafetensorError) as error:
         raise RecordError(f"{path} cannot be written: {error}; make room there, or set TMPDIR elsewhere") from error
 

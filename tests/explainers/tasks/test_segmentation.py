@@ -344,3 +344,8 @@ def test_checks_ask_about_zones():
     found = assess(Segmenter(), IMAGES, MASKS, "saliency", ["deletion", "random_head"], task="segmentation")
     assert len(found.outcomes["deletion"].values) == 6
     assert np.isfinite(found.outcomes["random_head"].values).any()
+
+
+def test_outputs_lie_in_memory_as_they_are_read():
+    """safetensors writes an array in the order of its memory, whatever its shape."""
+    assert Classifier("net", "1", Segmenter(), task=Segmentation()).logits(IMAGES, ("a", "b", "c")).flags.c_contiguous

@@ -3,6 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
+from PIL import Image
 
 from attrail_explainers import make_task
 from attrail_explainers.errors import SliceError
@@ -109,3 +110,91 @@ def test_labels_of_embeddings_tell_like_from_unlike(table):
     found = questions(table(label=["owl", "cat", "owl"]), make_task("embedding"), ())
     assert found.labels.tolist() == [1, 0, 1]
     assert questions(table(other=[1, 2, 3]), make_task("embedding"), ()).labels.tolist() == [-1, -1, -1]
+
+
+@pytest.fixture
+def masked(table, tmp_path):
+    """A table with a mask for each image, and other columns."""
+
+    def write(masks, **columns):
+        names = [f"{row}-mask.png" for row in range(len(masks))]
+        for name, mask in zip(names, masks, strict=True):
+            picture = mask if isinstance(mask, Image.Image) else Image.fromarray(np.array(mask, dtype=np.uint8))
+            picture.save(tmp_path / name)
+        return table(mask=names, **columns)
+
+    return write
+
+
+ZONES = make_task("segmentation", {"share": 0.3})
+INDICES = [[[0, 0, 1], [0, 0, 1]], [[2, 2, 255], [2, 0, 255]]]
+WHITE = [[[0, 0, 255], [0, 0, 255]], [[0, 0, 0], [255, 0, 0]]]
+
+
+def marks(found):
+    return [(place, number) for place, (_, number) in zip(found.places.tolist(), found.masks, strict=True)]
+
+
+def test_masks_of_indices_ask_about_what_they_show_on_their_share(masked):
+    found = questions(masked(INDICES), ZONES, NAMES, 3)
+    assert (found.places.tolist(), found.labels.tolist()) == ([0, 0, 1], [0, 1, 2])
+    assert (found.names, marks(found)) == (("cat", "dog", "None"), [(0, 0), (0, 1), (1, 2)])
+
+
+def test_masks_of_indices_may_be_palettes_or_deep(masked):
+    palette = Image.fromarray(np.array(INDICES[0], dtype=np.uint8), "P")
+    palette.putpalette([90, 90, 90, 255, 0, 0])
+    deep = Image.fromarray(np.array(INDICES[1], dtype=np.uint16))
+    assert marks(questions(masked([palette, deep]), ZONES, NAMES, 3)) == [(0, 0), (0, 1), (1, 2)]
+
+
+def test_classes_that_are_named_are_asked_about_even_where_a_mask_lacks_them(masked):
+    found = questions(masked(INDICES, **{"class": ["dog; 2", "cat"]}), ZONES, NAMES, 3)
+    assert marks(found) == [(0, 1), (0, 2), (1, 0)]
+
+
+@pytest.mark.parametrize("ask", [{"class": ["dog", "cat"]}, {}])
+def test_white_masks_show_the_class_that_is_named(masked, ask):
+    task = ZONES if ask else make_task("segmentation", {"ask": ["dog"]})
+    found = questions(masked(WHITE, **ask), task, NAMES, 3)
+    assert marks(found) == [(0, 255), (1, 255)]
+    assert found.labels.tolist() == ([1, 0] if ask else [1, 1])
+
+
+def test_without_masks_the_reference_says_where_classes_are_or_which(table):
+    named = questions(table(**{"class": ["dog", "", "cat;1"]}), ZONES, NAMES, 3)
+    assert (named.places.tolist(), named.labels.tolist(), named.masks) == ([0, 2, 2], [1, 0, 1], None)
+    asked = questions(table(other=[1, 2]), make_task("segmentation", {"ask": ["1"]}), NAMES, 3)
+    assert (asked.places.tolist(), asked.labels.tolist(), asked.names) == ([0, 1], [1, 1], ("dog", "dog"))
+    free = questions(table(other=[1, 2]), ZONES, NAMES, 3)
+    assert (free.labels.tolist(), free.names, free.facts) == ([-1, -1], None, {})
+
+
+@pytest.mark.parametrize(
+    ("masks", "columns", "wrong"),
+    [
+        (
+            [[[0, 1]], [[3, 0]]],
+            {},
+            r"row 2 of .* its mask .*1-mask\.png holds the class index 3, the model knows 0\.\.2",
+        ),
+        (WHITE, {}, "hold 0 and 255 alone: say which class is white by a column class, or by the task's ask"),
+        (WHITE, {"class": ["cat", "cat;dog"]}, "row 2 of .* names several classes, and its mask holds 0 and 255 alone"),
+        (
+            INDICES,
+            {"class": ["cat", "cow"]},
+            "row 2 of .* has the label 'cow', which is no class index and none of the",
+        ),
+        (INDICES, {"class": ["cat", "4"]}, r"row 2 of .* has the label 4, the model knows 0\.\.2; correct the table"),
+        (INDICES, {"class": ["", ""]}, "the column class of .* names no class"),
+        ([Image.new("RGB", (3, 2))] * 2, {}, r"mask .*0-mask\.png holds uint8 of shape .*, expected one whole number"),
+    ],
+)
+def test_masks_that_cannot_be_asked_about_are_named(masked, masks, columns, wrong):
+    with pytest.raises(SliceError, match=wrong):
+        questions(masked(masks, **columns), ZONES, NAMES, 3)
+
+
+def test_a_mask_that_is_not_there_is_named_by_its_row(table):
+    with pytest.raises(SliceError, match=r"row 1 of .* needs the mask of its image: there is no file "):
+        table(mask=["none.png"])
