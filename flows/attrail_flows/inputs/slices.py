@@ -141,30 +141,8 @@ def load_slices(tables: Tables, preprocessing: Preprocessing) -> tuple[Slice, ..
         zoned = asked is not None and asked.masks is not None  # its masks show what is asked about
         regions = None if zoned else _regions(table, preprocessing)
         plain = Slice(table.name, images, labels.to_numpy(dtype=np.int64), ids, preprocessing, regions)
-        slices.append(
-            plain
-            if asked is None
-            else asked_slice(plain, _placed(with_zones(table, asked, preprocessing), table, preprocessing))
-        )
+        slices.append(plain if asked is None else asked_slice(plain, _seen(asked, table, preprocessing)))
     return tuple(slices)
-
-
-def with_zones(table: SliceTable, asked: Questions, preprocessing: Preprocessing) -> Questions:
-    """Questions with the zones (N,H,W) that their masks show, if they have any; SliceError for one of another size."""
-    from attrail_explainers.images import decode_zones  # noqa: PLC0415 - as above
-
-    if asked.masks is None:
-        return asked
-    pictures, size = table.pictures, partial(size_of, orientation=preprocessing.orientation)
-    for place, (mask, _) in zip(asked.places, asked.masks, strict=True):
-        (height, width), (tall, wide) = size(pictures[place]), size(mask)
-        if (height, width) != (tall, wide):
-            raise SliceError(
-                f"slice {table.name!r}: row {table.rows.index[place]} of {table.source}: its image is {width} pixels "
-                f"wide and {height} high, its mask {mask} {wide} and {tall}: give it a mask of the image's own size"
-            )
-    zones = decode_zones(asked.masks, preprocessing)
-    return replace(asked, facts={"zone": zones, "given": np.ones(len(zones), dtype=np.bool_)}, masks=None)
 
 
 def asked_slice(plain: Slice, asked: Questions) -> Slice:
@@ -214,6 +192,29 @@ def _fitting(preprocessing: Preprocessing, versions: Sequence[RegisteredVersion]
             "correct [preprocessing] size, and mean and std to one number per channel"
         )
     return preprocessing
+
+
+def _seen(asked: Questions, table: SliceTable, preprocessing: Preprocessing) -> Questions:
+    """Questions with their zones and boxes, if any, where they lie in what the model sees."""
+    return _placed(_zoned(asked, table, preprocessing), table, preprocessing)
+
+
+def _zoned(asked: Questions, table: SliceTable, preprocessing: Preprocessing) -> Questions:
+    """Questions with the zones (N,H,W) that their masks show, if they have any; SliceError for one of another size."""
+    from attrail_explainers.images import decode_zones  # noqa: PLC0415 - as above
+
+    if asked.masks is None:
+        return asked
+    pictures, size = table.pictures, partial(size_of, orientation=preprocessing.orientation)
+    for place, (mask, _) in zip(asked.places, asked.masks, strict=True):
+        (height, width), (tall, wide) = size(pictures[place]), size(mask)
+        if (height, width) != (tall, wide):
+            raise SliceError(
+                f"slice {table.name!r}: row {table.rows.index[place]} of {table.source}: its image is {width} pixels "
+                f"wide and {height} high, its mask {mask} {wide} and {tall}: give it a mask of the image's own size"
+            )
+    zones = decode_zones(asked.masks, preprocessing)
+    return replace(asked, facts={"zone": zones, "given": np.ones(len(zones), dtype=np.bool_)}, masks=None)
 
 
 def _placed(asked: Questions, table: SliceTable, preprocessing: Preprocessing) -> Questions:
