@@ -11,13 +11,13 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import version
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import timm
 import torch
 import torchvision
+from families_page import PAGE, first_part, with_first_part
 
 from attrail_explainers.errors import ExplanationError, UnsupportedModelError
 from attrail_explainers.explainer import Explainer, explainer_class, explainer_names, make_explainer
@@ -27,7 +27,7 @@ from attrail_explainers.model import working_copy
 from attrail_explainers.model.classifier import Classifier
 from attrail_explainers.slice import Slice
 
-TABLE = Path(__file__).resolve().parents[2] / "explainers" / "FAMILIES.md"
+TABLE = PAGE
 COMMAND = "make families"
 WORKS, FAILED = "works", "failed"
 # Run by the command alone: members that take seconds, of families that have others or are rare.
@@ -252,7 +252,7 @@ def _failure(what: str, error: Exception, label: str) -> str:
 
 def read_table() -> dict[str, dict[str, str]]:
     """The outcomes that the written table lists, by the label of the family and the name of the explainer."""
-    lines = TABLE.read_text(encoding="utf-8").splitlines()
+    lines = first_part(TABLE.read_text(encoding="utf-8")).splitlines()
     notes = dict(line.split(". ", 1) for line in lines if line.split(".")[0].isdigit())
     header, _, *rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines if line[:1] == "|"]
     table = {}
@@ -303,7 +303,7 @@ def main(only: Sequence[str]) -> int:
         rows.append((family, layer, known | outcomes))
         failed += [f"{family.label}: {each}" for each in dict.fromkeys(outcomes.values()) if each.startswith(FAILED)]
         print(f"{time.perf_counter() - started:6.0f} s  {family.label}", file=sys.stderr)
-    TABLE.write_text(_written(rows, names), encoding="utf-8")
+    TABLE.write_text(with_first_part(TABLE.read_text(encoding="utf-8"), _written(rows, names)), encoding="utf-8")
     for each in failed:
         print(each, file=sys.stderr)
     return 1 if failed else 0
