@@ -1,22 +1,23 @@
 """SHAP of the difference between two versions, evaluated together until it is certain enough."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from attrail_explainers.errors import IncomparableError, SliceError
-from attrail_explainers.explanation import pixels_of
+from attrail_explainers.explanation import asked_classifier, given_subjects, pixels_of
 from attrail_explainers.model.classifier import Classifier
-from attrail_explainers.model.task import Target
+from attrail_explainers.model.task import SINGLE_LABEL, Target, Task
 from attrail_explainers.model.working_copy import WorkingCopy
 from attrail_explainers.parameters import require_whole
 from attrail_explainers.superpixels.emulator import Emulator
 from attrail_explainers.superpixels.evaluations import Evaluations, Perturbation, Perturbed
 from attrail_explainers.superpixels.segmentation import Segmentation
-from attrail_explainers.tasks.single_label import SingleLabel
 
 PERTURBATION = Perturbation(Segmentation(), "blur", evaluations=512, tolerance=0.2)
 
@@ -26,7 +27,8 @@ class Difference:
     """Shapley values of log odds of the target by the second version minus those by the first.
 
     ``values`` and ``deviations`` (N,H,W) float32, value and standard deviation of each superpixel spread evenly over
-    its pixels; NaN where an image has fewer than two superpixels. ``evaluations`` (N,) is what each version was asked::
+    its pixels; NaN where an image has fewer than two superpixels, or a version no answer. ``evaluations`` (N,) is what
+    each version was asked. Of a task with several rows an image there are N rows, with ``sample_ids`` of their own::
 
         change = explain_difference(champion, candidate, images, targets)
         certain = abs(change.values) > 2 * change.deviations
@@ -38,14 +40,15 @@ class Difference:
     sample_ids: tuple[str, ...]
 
 
-def explain_difference(
+def explain_difference(  # noqa: PLR0913, PLR0917 - what explain takes, and a second version
     first: torch.nn.Module,
     second: torch.nn.Module,
     images: torch.Tensor | NDArray[np.float32],
-    targets: torch.Tensor | NDArray[np.int64] | Sequence[int],
+    targets: Any = None,
     sample_ids: Sequence[str] | None = None,
     seed: int = 0,
     perturbation: Perturbation = PERTURBATION,
+    task: str | Task = SINGLE_LABEL,
 ) -> Difference:
     """Return the Shapley values of what the second of two versions sees more, or less, of than the first.
 
@@ -57,49 +60,71 @@ def explain_difference(
         change.values  # (N,H,W), in log odds; above 0 where the candidate finds more that speaks for the target
 
     Args:
-        first: A torch module from images to logits, given back as it came.
+        first: A torch module from images to logits, or to what else the task is about, given back as it came.
         second: Another one, with the same classes.
         images: (N,C,H,W) float32, as both modules take them.
-        targets: (N,) class indices.
+        targets: What each row explains, as ``explain`` takes them: (N,) class indices of a single label; where a task
+            leaves them open, the first module's outputs tell, for both.
         sample_ids: N names, "0", "1", ... when None: an image's random draws depend on its name and the seed alone.
         seed: Of all draws, 0 or above.
         perturbation: Superpixels, what takes the place of removed pixels, most evaluations, tolerance.
+        task: What is asked of both: one of ``task_names()``, or a task with parameters of its own.
 
     Raises ConfigError for a class the models lack, IncomparableError for models with different classes, SliceError
     when ``targets`` or ``sample_ids`` are not N or an image holds NaN.
     """
     images = pixels_of(images)
-    names = tuple(str(name) for name in (range(len(images)) if sample_ids is None else sample_ids))
-    if not len(images) == len(targets) == len(names):
-        raise SliceError(f"{len(images)} images need as many targets and sample ids, got {len(targets)}, {len(names)}")
+    _require_as_many(images, targets, sample_ids)
     seed = require_whole("seed", seed, 0)
-    target = SingleLabel.of(targets)
-    models = _models(first, second, images, target)
-    shape = (len(images), *images.shape[2:])
+    classifiers = [replace(asked_classifier(each, task), name=name) for name, each in _named(first, second)]
+    subjects, target = given_subjects(classifiers[0], images, targets, sample_ids)
+    models = _models(classifiers, subjects.images, target)
+    shape = (len(subjects), *images.shape[2:])
     values, deviations = (np.full(shape, np.nan, dtype=np.float32) for _ in range(2))
-    spent = np.zeros(len(images), dtype=np.int64)
-    for row, name in enumerate(names):
-        image = torch.from_numpy(np.array(images[row])).to(models[0].device)
-        both = Perturbed(models, image, target.row(row), name, seed, perturbation).evaluations()
-        spent[row] = len(both[0].log_odds) + 2
-        if both[0].coalitions is not None:
-            values[row], deviations[row] = _spread(*both)
-    return Difference(values, deviations, spent, names)
+    spent = np.zeros(len(subjects), dtype=np.int64)
+    for start, stop in pairwise(subjects.starts.tolist()):
+        image, own = torch.from_numpy(np.array(subjects.images[start])).to(models[0].device), slice(start, stop)
+        perturbed = Perturbed(models, image, target.rows(own), subjects.pictured[start], seed, perturbation)
+        lacking = _lacking(models, image, target.rows(own))
+        for row in range(start, stop):
+            both = perturbed.evaluations(row - start)
+            spent[row] = len(both[0].log_odds) + 2
+            if both[0].coalitions is not None and row - start not in lacking:
+                values[row], deviations[row] = _spread(*both)
+    return Difference(values, deviations, spent, subjects.sample_ids)
 
 
-def _models(
-    first: torch.nn.Module, second: torch.nn.Module, images: NDArray[np.float32], target: Target
-) -> list[WorkingCopy]:
-    classifiers = [Classifier(name, "", module) for name, module in (("first", first), ("second", second))]
+def _named(first: torch.nn.Module, second: torch.nn.Module) -> list[tuple[str, torch.nn.Module]]:
+    return [("first", first), ("second", second)]
+
+
+def _require_as_many(images: NDArray[np.float32], targets: Any, sample_ids: Sequence[str] | None) -> None:
+    lengths = [len(each) for each in (targets, sample_ids) if each is not None and not isinstance(each, Mapping)]
+    if any(each != len(images) for each in lengths):
+        told = ", ".join(map(str, lengths))
+        raise SliceError(f"{len(images)} images need as many targets and sample ids, got {told}")
+
+
+def _models(classifiers: Sequence[Classifier], images: NDArray[np.float32], target: Target) -> list[WorkingCopy]:
     for classifier in classifiers:
         classifier.require(target, images)
     models = [classifier.working_copy(images) for classifier in classifiers]
     if models[0].classes != models[1].classes:
+        answers = target.task.answers
         raise IncomparableError(
-            f"the first version has {models[0].classes} classes, the second {models[1].classes}: only versions with "
-            "the same classes can be compared"
+            f"the first version has {models[0].classes} {answers}, the second {models[1].classes}: only versions with "
+            f"the same {answers} can be compared"
         )
     return models
+
+
+def _lacking(models: Sequence[WorkingCopy], image: torch.Tensor, target: Target) -> set[int]:
+    """Rows about an image that one of the models has no answer to: nothing of theirs can be compared."""
+    if not target.task.lacking:
+        return set()
+    images = image.expand(len(target), *image.shape)
+    with torch.inference_mode():
+        return {row for model in models for row in target.unanswered(model.call(images))}
 
 
 def _spread(first: Evaluations, second: Evaluations) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

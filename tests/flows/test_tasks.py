@@ -137,6 +137,9 @@ def test_multi_label_has_a_map_for_each_label_and_a_sigmoid_is_no_change(place: 
     assert maps.comparability == others.comparability
     assert np.nanmax(np.abs(maps.values - others.values)) <= 1e-4 * np.nanmax(np.abs(maps.values))
     assert reference.outputs == "logits of labels"
+    pictured = [each.partition(" [")[0] for each in maps.sample_ids]
+    assert reference.version_maps.images["colours"].tolist() == pictured
+    assert reference.decisions["colours"].images.tolist() == pictured
     assert candidate.outputs == "probabilities of labels, taken before sigmoid, as logits"
 
 

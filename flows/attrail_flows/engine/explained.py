@@ -36,7 +36,8 @@ class Explained:
     the version was loaded from a pickle; ``outputs`` what the model returns. ``program_digest`` says what it
     computes with its weights, and ``machine`` on which kind of machine it was run.
     ``batch_size`` is the only one that it takes, None where it takes any. ``task`` is what was asked of it, with the
-    ``output`` that was found to answer that.
+    ``output`` that was found to answer that. ``images`` says, by slice, which image each row is about, where
+    several are about one.
     """
 
     version: RegisteredVersion
@@ -58,6 +59,7 @@ class Explained:
     noise: WeightNoise | None = None
     decisions: Mapping[str, Decisions] = field(default_factory=dict)
     task: Task = field(default_factory=make_task)
+    images: Mapping[str, NDArray[np.str_]] = field(default_factory=dict)
 
     @property
     def accuracy(self) -> dict[str, float]:
@@ -65,7 +67,7 @@ class Explained:
 
     @property
     def version_maps(self) -> VersionMaps:
-        return VersionMaps(self.maps, self.right, self.regions, self.decisions)
+        return VersionMaps(self.maps, self.right, self.regions, self.decisions, self.images)
 
 
 def joined_maps(parts: Sequence[Explained]) -> VersionMaps:
@@ -76,6 +78,7 @@ def joined_maps(parts: Sequence[Explained]) -> VersionMaps:
         {name: rows for each in found for name, rows in each.right.items()},
         {name: rows for each in found for name, rows in each.regions.items()},
         {name: decided for each in found for name, decided in each.decisions.items()},
+        {name: images for each in found for name, images in each.images.items()},
     )
 
 
@@ -124,7 +127,15 @@ def targets_of(
 def decisions_of(slice_: Slice, logits: NDArray[np.float32], target: Target) -> Decisions | None:
     """What a version decided about a slice and its target by its logits (N,...); None where nothing is decided."""
     found = target.task.decided(slice_, logits, target)
-    return None if found is None else Decisions(found.predictions, found.truths, found.confidences, found.tolerance)
+    if found is None:
+        return None
+    answers = (found.predictions, found.truths, found.confidences, found.tolerance)
+    return Decisions(*answers, images=pictured(slice_))
+
+
+def pictured(slice_: Slice) -> NDArray[np.str_] | None:
+    """The image (N,) that each row of a slice is about, None where each is about another."""
+    return None if slice_.image_ids is None else np.array(slice_.image_ids)
 
 
 def explainers_for(config: AuditConfig, reference: Explained | None) -> list[Explainer]:

@@ -23,6 +23,7 @@ from attrail_flows.engine.explained import (
     Explained,
     decisions_of,
     explainers_for,
+    pictured,
     require_fitting,
     targets_of,
     warn_of,
@@ -262,6 +263,7 @@ class _Version:
             logits=logits,
             noise=self.kept.key.noise,
             decisions=known,
+            images={each.name: found for each in slices if (found := pictured(each)) is not None},
             task=replace(task, output=task.output or model.output),
         )
 

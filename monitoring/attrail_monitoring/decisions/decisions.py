@@ -18,7 +18,8 @@ class Decisions:
     """What one version decided on a slice: ``predictions`` (N,), the predicted classes, -1 for none.
 
     ``labels`` (N,) are the right classes and ``confidences`` (N,), 0..1, the probabilities of the predicted ones, each
-    None where nobody knows them. With a ``tolerance`` predictions and labels are numbers instead, of which those are
+    None where nobody knows them. ``images`` (N,) names the image that each is about, where several are about one: these
+    stand together. With a ``tolerance`` predictions and labels are numbers instead, of which those are
     equal that are no further apart. Raises ConfigError when they are not of the same images or no probabilities::
 
         Decisions.of(logits, labels)
@@ -28,6 +29,7 @@ class Decisions:
     labels: NDArray[Any] | None = None
     confidences: NDArray[np.float64] | None = None
     tolerance: float | None = None
+    images: NDArray[np.str_] | None = None
 
     def __post_init__(self) -> None:
         predictions, numbers = np.asarray(self.predictions), self.tolerance is not None
@@ -78,7 +80,8 @@ class Decisions:
         """The decisions about some of the images, those where ``rows`` (N,) is true."""
         labels = None if self.labels is None else self.labels[rows]
         confidences = None if self.confidences is None else self.confidences[rows]
-        return Decisions(self.predictions[rows], labels, confidences, self.tolerance)
+        images = None if self.images is None else self.images[rows]
+        return Decisions(self.predictions[rows], labels, confidences, self.tolerance, images)
 
     def __len__(self) -> int:
         return len(self.predictions)

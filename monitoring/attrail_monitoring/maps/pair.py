@@ -24,13 +24,15 @@ class Side:
     """One version's ``maps`` (N,h,w) on the grid of comparison, made of ``source``.
 
     ``right`` (N,) says which images it decided rightly, ``regions`` (N,h,w) how much of each cell belongs to the region
-    where the evidence belongs; None when not known.
+    where the evidence belongs; None when not known. ``images`` (N,) says which image each map is of, None where each is
+    of another.
     """
 
     source: Attributions
     maps: Array
     right: Rows | None = None
     regions: Array | None = None
+    images: NDArray[np.str_] | None = None
 
     @classmethod
     def of(cls, version: VersionMaps, subject: MapKey, grid: int) -> "Side":
@@ -42,7 +44,7 @@ class Side:
         maps = to_grid(source.values, grid)
         region = version.regions.get(source.slice_name)
         regions = None if region is None else to_cells(region, *maps.shape[1:])
-        return cls(source, maps, version.right.get(source.slice_name), regions)
+        return cls(source, maps, version.right.get(source.slice_name), regions, version.images.get(source.slice_name))
 
     def seen_by(self, statistic: Statistic) -> Array | None:
         """What a statistic compares (N,h,w): the maps, or (N,1,2) their mass inside and outside the regions.

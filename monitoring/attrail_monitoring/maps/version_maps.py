@@ -25,6 +25,9 @@ class VersionMaps:
 
         champion = VersionMaps((maps,), decisions={maps.slice_name: Decisions.of(logits, labels)})
 
+    ``images`` (N,) says, under the name of a slice in which several maps are about one image, which image each is of;
+    maps of an image stand together.
+
     Raises IncomparableError when decisions are not about the images of the maps.
     """
 
@@ -32,6 +35,7 @@ class VersionMaps:
     right: Mapping[str, Rows] = field(default_factory=dict)
     regions: Mapping[str, Rows] = field(default_factory=dict)
     decisions: Mapping[str, Decisions] = field(default_factory=dict)
+    images: Mapping[str, NDArray[np.str_]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for each in self.maps:

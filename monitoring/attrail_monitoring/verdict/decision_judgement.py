@@ -59,8 +59,8 @@ def _chance(policy: Policy, measured: DecisionMeasurement, value: float) -> floa
     """The chance of a value as large, None where nothing tells it."""
     if measured.floor.tier != "0":
         return measured.floor.p_value(value)
-    statistic = make_decision_statistic(measured.statistic)
-    return None if measured.localised else statistic.chance(measured.terms, policy.decision_margin(statistic.margin))
+    margin = make_decision_statistic(measured.statistic).margin
+    return None if measured.localised else measured.chance(policy.decision_margin(margin))
 
 
 def _finding(
@@ -103,4 +103,4 @@ def _verdict(
 
 def _is_fact(measured: DecisionMeasurement) -> bool:
     """Whether a margin alone may decide the statistic."""
-    return make_decision_statistic(measured.statistic).chance(measured.terms, 0.0) is not None
+    return measured.chance(0.0) is not None

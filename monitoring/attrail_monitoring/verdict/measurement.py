@@ -11,7 +11,7 @@ from attrail_explainers.attributions import Attributions
 from attrail_explainers.digest import seed_of
 from attrail_monitoring.floor.calibration import Calibration, MeasuredAt
 from attrail_monitoring.floor.noise_floor import NoiseFloor
-from attrail_monitoring.inference.bootstrap import bootstrap_interval
+from attrail_monitoring.inference.bootstrap import Images, bootstrap_interval
 from attrail_monitoring.inference.mcnemar import mcnemar
 from attrail_monitoring.maps.grid import to_grid
 from attrail_monitoring.maps.pair import Pair, Side
@@ -106,9 +106,17 @@ def _measurement(
 ) -> Measurement:
     used, decides = terms[rows & pair.defined], calibration.decides(place.statistic)
     seed = seed_of("bootstrap", settings.seed, *place)
-    value, lower, upper = _estimate(statistic, used, settings, seed) if len(used) else (math.nan,) * 3
+    images = pair.reference.images
+    known, whose = rows & pair.defined, None if images is None else images[rows]
+    value, lower, upper = (math.nan,) * 3
+    if len(used):
+        value, lower, upper = _estimate(statistic, used, settings, seed, None if images is None else images[known])
     missing, lost = (~side.source.defined[rows] for side in (pair.reference, pair.other))
-    gone, either = mcnemar(missing, lost, alternative="greater"), ~(missing & lost)
+    gone, either = mcnemar(missing, lost, "greater", whose), ~(missing & lost)
+    worst = upper
+    if len(used) != either.sum():
+        some = terms[rows][either], None if whose is None else whose[either]
+        worst = _worst(statistic, *some, upper, settings, seed)
     return Measurement(
         slice=place.slice,
         explainer=place.explainer,
@@ -125,19 +133,22 @@ def _measurement(
         localised=decides and is_class(place.stratum),
         lost=gone.only_second,
         lost_p=gone.p_value,
-        worst=upper if len(used) == either.sum() else _worst(statistic, terms[rows][either], upper, settings, seed),
+        worst=worst,
     )
 
 
-def _estimate(statistic: Statistic, terms: Array, settings: Settings, seed: int) -> tuple[float, float, float]:
-    """Value and the ends of its interval."""
+def _estimate(
+    statistic: Statistic, terms: Array, settings: Settings, seed: int, images: Images | None
+) -> tuple[float, float, float]:
+    """Value and the ends of its interval over images."""
     value = float(statistic.value(terms.mean(axis=0)))
-    return value, *bootstrap_interval(
-        terms, statistic.value, statistic.upper, settings.confidence, settings.resamples, seed
-    )
+    drawn = (settings.confidence, settings.resamples, seed)
+    return value, *bootstrap_interval(terms, statistic.value, statistic.upper, *drawn, images=images)
 
 
-def _worst(statistic: Statistic, terms: Array, upper: float, settings: Settings, seed: int) -> float:
+def _worst(
+    statistic: Statistic, terms: Array, images: Images | None, upper: float, settings: Settings, seed: int
+) -> float:
     """The interval's upper end if every image with one map, a row of NaN, had moved as far as the statistic allows.
 
     Statistics are norms of the mean of per-image terms, so such an image adds at most ceiling / images, in each
@@ -154,5 +165,6 @@ def _worst(statistic: Statistic, terms: Array, upper: float, settings: Settings,
         settings.confidence,
         settings.resamples,
         seed,
+        images=images,
     )
     return float(np.fmax(whole[1], upper))

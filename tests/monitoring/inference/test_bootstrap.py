@@ -92,3 +92,37 @@ def test_coverage_is_as_stated():
         low, high = bootstrap_interval(generator.uniform(0, 1, (60, 1)), statistic.value, 2, 0.9, 400, seed)
         hits += low <= 0.5 <= high
     assert abs(hits / 400 - 0.9) < 4 * np.sqrt(0.9 * 0.1 / 400)
+
+
+PER_IMAGE = 5
+
+
+def clustered(generator: np.random.Generator, images: int = 100) -> tuple[np.ndarray, np.ndarray]:
+    """Terms around 0 of several rows for each image, most of whose spread the rows of an image share."""
+    sizes = generator.integers(1, 2 * PER_IMAGE, images)
+    shared = np.repeat(generator.normal(size=images), sizes)
+    terms = shared + 0.5 * generator.normal(size=len(shared))
+    return terms[:, None], np.repeat([f"{each}.png" for each in range(images)], sizes)
+
+
+def test_images_with_several_rows_are_drawn_as_one_and_intervals_hold_what_they_say() -> None:
+    """Of 400 samples, 95 % intervals hold the truth in 90 to 98 %; those that take rows for images in far fewer."""
+    generator, runs = np.random.default_rng(0), 400
+    held = np.zeros(2)
+    for run in range(runs):
+        terms, images = clustered(generator)
+        for place, known in enumerate((images, None)):
+            low, high = bootstrap_interval(
+                terms, lambda mean: mean[..., 0], 9.0, 0.95, 200, run, least=-9.0, images=known
+            )
+            held[place] += low <= 0 <= high
+    assert 0.90 <= held[0] / runs <= 0.98
+    assert held[1] / runs <= 0.80
+
+
+def test_with_one_row_an_image_nothing_changes() -> None:
+    terms = np.random.default_rng(0).normal(size=(30, 1))
+    given = (terms, lambda mean: mean[..., 0], 9.0, 0.95, 200, 3)
+    names = np.array([f"{each}" for each in range(30)])
+    plain = bootstrap_interval(*given, least=-9.0)
+    assert bootstrap_interval(*given, least=-9.0, images=names) == pytest.approx(plain, rel=1e-12)

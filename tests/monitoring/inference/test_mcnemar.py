@@ -48,3 +48,14 @@ def test_greater_asks_about_the_second_version():
 def test_other_images_are_refused():
     with pytest.raises(ConfigError, match="two indicators of the same images"):
         mcnemar(np.zeros(3, dtype=bool), np.zeros(4, dtype=bool))
+
+
+def test_rows_of_an_image_count_once() -> None:
+    """Ten rows of one image that all lost something are one image's word; of ten images they are ten."""
+    first, second = np.zeros(10, dtype=bool), np.ones(10, dtype=bool)
+    one = mcnemar(first, second, "greater", np.array(["cat.png"] * 10))
+    ten = mcnemar(first, second, "greater", np.array([f"{each}.png" for each in range(10)]))
+    assert (one.only_second, one.p_value) == (10, 0.5)
+    assert ten == mcnemar(first, second, "greater")
+    torn = mcnemar(np.array([True, False]), np.array([False, True]), "greater", np.array(["a", "a"]))
+    assert torn.p_value == 1.0

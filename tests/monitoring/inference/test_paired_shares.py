@@ -8,7 +8,7 @@ from scipy.optimize import minimize_scalar
 from scipy.stats import binomtest, multinomial, norm
 
 from attrail_explainers.errors import ConfigError
-from attrail_monitoring.inference.paired_shares import chance_within, difference_interval
+from attrail_monitoring.inference.paired_shares import chance_by_images, chance_within, difference_interval
 
 counts = st.integers(1, 300).flatmap(
     lambda images: st.tuples(st.integers(0, images), st.integers(0, images), st.just(images)).filter(
@@ -72,3 +72,23 @@ def test_a_loss_of_just_the_margin_is_rarely_called_more(margin, level, most, ch
 def test_counts_that_are_none_are_refused(seen):
     with pytest.raises(ConfigError, match="expected counts of"):
         difference_interval(*seen, 0.95)
+
+
+def test_by_images_the_chance_is_what_it_says_where_rows_of_an_image_go_together() -> None:
+    """Where the truth is the margin, at most 5 % of samples fall below 5 % (and some); rows for images: far more."""
+    generator, runs, margin = np.random.default_rng(0), 400, 0.1
+    below = np.zeros(2)
+    for _ in range(runs):
+        sizes = generator.integers(1, 9, 40)
+        terms = np.repeat(generator.choice([1.0, 0.0, -1.0], 40, p=[0.2, 0.7, 0.1]), sizes)
+        images = np.repeat([f"{each}" for each in range(40)], sizes)
+        first, second = int((terms > 0).sum()), int((terms < 0).sum())
+        chances = chance_by_images(terms, images, margin), chance_within(first, second, len(terms), margin)
+        below += np.array(chances) < 0.05
+    assert 0.01 <= below[0] / runs <= 0.08
+    assert below[1] / runs >= 0.12
+
+
+def test_by_images_nothing_that_differs_and_one_image_tell_nothing() -> None:
+    assert chance_by_images(np.zeros(6), np.array(list("aabbcc")), 0.0) == 1.0
+    assert chance_by_images(np.ones(6), np.array(["a"] * 6), 0.0) == 0.5

@@ -283,3 +283,20 @@ def test_small_classes_are_not_measured(maps):
         chosen = dataclasses.replace(SETTINGS, class_images=fewest)
         pair = [halves(maps, seed, right, f"net/{seed}", targets) for seed in (0, 1)]
         assert {each.stratum for each in measured(*pair, settings=chosen)} == {*OUTCOMES, *classes}
+
+
+def test_several_maps_of_an_image_are_one_witness(maps):
+    """Each image four times tells what each image once does, however many rows that makes."""
+    reference, candidate = (np.repeat(noise(seed), 4, axis=0) for seed in (0, 1))
+    images = {"all": np.repeat([f"{row}.png" for row in range(30)], 4)}
+    versions = [maps(reference), maps(holes(candidate, 0, 1, 2, 3), "net/2")]
+    once = measured(maps(noise(0)), maps(holes(noise(1), 0), "net/2"))
+    taken = measured(*(VersionMaps((each,), images=images) for each in versions))
+    apart = measured(*versions)
+    whole = [by_name(each for each in found if each.stratum == "all") for found in (taken, apart, once)]
+    for name in PRIMARY:
+        one, rows, alone = (found[name] for found in whole)
+        assert (one.lower, one.value, one.upper) == pytest.approx((alone.lower, alone.value, alone.upper), rel=1e-6)
+        assert rows.upper - rows.lower < 0.75 * (one.upper - one.lower)
+        assert (one.lost, one.lost_p) == (4, 0.5)
+        assert rows.lost_p < 0.1
