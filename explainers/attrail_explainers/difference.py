@@ -99,10 +99,10 @@ def _named(first: torch.nn.Module, second: torch.nn.Module) -> list[tuple[str, t
 
 
 def _require_as_many(images: NDArray[np.float32], targets: Any, sample_ids: Sequence[str] | None) -> None:
-    lengths = [len(each) for each in (targets, sample_ids) if each is not None and not isinstance(each, Mapping)]
-    if any(each != len(images) for each in lengths):
-        told = ", ".join(map(str, lengths))
-        raise SliceError(f"{len(images)} images need as many targets and sample ids, got {told}")
+    count = len(images)
+    lengths = [count if each is None or isinstance(each, Mapping) else len(each) for each in (targets, sample_ids)]
+    if lengths != [count, count]:
+        raise SliceError(f"{count} images need as many targets and sample ids, got {', '.join(map(str, lengths))}")
 
 
 def _models(classifiers: Sequence[Classifier], images: NDArray[np.float32], target: Target) -> list[WorkingCopy]:

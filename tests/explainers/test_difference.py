@@ -8,8 +8,10 @@ import torch
 
 from attrail_explainers.difference import explain_difference
 from attrail_explainers.errors import ConfigError, IncomparableError, SliceError
-from attrail_explainers.explanation import explain
+from attrail_explainers.explainer import make_explainer
+from attrail_explainers.explanation import explain, explain_slice, given_subjects
 from attrail_explainers.model.classifier import Classifier
+from attrail_explainers.model.task import make_task
 from attrail_explainers.superpixels.evaluations import Perturbation, Perturbed, evaluate
 from attrail_explainers.superpixels.segmentation import Segmentation
 from attrail_explainers.tasks.single_label import SingleLabel
@@ -128,3 +130,25 @@ def test_tensors_are_taken_as_arrays_are(small_net, pictures):
     broken[1, 0, 0, 0] = np.nan
     with pytest.raises(SliceError, match="image 1 holds NaN"):
         explain_difference(net, second, broken, [1, 3], **settings)
+
+
+@pytest.mark.parametrize(
+    ("task", "targets", "rows"), [("multi_label", [[0, 2], [1]], 3), ("regression", None, 2), ("embedding", None, 2)]
+)
+def test_every_task_is_the_difference_of_exact_values(small_net, pictures, task, targets, rows):
+    net = small_net()
+    if task == "regression":
+        net.head = torch.nn.Linear(net.head.in_features, 1)
+    second = nudged(net, 0.5)
+    asked = make_task(task)
+    classifier = Classifier("net", "", net, task=asked)
+    subjects, target = given_subjects(classifier, pictures[2:4], targets, None)
+    shap = make_explainer("shap", {"segments": 6, "evaluations": 400, "estimator": "regression"})
+    first, other = (
+        explain_slice(Classifier("net", "", each, task=asked), subjects, [shap], target, 0)[0] for each in (net, second)
+    )
+    found = explain_difference(net, second, pictures[2:4], targets, perturbation=budget(6, 400), task=task)
+    assert found.sample_ids == subjects.sample_ids
+    assert found.values.shape[0] == rows
+    expected = other.values - first.values
+    assert found.values == pytest.approx(expected, abs=0.02 * float(np.abs(expected).max()))
