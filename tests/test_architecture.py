@@ -37,7 +37,7 @@ ROOMS = {
     "attrail_explainers": """
         lazy errors excerpt digest parameters plugins rank_agreement files runtime confinement slice attributions images
         baselines model_files model conversion tasks subject explainer layers gradients superpixels methods
-        explanation difference assessment checks
+        explanation difference inspection exhibits assessment checks
     """,
     "attrail_monitoring": """
         formatting slices inference decisions maps statistics floor pictures clusters verdict audit_record comparison

@@ -12,6 +12,7 @@ import pytest
 
 from attrail_explainers.assessment.check import check_names
 from attrail_explainers.explainer import explainer_names
+from attrail_explainers.inspection.exhibit import exhibit_names
 from attrail_mlflow.registry.preprocessing import stated_preprocessing
 from attrail_monitoring.decisions.decision_statistic import decision_statistic_names
 from attrail_monitoring.maps.statistic import statistic_names
@@ -21,7 +22,7 @@ ARCHITECTURE = runpy.run_path(str(ROOT / "tests" / "test_architecture.py"))
 FOLDERS: dict[str, Path] = ARCHITECTURE["PACKAGES"]
 ROOMS: dict[str, str] = ARCHITECTURE["ROOMS"]
 LISTED = {
-    "attrail_explainers": [*explainer_names(), *check_names()],
+    "attrail_explainers": [*explainer_names(), *check_names(), *exhibit_names()],
     "attrail_monitoring": [*statistic_names(), *decision_statistic_names()],
 }
 MARKDOWN = sorted(

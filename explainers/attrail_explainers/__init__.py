@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from attrail_explainers.errors import AttrailError
     from attrail_explainers.explainer import explainer_names, make_explainer
     from attrail_explainers.explanation import explain
+    from attrail_explainers.inspection.exhibit import exhibit_names
+    from attrail_explainers.inspection.looking import look_inside
     from attrail_explainers.model.task import make_task, task_names
     from attrail_explainers.slice import Preprocessing, Slice
 else:
@@ -29,10 +31,12 @@ else:
             "Slice": "slice",
             "assess": "assessment.assessment",
             "check_names": "assessment.check",
+            "exhibit_names": "inspection.exhibit",
             "explain": "explanation",
             "explain_difference": "difference",
             "explainer_names": "explainer",
             "load_attributions": "attributions",
+            "look_inside": "inspection.looking",
             "make_check": "assessment.check",
             "make_explainer": "explainer",
             "make_task": "model.task",
@@ -50,10 +54,12 @@ __all__ = [
     "Slice",
     "assess",
     "check_names",
+    "exhibit_names",
     "explain",
     "explain_difference",
     "explainer_names",
     "load_attributions",
+    "look_inside",
     "make_check",
     "make_explainer",
     "make_task",

@@ -258,15 +258,18 @@ class AuditConfig(Section):
 
         Raises UnknownNameError.
         """
-        known = {each.name: each for each in self.slices}
-        for name in slices:
-            if name not in known:
-                raise UnknownNameError.of("slice", name, known)
         configured = {each.name: each for each in self.explainers}
         section = configured.get(explainer) or ExplainerSection(name=explainer)
         section.to_explainer()
-        chosen = tuple(known[name] for name in slices)
-        return self.model_copy(update={"slices": chosen, "explainers": (section,)})
+        return self.with_slices(*slices).model_copy(update={"explainers": (section,)})
+
+    def with_slices(self, *names: str) -> "AuditConfig":
+        """A copy with these slices alone; UnknownNameError for one that there is none of."""
+        known = {each.name: each for each in self.slices}
+        for name in names:
+            if name not in known:
+                raise UnknownNameError.of("slice", name, known)
+        return self.model_copy(update={"slices": tuple(known[name] for name in names)})
 
 
 def read_config(path: Path, reference: str | None = None, candidate: str | None = None) -> AuditConfig:

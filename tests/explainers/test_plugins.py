@@ -10,10 +10,12 @@ import pytest
 from attrail_explainers.assessment.check import check_class
 from attrail_explainers.errors import AttrailError, UnknownNameError
 from attrail_explainers.explainer import explainer_class, explainer_names
+from attrail_explainers.inspection.exhibit import EXHIBITS
 
 KINDS = {
     "attrail_explainers.methods": (explainer_class, "METHOD", "explainer"),
     "attrail_explainers.checks": (check_class, "CHECK", "check"),
+    "attrail_explainers.exhibits": (EXHIBITS.class_of, "EXHIBIT", "exhibit"),
 }
 
 

@@ -49,7 +49,7 @@ def token_layer(model: WorkingCopy, images: torch.Tensor, tokens: int) -> Target
     """
     for activation in reversed(_body(model)):
         if len(activation.shape) == 2 and activation.shape[0] == tokens:
-            grids = _readings(model, activation, images)
+            grids = readings(model, activation, images)
             if len(grids) > 1:
                 raise UnsupportedModelError(
                     f"model {model.label} does not show where its tokens are: {_doubt(grids)}; use shap or lime, which "
@@ -96,10 +96,10 @@ def _candidates(model: WorkingCopy, images: torch.Tensor) -> Readings:
     """The layers before the head that may be the target, in the order in which they finish."""
     body = _body(model)
     runs = Counter(each.layer for each in body)
-    readings = {each.layer: _readings(model, each, images) for each in body}
-    once = {name: places for name, places in readings.items() if places and runs[name] == 1}
+    found = {each.layer: readings(model, each, images) for each in body}
+    once = {name: places for name, places in found.items() if places and runs[name] == 1}
     if not once:
-        again = [f"; layer {name!r} ran {runs[name]} times" for name, places in readings.items() if places]
+        again = [f"; layer {name!r} ran {runs[name]} times" for name, places in found.items() if places]
         raise UnsupportedModelError(
             f"model {model.label} has no layer with activations on a grid of places before its pooling"
             f"{again[-1] if again else ''}: {ADVICE}"
@@ -129,7 +129,7 @@ def _renamed(model: WorkingCopy, images: torch.Tensor, layer: str) -> TargetLaye
 
 def _forced(model: WorkingCopy, images: torch.Tensor, layer: str) -> Readings:
     runs = [activation for activation in model.activations if activation.layer == layer]
-    places = [reading for activation in runs for reading in _readings(model, activation, images)]
+    places = [reading for activation in runs for reading in readings(model, activation, images)]
     if len(runs) != 1 or not places:
         got = f"ran {len(runs)} times" if len(runs) > 1 else f"gave {runs[0].shape if runs else 'what it took'}"
         raise UnsupportedModelError(
@@ -148,7 +148,7 @@ def _body(model: WorkingCopy) -> list[Activation]:
     return [each for each in body if each.layer not in ends]  # a grid itself: an auxiliary head runs after the main one
 
 
-def _readings(model: WorkingCopy, activation: Activation, images: torch.Tensor) -> list[Places]:
+def readings(model: WorkingCopy, activation: Activation, images: torch.Tensor) -> list[Places]:
     """The ways to read an activation; (heads,T,d), which attention gives, is no grid where there are T tokens."""
     shape = activation.shape
     if len(shape) == 2:

@@ -1,1 +1,1 @@
-"""Asked of one version, without Prefect: explain, check, windows, baseline, convert."""
+"""Asked of one version, without Prefect: explain, check, windows, baseline, convert, inspect."""

@@ -60,6 +60,14 @@ def overlay(picture: Pixels, values: Values, scale: Scale) -> Pixels:
     return _rounded((1 - opacity) * _grey(picture) + opacity * _colours(share, scale))
 
 
+def heatmap(values: Values, scale: Scale) -> Pixels:
+    """A map (h,w) by itself in the scale's colours, (h,w,3): what is not finite is white."""
+    share = np.asarray(values, dtype=np.float64) / (scale.limit or 1.0)
+    colours = _colours(np.nan_to_num(share).clip(-1 if scale.signed else 0, 1), scale)
+    colours[~np.isfinite(share)] = 255
+    return _rounded(colours)
+
+
 def no_map(picture: Pixels) -> Pixels:
     """A picture (H,W,3) in grey, hatched, with the words "no map": never to be mistaken for a map without evidence."""
     height, width = picture.shape[:2]

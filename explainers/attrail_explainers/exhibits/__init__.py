@@ -1,0 +1,1 @@
+"""The exhibits, one file each; the file's name is the exhibit's name and ``EXHIBIT`` is its class."""
