@@ -11,8 +11,9 @@ import pytest
 import torch
 import yaml
 
+from attrail_explainers import make_task
 from attrail_flows.cli import attrail as command_line
-from attrail_flows.configuration import RecipeSection
+from attrail_flows.configuration import RecipeSection, SliceSection, TaskSection
 from attrail_flows.recipe.code import read_recipe
 from attrail_flows.recipe.training import training
 
@@ -27,11 +28,18 @@ def examples(language: str) -> list[str]:
 
 def test_the_example_of_a_recipe_trains_a_model(tmp_path: Path) -> None:
     _, code = examples("python")
-    (table,) = examples("toml")
+    (table,) = [each for each in examples("toml") if "[recipe]" in each]
     (tmp_path / "training.py").write_text(code)
     section = RecipeSection(**tomllib.loads(table)["recipe"], folder=tmp_path)
     with training(read_recipe(section), section.first_seed) as model:
         assert model(torch.zeros(2, 3, 32, 32)).shape == (2, 10)
+
+
+def test_the_example_of_boxes_is_a_task_and_a_slice() -> None:
+    (table,) = [tomllib.loads(each) for each in examples("toml") if "[task]" in each]
+    assert TaskSection(**table["task"]).to_task() == make_task("detection")
+    (slice_,) = table["slice"]
+    assert SliceSection(**slice_).coco == Path("instances_val.json")
 
 
 def test_the_example_audits_a_version(

@@ -22,6 +22,7 @@ MOST = 300  # boxes of an image that a list of boxes keeps, the surest: torchvis
 
 # Hugging Face's detectors with a class for "no object", the last one; the others have a sigmoid for each class.
 SOFTMAX = {"DetrObjectDetectionOutput", "YolosObjectDetectionOutput", "TableTransformerObjectDetectionOutput"}
+LEVELS = 2  # more grids of different shapes than these are levels of a pyramid, whose boxes are still to be decoded
 LIST = ("boxes", "scores", "labels")  # torchvision's names
 
 
@@ -52,8 +53,13 @@ class ProposalForm:
             found = reader(returned, parts, images)
             if found is not None:
                 return {"": found}
-        grids = {name: self._grid(part, images) for name, part in parts.items()}
-        return {name: found for name, found in grids.items() if found is not None}
+        grids = {name: part for name, part in parts.items() if _is_grid(part, images)}
+        if len({part.shape for part in grids.values()}) > LEVELS:
+            raise UnsupportedModelError(
+                f"the model gives {len(grids)} grids of numbers, as detectors do whose boxes are not decoded yet: log "
+                "it with all its boxes in one tensor (N,4+C,P) or (N,P,5+C), in pixels of its input"
+            )
+        return {name: self._grid(part, images) for name, part in grids.items()}
 
     def _lists(self, returned: Any, parts: Mapping[str, torch.Tensor], images: torch.Tensor) -> torch.Tensor | None:
         names = [[f"{row}.{name}" for name in LIST] for row in range(len(images))]
@@ -87,9 +93,7 @@ class ProposalForm:
             return None
         return torch.stack([self._filled(*row, images) for row in zip(boxes, scores, labels, strict=True)])
 
-    def _grid(self, part: torch.Tensor, images: torch.Tensor) -> torch.Tensor | None:
-        if not part.is_floating_point() or part.ndim != 3 or len(part) != len(images) or min(part.shape[1:]) < CLASSES:
-            return None
+    def _grid(self, part: torch.Tensor, images: torch.Tensor) -> torch.Tensor:
         if part.shape[2] == 6 and bool((part[:, :, 5] == part[:, :, 5].round()).all()):
             rows = zip(part[:, :, :CORNERS], part[:, :, 4], part[:, :, 5], strict=True)
             return torch.stack([self._filled(*row, images) for row in rows])
@@ -147,6 +151,11 @@ def _by_shape(parts: list[torch.Tensor]) -> list[torch.Tensor | None]:
     rest = [each for each in parts if each is not boxes]
     scores, labels = (next((each for each in rest if each.is_floating_point() is kind), None) for kind in (True, False))
     return [boxes if _are_boxes(boxes) else None, scores, labels]
+
+
+def _is_grid(part: torch.Tensor, images: torch.Tensor) -> bool:
+    fitting = part.ndim == 3 and len(part) == len(images)
+    return fitting and part.is_floating_point() and min(part.shape[1:]) >= CLASSES
 
 
 def _are_boxes(part: torch.Tensor) -> bool:

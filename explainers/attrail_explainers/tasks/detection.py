@@ -23,6 +23,7 @@ BLOCK = 64  # images whose outputs are looked at together
 SURE = 10  # boxes of an image, the surest, by which two versions are compared
 CORNER = 0.04  # of the image: boxes that lie so near its corner, all of them, are no pixels but shares
 KEPT = 300  # proposals of an image that are kept for decisions: no picture has so many objects, some grids have 25,000
+TINY = torch.finfo(torch.float64).tiny
 LOST = "no box that this version detects overlaps the one that is asked about"
 
 
@@ -227,7 +228,7 @@ def overlaps(outputs: torch.Tensor, box: torch.Tensor) -> torch.Tensor:
     sides = torch.minimum(boxes[..., 2:], own[..., 2:]) - torch.maximum(boxes[..., :2], own[..., :2])
     shared = sides.clamp(min=0).prod(dim=-1)
     areas = [(each[..., 2:] - each[..., :2]).clamp(min=0).prod(dim=-1) for each in (boxes, own)]
-    return shared / (areas[0] + areas[1] - shared).clamp(min=torch.finfo(torch.float64).tiny)
+    return shared / (areas[0] + areas[1] - shared).clamp(min=TINY)
 
 
 def similarities(outputs: torch.Tensor, asked: Asked) -> torch.Tensor:
@@ -239,12 +240,14 @@ def similarities(outputs: torch.Tensor, asked: Asked) -> torch.Tensor:
     near = (overlap > 0).any(dim=0)
     if not near.any():
         return overlap * outputs[:, :, OBJECTNESS]
-    classes = outputs[:, near, CLASSES:].double()
+    classes = outputs[:, near, CLASSES:]
+    lengths = torch.linalg.vector_norm(classes, dim=2, dtype=torch.float64).clamp(min=TINY)
     if "scores" in asked:
-        wanted = asked["scores"].double()
+        wanted = torch.nn.functional.normalize(asked["scores"].double(), dim=1)
+        alike = (classes * wanted[:, None]).sum(dim=2) / lengths
     else:
-        wanted = torch.nn.functional.one_hot(asked["class"].clamp(min=0), classes.shape[2]).double()
-    alike = torch.nn.functional.cosine_similarity(classes, wanted[:, None], dim=2)
+        label = asked["class"].clamp(min=0)[:, None, None].expand(-1, classes.shape[1], -1)
+        alike = classes.gather(2, label)[:, :, 0] / lengths
     found = torch.zeros_like(overlap)
     found[:, near] = overlap[:, near] * alike * outputs[:, near, OBJECTNESS].double()
     return found

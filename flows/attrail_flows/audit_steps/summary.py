@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-AS_THEY_ARE = ("values", "embeddings")  # outputs that are no logits
+AS_THEY_ARE = ("values", "embeddings", "boxes")  # outputs that are no logits
 
 
 def lines_beside(document: Mapping[str, Any]) -> Iterator[str]:

@@ -183,6 +183,11 @@ def test_lists_of_boxes_are_filled_up_and_the_surest_are_kept():
     [
         (one_box(), {}, "labels without scores of all classes: set the task's classes"),
         (one_box(labels=(7,)), {"classes": 3}, "gives the label 7, the task says that it knows 3 classes"),
+        (
+            [torch.zeros(1, places, 10) for places in (80, 20, 6)],
+            {},
+            "gives 3 grids of numbers, as detectors do whose boxes are not decoded yet",
+        ),
         ((LOGITS, CENTRED), {}, "does not say what its logits are: set the task's scores"),
     ],
 )
