@@ -246,9 +246,15 @@ def measured(folder: Path) -> dict[str, Row]:
     with server(folder) as uri:
         mlflow.set_tracking_uri(uri)
         log_all(model, folder)
-        records = {each: audited(folder, uri, each) for each in NAMES if each != "1"}
-        registry = Registry(uri)
-        loaded = {each: registry.load(registry.resolve("lite0", each)) for each in NAMES}
+        verdicts = {each: audited(folder, uri, each)["verdict"] for each in NAMES if each != "1"}
+        return compared(Registry(uri), verdicts, images, classes)
+
+
+def compared(
+    registry: Registry, verdicts: Mapping[str, str], images: np.ndarray, classes: np.ndarray
+) -> dict[str, Row]:
+    """Every version's row, by maps and times that are computed here."""
+    loaded = {each: registry.load(registry.resolve("lite0", each)) for each in NAMES}
     some = slice(0, COMPARED)
     slice_ = Slice("photographs", images[some], classes[some], tuple(f"{each}" for each in range(COMPARED)))
     explainers = [make_explainer(name, parameters) for name, parameters in EXPLAINERS.items()]
@@ -256,7 +262,7 @@ def measured(folder: Path) -> dict[str, Row]:
     spent = milliseconds(loaded, images)
     return {
         each: Row(
-            records[each]["verdict"] if each in records else "",
+            verdicts.get(each, ""),
             {
                 one.explainer: float(np.nanmax(np.abs(other.values - one.values)) / np.nanmax(np.abs(one.values)))
                 for one, other in zip(maps["1"], maps[each], strict=True)
