@@ -301,9 +301,9 @@ def written(rows: Mapping[str, Row]) -> str:
     lines = [
         f"Written by `{COMMAND}` with {', '.join(f'{each} {version_of(each)}' for each in packages)}:",
         "EfficientNet-lite0 with ImageNet weights, its ONNX export and a Keras model built layer by layer, audited",
-        f"over HTTP on {IMAGES} photographs (integrated gradients, SHAP with {EVALUATIONS} evaluations). Maps of {COMPARED} of",
-        "them: the greatest difference from torch's, as a share of their largest value. Processor time of one thread,",
-        f"the fastest of {TURNS} turns: read ratios.",
+        f"over HTTP on {IMAGES} photographs (integrated gradients, SHAP with {EVALUATIONS} evaluations). Maps of",
+        f"{COMPARED} of them: the greatest difference from torch's, as a share of their largest value. Processor time of",
+        f"one thread, the fastest of {TURNS} turns: read ratios.",
         "",
         "| " + " | ".join(head) + " |",
         "|" + "---|" * len(head),
