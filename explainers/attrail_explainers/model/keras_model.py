@@ -73,7 +73,10 @@ def classifier_from_keras(path: Path, name: str, version: str) -> Classifier:
         ) from error
     shape = getattr(model, "input_shape", None)
     if not isinstance(shape, tuple) or len(shape) != 4:
-        raise UnsupportedModelError(f"model {label}: expected one input of images, its input is {excerpt(repr(shape))}")
+        raise UnsupportedModelError(
+            f"model {label}: expected one input of images, its input is {excerpt(repr(shape))}; log a model "
+            "of images alone"
+        )
     program = {"format": "attrail.keras/1", "config": config, "library": keras.__version__}
     found = Classifier(
         name, version, KerasNetwork(model).eval(), batch_size=shape[0], program_digest=digest_of(program)

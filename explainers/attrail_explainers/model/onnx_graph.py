@@ -58,7 +58,8 @@ class ImageInput:
         if len(inputs) != 1 or len(inputs[0].shape) != 4 or inputs[0].type not in TYPES:
             found = ", ".join(f"{each.name} {each.type} {each.shape}" for each in inputs)
             raise UnsupportedModelError(
-                f"model {label}: expected one input of images (N,C,H,W) or (N,H,W,C), its graph takes {excerpt(found)}"
+                f"model {label}: expected one input of images (N,C,H,W) or (N,H,W,C), its graph takes "
+                f"{excerpt(found)}; export a model of images alone"
             )
         sizes = tuple(each if isinstance(each, int) else None for each in inputs[0].shape)
         last = sizes[3] in CHANNELS and sizes[1] not in CHANNELS

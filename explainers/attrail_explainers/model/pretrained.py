@@ -47,7 +47,12 @@ def classifier_from_pretrained(folder: Path, name: str, version: str, *, turned:
     try:
         with _quiet():
             model, found = kind.from_pretrained(
-                folder, local_files_only=True, use_safetensors=True, dtype=torch.float32, output_loading_info=True
+                folder,
+                local_files_only=True,
+                use_safetensors=True,
+                dtype=torch.float32,
+                ignore_mismatched_sizes=True,  # they are refused below, by name
+                output_loading_info=True,
             )
     except MemoryError:
         raise

@@ -24,7 +24,7 @@ class Returned:
 
         UnsupportedModelError for a model that returns nothing, or several things, that the task could be about.
         """
-        if isinstance(returned, torch.Tensor) and returned.ndim < 2 and returned.numel() % len(images) == 0:
+        if isinstance(returned, torch.Tensor) and _is_squeezed(returned, len(images)):
             self.place = ""
             return returned  # squeezed
         parts = self.task.parts(returned, images)
@@ -60,5 +60,15 @@ class Returned:
 
 def _shown(parts: dict[str, torch.Tensor]) -> str:
     """Names and shapes, for a message."""
-    shapes = {name: tuple(each.shape) for name, each in parts.items()}
+    shapes = {name: _shape(each) for name, each in parts.items()}
     return ", ".join(f"{name!r} {shape}" if name else str(shape) for name, shape in shapes.items())
+
+
+def _is_squeezed(returned: torch.Tensor, images: int) -> bool:
+    return returned.is_floating_point() and returned.ndim < 2 and returned.numel() % images == 0
+
+
+def _shape(part: torch.Tensor) -> str:
+    """A shape, and what numbers they are where these are no floating-point ones."""
+    kind = "" if part.is_floating_point() else " of " + str(part.dtype).removeprefix("torch.")
+    return f"{tuple(part.shape)}{kind}"

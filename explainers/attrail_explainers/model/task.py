@@ -83,7 +83,7 @@ class Task:
 
     def fits(self, part: torch.Tensor, images: int) -> bool:
         """Whether a part of what a model returned for so many images can be the task's outputs."""
-        return part.is_floating_point() and part.ndim == 2 and len(part) == images
+        return part.is_floating_point() and part.ndim == 2 and len(part) == images and part.shape[1] > 0
 
     def parts(self, returned: Any, images: torch.Tensor) -> dict[str, torch.Tensor]:
         """The parts of what a model returned for images (N,C,H,W) that fit, by the names that ``output`` may have.
