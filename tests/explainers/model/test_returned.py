@@ -106,7 +106,7 @@ class Nothing(nn.Module):
         (lambda images: None, "got NoneType"),
         (lambda images: {"maps": images}, r"got 'maps' \(2, 3, 64, 64\)"),
         (lambda images: images, r"got \(2, 3, 64, 64\)"),
-        (lambda images: (images[:, 0, 0].long(),), r"got '0' \(2, 64\)"),
+        (lambda images: (images[:, 0, 0].long(),), r"got '0' \(2, 64\) of int64"),
         (lambda images: images[:1].mean(dim=(2, 3)), r"got \(1, 3\)"),
     ],
 )
