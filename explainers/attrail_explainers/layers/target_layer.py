@@ -65,12 +65,15 @@ def token_layer(model: WorkingCopy, images: torch.Tensor, tokens: int) -> Target
 def heads(model: WorkingCopy) -> list[str]:
     """The classification layers: the last submodule with weights of its own and all others with the same output.
 
-    None when that last output is not one number per class.
+    None when that last output is not one number per class. Of a model that answers at each place these are all with a
+    number per class, in whatever resolution: auxiliary heads have one of their own.
     """
     weighed = [activation for activation in model.activations if own_weights(model.module, activation.layer)]
     if not weighed or model.outputs not in weighed[-1].shape:
         return []
-    return list(dict.fromkeys(activation.layer for activation in weighed if activation.shape == weighed[-1].shape))
+    whole, last = model.task.whole, weighed[-1].shape
+    alike = [each for each in weighed if (each.shape == last if whole else _of_classes(model, each))]
+    return list(dict.fromkeys(each.layer for each in alike))
 
 
 def _found(model: WorkingCopy, images: torch.Tensor, forced: str | None) -> TargetLayer:
@@ -143,9 +146,15 @@ def _body(model: WorkingCopy) -> list[Activation]:
     """The activations before the last classification layer."""
     names, ends = [each.layer for each in model.activations], heads(model)
     body = list(model.activations[: names.index(ends[-1])] if ends else model.activations)
-    if model.task.whole:
-        return body
-    return [each for each in body if each.layer not in ends]  # a grid itself: an auxiliary head runs after the main one
+    return body if model.task.whole else [each for each in body if not _of_classes(model, each)]
+
+
+def _of_classes(model: WorkingCopy, activation: Activation) -> bool:
+    """Whether an activation may be a head's, or what holds the head, in a model that answers at each place.
+
+    An auxiliary head runs after the main one, in another resolution.
+    """
+    return model.outputs in (activation.shape[0], activation.shape[-1])
 
 
 def readings(model: WorkingCopy, activation: Activation, images: torch.Tensor) -> list[Places]:

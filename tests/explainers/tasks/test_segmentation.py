@@ -7,6 +7,7 @@ from torch import nn
 
 from attrail_explainers import assess, explain, make_task
 from attrail_explainers.errors import ConfigError, ExplanationError, SliceError, UnsupportedModelError
+from attrail_explainers.layers.target_layer import heads
 from attrail_explainers.model.classifier import Classifier
 from attrail_explainers.model.log_odds import target_log_odds
 from attrail_explainers.model.task import Target
@@ -349,3 +350,24 @@ def test_checks_ask_about_zones():
 def test_outputs_lie_in_memory_as_they_are_read():
     """safetensors writes an array in the order of its memory, whatever its shape."""
     assert Classifier("net", "1", Segmenter(), task=Segmentation()).logits(IMAGES, ("a", "b", "c")).flags.c_contiguous
+
+
+class TwoHeads(nn.Module):
+    """The main head on finer features than the auxiliary one, which runs last, each in a module of its own."""
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.body, self.deeper = nn.Sequential(nn.Conv2d(3, 8, 3, 2, 1), nn.ReLU()), nn.Conv2d(8, 8, 3, 2, 1)
+        self.main = nn.Sequential(nn.Conv2d(8, 16, 3, 1, 1), nn.ReLU(), nn.Conv2d(16, CLASSES, 1))
+        self.aux = nn.Sequential(nn.Conv2d(8, 6, 3, 1, 1), nn.ReLU(), nn.Conv2d(6, CLASSES, 1))
+
+    def forward(self, images):
+        found = self.body(images)
+        return {"out": self.main(found), "aux": self.aux(self.deeper(found))}
+
+
+def test_the_layer_is_the_last_before_the_main_head():
+    found = explain(TwoHeads(), IMAGES, MASKS, "gradcam", task="segmentation")
+    assert found.parameters["layer"] == "main.1"
+    assert heads(Classifier("net", "1", TwoHeads(), task=Segmentation()).working_copy(IMAGES)) == ["main.2", "aux.2"]
