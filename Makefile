@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 export GOMP_SPINCOUNT := 1000
 
-.PHONY: demo test slow check bench bench-audit families zoo transfer-zoo gate gate-story promotion scale end-to-end upkeep faults clean
+.PHONY: demo test slow check bench bench-audit families zoo transfer-zoo task-zoo gate gate-story promotion scale end-to-end upkeep faults clean
 
 demo: .venv/ready  ## train, register, audit an honest retrain and a cheat
 	$(BIN)/python deploy/demo/demo.py
@@ -32,6 +32,9 @@ zoo: .venv/ready  ## error rates of the verdict and of the detectors in use, on 
 
 transfer-zoo: .venv/ready  ## the same rates on transfer learning, on which nothing was tuned; writes monitoring/TRANSFER_ZOO.md
 	$(BIN)/python tests/zoo/transfer.py --workers 2
+
+task-zoo: .venv/ready  ## verdicts about multi-label and segmentation models that are trained here; writes monitoring/TASK_ZOO.md
+	$(BIN)/python tests/task_zoo
 
 gate: .venv/postgres  ## attacks on every setting of the server, latency, changed evidence; writes mlflow_plugin/ATTACKS.md
 	$(BIN)/python tests/gate

@@ -14,6 +14,7 @@ from attrail_explainers.digest import digest_of
 from attrail_explainers.errors import UnsupportedModelError
 from attrail_explainers.excerpt import excerpt
 from attrail_explainers.model.classifier import Classifier
+from attrail_explainers.model.returned import channels_first
 from attrail_explainers.model_files.keras_file import read_config
 from attrail_explainers.slice import PIXELS, require_known_numbers
 
@@ -37,8 +38,10 @@ class KerasNetwork(torch.nn.Module):
         self.register_state_dict_post_hook(_without_seeds)  # type: ignore[no-untyped-call]
 
     def forward(self, images: torch.Tensor) -> Any:
-        """What the model gives for images (N,C,H,W)."""
-        return self.held[0](images.permute(0, 2, 3, 1) if self.turns else images, training=False)
+        """What the model gives for images (N,C,H,W), its grids as (N,C,h,w)."""
+        if not self.turns:
+            return self.held[0](images, training=False)
+        return channels_first(self.held[0](images.permute(0, 2, 3, 1), training=False))
 
     def __deepcopy__(self, memo: dict[int, Any]) -> "KerasNetwork":
         return KerasNetwork(copy.deepcopy(self.held[0], memo))

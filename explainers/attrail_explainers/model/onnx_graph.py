@@ -18,6 +18,7 @@ from attrail_explainers.errors import UnsupportedModelError
 from attrail_explainers.excerpt import excerpt
 from attrail_explainers.model.classifier import Classifier
 from attrail_explainers.model.pixels import Pixels
+from attrail_explainers.model.returned import channels_first
 from attrail_explainers.model_files.onnx_file import graph_digest, read_graph, renamed
 
 SIDE = 224  # pixels, where a graph leaves its images' size open
@@ -75,6 +76,10 @@ class ImageInput:
         turned = images.permute(0, 2, 3, 1) if self.channels_last else images
         return turned.float() if self.dtype == torch.uint8 else turned.to(self.dtype)
 
+    def returned(self, outputs: Any) -> Any:
+        """What the graph returned, with its grids as (N,C,h,w)."""
+        return channels_first(outputs) if self.channels_last else outputs
+
     def example(self) -> torch.Tensor:
         """Noise (N,C,H,W) of the graph's size, whole numbers of 0..255 where it takes these."""
         count, *rest = self.sizes
@@ -114,7 +119,7 @@ class OnnxSession(torch.nn.Module):
         except Exception as error:  # the runtime's errors have no common type; torch's have this one
             raise RuntimeError(_first_line(error)) from error
         names = [each.name for each in self.session.get_outputs()]
-        return _outputs(names, [torch.from_numpy(np.asarray(each)) for each in found])
+        return self.takes.returned(_outputs(names, [torch.from_numpy(np.asarray(each)) for each in found]))
 
 
 @dataclass(frozen=True)
@@ -204,7 +209,8 @@ class OnnxNetwork(torch.nn.Module):
         for name, layer, reaching in self.steps:
             values[name] = self.onnx.get_submodule(layer)(*(values[each] for each in reaching))
         found = map_aggregate(self.result, lambda each: values[each.name] if isinstance(each, _Own) else each)
-        return _outputs(self.outputs, list(found) if isinstance(found, tuple | list) else [found])
+        found = list(found) if isinstance(found, tuple | list) else [found]
+        return self.takes.returned(_outputs(self.outputs, found))
 
 
 def classifier_from_onnx(path: Path, name: str, version: str) -> Classifier:

@@ -3,6 +3,7 @@
 from typing import Any
 
 import torch
+from torch.utils._pytree import tree_map
 
 from attrail_explainers.errors import ConfigError, UnsupportedModelError
 from attrail_explainers.model.task import Task, tensors_of
@@ -56,6 +57,15 @@ class Returned:
             f"model {self.label}: expected {self.task.expected} for {images} images, got {there}; log a model that "
             "returns them, by themselves or in a tuple, a dict or a dataclass"
         )
+
+
+def channels_first(returned: Any) -> Any:
+    """What a model of images (N,H,W,C) returned, with its grids (N,h,w,C) as (N,C,h,w)."""
+
+    def turned(each: Any) -> Any:
+        return each.movedim(-1, 1) if isinstance(each, torch.Tensor) and each.ndim == 4 else each
+
+    return tree_map(turned, returned)
 
 
 def _shown(parts: dict[str, torch.Tensor]) -> str:

@@ -12,6 +12,7 @@ import pytest
 import torch
 from scipy.special import softmax
 
+from attrail_explainers import make_task
 from attrail_explainers.errors import UnsupportedModelError
 from attrail_explainers.explainer import make_explainer
 from attrail_explainers.explanation import explain_slice
@@ -40,6 +41,18 @@ def saved(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Any]:
     path, model = tmp_path_factory.mktemp("keras") / "model.keras", network()
     model.save(path)
     return path, model
+
+
+def test_a_segmenters_classes_come_first(tmp_path: Path) -> None:
+    """Keras has them last, as an image's channels."""
+    images = keras.Input((16, 16, 3))
+    found = keras.layers.Conv2D(8, 3, strides=2, padding="same", activation="relu")(images)
+    model = keras.Model(images, keras.layers.Conv2D(5, 1, activation="softmax")(found))
+    model.save(tmp_path / "model.keras")
+    loaded = classifier_from_keras(tmp_path / "model.keras", "net", "1").for_task(make_task("segmentation"))
+    shares = softmax(loaded.logits(IMAGES / 255, SLICE.sample_ids), axis=1)
+    expected = model.predict(IMAGES.transpose(0, 2, 3, 1) / 255, verbose=0).transpose(0, 3, 1, 2)
+    assert shares == pytest.approx(expected, abs=1e-6)
 
 
 @pytest.fixture

@@ -14,6 +14,7 @@ from onnx import helper, numpy_helper
 from onnxruntime.quantization import CalibrationDataReader, QuantFormat, quantize_static
 from torch import nn
 
+from attrail_explainers import make_task
 from attrail_explainers.errors import UnsupportedModelError
 from attrail_explainers.explainer import make_explainer
 from attrail_explainers.explanation import explain_slice
@@ -104,6 +105,25 @@ def test_maps_are_those_of_the_module_that_was_exported(
     for name in ("gradcam", "shap", "integrated_gradients", "deeplift", *attention):
         expected = maps(own, name)
         assert np.abs(maps(found, name) - expected).max() <= 1e-3 * np.abs(expected).max(), name
+
+
+def test_a_segmenters_classes_come_first_where_its_channels_come_last(tmp_path: Path) -> None:
+    class Last(nn.Module):
+        def __init__(self, inner: nn.Module) -> None:
+            super().__init__()
+            self.inner = inner
+
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            found: torch.Tensor = self.inner(images.permute(0, 3, 1, 2))
+            return found.permute(0, 2, 3, 1)
+
+    torch.manual_seed(0)
+    inner = nn.Sequential(nn.Conv2d(3, 8, 3, 2, 1), nn.ReLU(), nn.Conv2d(8, 5, 1)).eval()
+    path = exported(Last(inner), tmp_path / "m.onnx", (2, 16, 16, 3))
+    found = classifier_from_onnx(path, "net", "1").for_task(make_task("segmentation"))
+    with torch.no_grad():
+        expected = inner(torch.from_numpy(IMAGES)).numpy()
+    assert found.logits(IMAGES, SLICE.sample_ids) == pytest.approx(expected, abs=1e-5)
 
 
 def test_a_softmax_at_the_end_is_undone_as_it_is_of_a_module(tmp_path: Path) -> None:

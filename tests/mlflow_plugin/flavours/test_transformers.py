@@ -12,6 +12,7 @@ import torch
 import transformers
 from PIL import Image
 
+from attrail_explainers import explain, make_task
 from attrail_explainers.errors import RegistryError, UnsupportedModelError
 from attrail_explainers.images import decode
 from attrail_explainers.slice import Preprocessing
@@ -134,6 +135,26 @@ def test_it_is_what_the_processor_does(processor: Any, tmp_path: Path) -> None:
     assert ours.shape == theirs.shape
     level = 1 / 255 / min(found.std)
     assert np.abs(ours - theirs).max() <= 5 * level
+
+
+def test_a_segmenters_masks_are_explained(tmp_path: Path) -> None:
+    """SegFormer, which answers on a quarter of the resolution, in a dataclass."""
+    torch.manual_seed(0)
+    small = {"depths": [1] * 4, "hidden_sizes": [8, 16, 32, 64], "decoder_hidden_size": 32}
+    model = transformers.SegformerForSemanticSegmentation(transformers.SegformerConfig(**small, **LABELS)).eval()
+    whole = {"model": model, "image_processor": transformers.SegformerImageProcessor(size=SQUARE)}
+    more = {"task": "image-segmentation", "pip_requirements": ["transformers"]}
+    mlflow.transformers.save_model(whole, str(tmp_path / "model"), **more)
+    found = checked_folder(tmp_path / "model", WHAT)
+    classifier = found.flavour.classifier(found.path, "pets", "1").for_task(make_task("segmentation"))
+    images = np.random.default_rng(0).normal(size=(2, 3, 64, 64)).astype(np.float32)
+    with torch.no_grad():
+        expected = model(torch.from_numpy(images)).logits.numpy()
+    assert expected.shape == (2, 3, 16, 16)
+    assert classifier.logits(images, ("a", "b")) == pytest.approx(expected, abs=1e-5)
+    maps = explain(classifier.module, images, [[0], [2]], "gradcam", task="segmentation")
+    assert maps.parameters["layer"] == "decode_head.activation"
+    assert Transformers().facts(found.path.parents[1], "model", WHAT)["classes"] == ["cat", "dog", "owl"]
 
 
 @pytest.mark.parametrize(
