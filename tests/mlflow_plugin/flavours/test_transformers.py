@@ -142,15 +142,15 @@ def test_a_segmenters_masks_are_explained(tmp_path: Path) -> None:
     torch.manual_seed(0)
     small = {"depths": [1] * 4, "hidden_sizes": [8, 16, 32, 64], "decoder_hidden_size": 32}
     model = transformers.SegformerForSemanticSegmentation(transformers.SegformerConfig(**small, **LABELS)).eval()
-    whole = {"model": model, "image_processor": transformers.SegformerImageProcessor(size=SQUARE)}
+    whole = {"model": model, "image_processor": transformers.SegformerImageProcessor(size={"height": 96, "width": 96})}
     more = {"task": "image-segmentation", "pip_requirements": ["transformers"]}
     mlflow.transformers.save_model(whole, str(tmp_path / "model"), **more)
     found = checked_folder(tmp_path / "model", WHAT)
     classifier = found.flavour.classifier(found.path, "pets", "1").for_task(make_task("segmentation"))
-    images = np.random.default_rng(0).normal(size=(2, 3, 64, 64)).astype(np.float32)
+    images = np.random.default_rng(0).normal(size=(2, 3, 96, 96)).astype(np.float32)
     with torch.no_grad():
         expected = model(torch.from_numpy(images)).logits.numpy()
-    assert expected.shape == (2, 3, 16, 16)
+    assert expected.shape == (2, 3, 24, 24)
     assert classifier.logits(images, ("a", "b")) == pytest.approx(expected, abs=1e-5)
     maps = explain(classifier.module, images, [[0], [2]], "gradcam", task="segmentation")
     assert maps.parameters["layer"] == "decode_head.activation"
