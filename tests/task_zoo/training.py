@@ -7,7 +7,7 @@ import torch
 from drawing import Drawn, draw, model_input
 from torch import nn
 
-IMAGES, EPOCHS, BATCH = 1600, 14, 40
+IMAGES, EPOCHS, BATCH = 1400, 11, 40
 
 Loss = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 
