@@ -14,7 +14,7 @@ from PIL import Image
 from torch import nn
 
 from attrail_explainers import load_attributions
-from attrail_explainers.errors import SliceError
+from attrail_explainers.errors import ConfigError, SliceError
 from attrail_flows.configuration import read_config
 from attrail_flows.engine.serial_engine import explaining_in_turn
 from attrail_flows.inputs.slices import read_slices
@@ -159,6 +159,16 @@ def test_boxes_of_a_coco_file_are_those_of_the_table(place: Place) -> None:
     )
 
 
+def test_boxes_are_for_the_task_that_asks_about_them(place: Place) -> None:
+    path = place.config("grid", COCO)
+    path.write_text(path.read_text().replace('"detection"', '"multi_label"').replace("iou = 0.3", ""))
+    config = read_config(path)
+    with pytest.raises(
+        ConfigError, match=r'slice .objects.: coco names boxes, which .task. name = "detection" asks about'
+    ):
+        read_slices(config, Registry(config.registry.tracking_uri).resolve("grid", "1"))
+
+
 def test_boxes_that_the_reference_finds_are_asked_of_versions_that_return_them_otherwise(place: Place) -> None:
     """The second gives no objectness, and a second tensor beside its own: its part is named."""
     slice_, reference, candidate = place.explained("forms", BARE, LOW + '\noutput = "0"')
@@ -180,6 +190,17 @@ def test_attrail_explain_draws_each_box(attrail: Run, place: Place, tmp_path: Pa
     assert len(pictures) == len(maps.sample_ids)
     green = [(np.asarray(Image.open(each).convert("RGB")) == (0, 230, 70)).all(axis=2).sum() for each in pictures]
     assert min(green) > 0
+
+
+def test_attrail_check_holds_the_maps_of_boxes(attrail: Run, place: Place, tmp_path: Path) -> None:
+    """A box that is lost has neither map nor value."""
+    options = ("--config", place.config("grid"), "--slice", "objects", "--explainer", "shap", "--out", tmp_path)
+    status, _, err = attrail("check", "models:/grid/1", *options, "--check", "deletion", "--check", "random_head")
+    assert status == 0, err
+    document = json.loads((tmp_path / "checks.json").read_text())
+    values = np.array(document["checks"]["deletion"]["values"], dtype=np.float64)
+    assert len(values) == len(document["sample_ids"])
+    assert np.isfinite(values).any()
 
 
 @pytest.mark.parametrize(

@@ -22,7 +22,7 @@ def differentiable(model: WorkingCopy, target: Target) -> Callable[[torch.Tensor
         outputs = model.call(images)
         if not outputs.requires_grad:
             raise UnsupportedModelError(
-                f"model {model.label}: no gradient leads back from its logits to the image; use shap, lime or "
+                f"model {model.label}: no gradient leads back from its outputs to the image; use shap, lime or "
                 "occlusion, which only call the model"
             )
         return target.slope(outputs)

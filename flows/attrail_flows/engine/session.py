@@ -122,8 +122,8 @@ class ExplainSession:
         version_ = self._version(key, self._asked(key, slices[0]), reference.targets, draw.seed)
         try:
             maps = version_.maps(slices, explainers, progress)
-        except ExplanationError:
-            maps = [each for explainer in explainers for each in version_.maps_if_any(slices, explainer, progress)]
+        except ExplanationError:  # after all shards, which were counted
+            maps = [each for explainer in explainers for each in version_.maps_if_any(slices, explainer, _uncounted)]
         return VersionMaps(tuple(maps), reference.right, reference.regions, reference.decisions)
 
     def match(self, version: RegisteredVersion, part: Slice, divergence: float, draws: int, seed: int) -> Matched:
@@ -154,6 +154,10 @@ class ExplainSession:
     ) -> ModelKey:
         pickles = self.config.policy.allow_pickle
         return ModelKey(self.registry.tracking_uri, version, self.flow, pickles, head, noise, task)
+
+
+def _uncounted(maps: int) -> None:
+    """Progress of what was counted before."""
 
 
 @contextlib.contextmanager

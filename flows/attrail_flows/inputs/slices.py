@@ -101,6 +101,8 @@ def read_table(
     labelled = labelled and asks is None
     table = read_slice_table(section.name, section.source, section.where, section.limit, labelled=labelled)
     if section.coco is not None:
+        if task.asks_by != "boxes":
+            raise ConfigError(f'slice {section.name!r}: coco names boxes, which [task] name = "detection" asks about')
         table = with_coco_boxes(table, section.coco, named=bool(reference.class_names))
     if asks is not None:
         asks(table)

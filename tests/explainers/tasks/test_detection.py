@@ -176,6 +176,8 @@ def test_lists_of_boxes_are_filled_up_and_the_surest_are_kept():
     assert found.shape == (2, MOST, 8)
     assert not found[0, 1:].any()
     assert found[1, 0, 4] == many[50]
+    none = {"boxes": torch.zeros(0, 4), "scores": torch.zeros(0), "labels": torch.zeros(0, dtype=torch.long)}
+    assert not ProposalForm(classes=3).read([none], torch.zeros(1, 3, HEIGHT, WIDTH))[""].any()
 
 
 @pytest.mark.parametrize(
