@@ -33,7 +33,7 @@ zoo: .venv/ready  ## error rates of the verdict and of the detectors in use, on 
 transfer-zoo: .venv/ready  ## the same rates on transfer learning, on which nothing was tuned; writes monitoring/TRANSFER_ZOO.md
 	$(BIN)/python tests/zoo/transfer.py --workers 2
 
-task-zoo: .venv/ready  ## verdicts about multi-label and segmentation models that are trained here; writes monitoring/TASK_ZOO.md
+task-zoo: .venv/ready  ## verdicts about multi-label, segmentation and detection models that are trained here; writes monitoring/TASK_ZOO.md
 	$(BIN)/python tests/task_zoo
 
 gate: .venv/postgres  ## attacks on every setting of the server, latency, changed evidence; writes mlflow_plugin/ATTACKS.md

@@ -13,7 +13,6 @@ from pathlib import Path
 import mlflow
 import numpy as np
 import torch
-from drawing import SIDE
 from kind import Kind, kinds
 from page import Audited, page
 
@@ -24,7 +23,7 @@ from attrail_mlflow import log_classifier
 
 PAGE = Path(__file__).parents[2] / "monitoring" / "TASK_ZOO.md"
 RETRAINS = 6  # five are the floor of the sixth, and of the one with the shortcut
-HALVES = {"size": (SIDE, SIDE), "mean": (0.5,) * 3, "std": (0.5,) * 3}
+HALVES = {"mean": (0.5,) * 3, "std": (0.5,) * 3}
 CONFIG = """
 [registry]
 tracking_uri = "{uri}"
@@ -88,7 +87,8 @@ def _logged(name: str, kind: Kind, seed: int, *, coded: bool) -> float:
     started = time.monotonic()
     network = kind.train(seed, coded)
     took = time.monotonic() - started
-    log_classifier(network, name, torch.zeros(2, 3, SIDE, SIDE), HALVES, classes=kind.classes)
+    size = (kind.side, kind.side)
+    log_classifier(network, name, torch.zeros(2, 3, *size), {"size": size, **HALVES}, classes=kind.classes)
     return took
 
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 
+from drawing import SIDE
 from torch import nn
 
 FOLDER = Path(__file__).parent / "kinds"
@@ -16,7 +17,7 @@ class Kind:
 
     ``train`` gives a model for a seed and whether the marks in its training images give the answers away;
     ``write_slice`` writes images, on which they do, and ``slice.csv`` into a folder. ``says`` is a sentence for the
-    page, ``explainers`` are tables of the configuration.
+    page, ``explainers`` are tables of the configuration, ``side`` is that of the model's images in pixels.
     """
 
     task: str
@@ -25,6 +26,7 @@ class Kind:
     train: Callable[[int, bool], nn.Module]
     write_slice: Callable[[Path], None]
     explainers: str = '[[explainer]]\nname = "gradcam"\n\n[[explainer]]\nname = "shap"\nevaluations = 96\n'
+    side: int = SIDE
 
 
 def kinds() -> dict[str, Kind]:
