@@ -75,8 +75,9 @@ def archived_state(archive: Path, label: str) -> ArchivedState:
 def _opened(archive: Path, label: str) -> Iterator["_Archive"]:
     try:
         with zipfile.ZipFile(archive) as source:
-            if min((each.header_offset for each in source.infolist()), default=0) > 0:  # as of another inside of it
-                raise zipfile.BadZipFile("its table of contents is that of a part")
+            within = min((each.header_offset for each in source.infolist()), default=0) > 0
+            if within and not any(each.endswith(PROGRAM) for each in source.namelist()):
+                raise zipfile.BadZipFile("its table of contents is that of a part of it")
             yield _Archive(source, label, archive.stat().st_size)
     except (zipfile.BadZipFile, NotImplementedError, EOFError, ValueError, zlib.error) as error:
         raise UnsupportedModelError(
