@@ -12,6 +12,7 @@ from attrail_explainers.inspection.exhibit import Panel, Picture, Shown
 from attrail_explainers.inspection.view import Layer, View
 from attrail_explainers.parameters import require_names, require_whole, settle
 
+NAMED = 6  # layers that a sentence names
 FINEST = 56  # places of a side of a map that is shown: more cannot be told apart on a page
 
 
@@ -157,7 +158,8 @@ def _sentences(rows: Sequence[Mapping[str, Any]], view: View) -> tuple[str, ...]
         for role, count in row["still"].items()
         if count
     ]
-    found = [f"Channels that give one number whatever the image: {', '.join(still)}."] if still else []
+    more = f" and {len(still) - NAMED} more" if len(still) > NAMED else ""
+    found = [f"Channels that give one number whatever the image: {', '.join(still[:NAMED])}{more}."] if still else []
     if view.pair:
         furthest = max(rows, key=lambda row: row["moved"])
         found.append(

@@ -15,9 +15,11 @@ from attrail_explainers.model.task import SINGLE_LABEL, TASKS, Target
 from attrail_explainers.parameters import require_whole, settle
 
 NORMS = ("l2", "linf")
+BY_SIGN = ("binary", "multi_label")  # tasks in which the sign of a score is the decision
 BEYOND = 1.02  # steps go this much further than the decision's border, as the authors have it
 LEAST = 1e-4  # of log odds beyond the border that a step aims at, where it is all but there
 HALVINGS = 5  # of the way back to the border: a change is at most 3 % of its first length too long
+PRECISION = 0.05  # sizes that differ by less are alike
 AT_ONCE = 64  # images whose changes are held at once
 
 
@@ -104,7 +106,7 @@ def margin_of(target: Target) -> DecisionMargin:
     """The margin of a target's decisions; UnsupportedModelError where its task decides nothing that could flip."""
     if TASKS.name_of(target.task) == SINGLE_LABEL:
         return DecisionMargin(target, by_question=False)
-    if target.task.link:
+    if TASKS.name_of(target.task) in BY_SIGN:
         return DecisionMargin(target, by_question=True)
     raise UnsupportedModelError(
         f"task {TASKS.name_of(target.task)!r} has no score whose sign is a decision: a change cannot flip it"
@@ -215,7 +217,10 @@ def _sentences(view: View, sizes: Mapping[tuple[str, str], NDArray[np.float64]])
         if view.pair:
             first, second = (sizes[role, norm] for role in view.roles)
             both = np.isfinite(first) & np.isfinite(second)
-            sentence += f"; easier to flip in the candidate: {int((second < first)[both].sum())} of {int(both.sum())}"
+            easier, harder = (
+                (one < (1 - PRECISION) * other)[both].sum() for one, other in ((second, first), (first, second))
+            )
+            sentence += f"; of {both.sum()} images {easier} are easier to flip in the candidate, {harder} harder"
         found.append(sentence + ".")
     return tuple(found)
 

@@ -1,6 +1,7 @@
 """Gradients: what would change in each layer if the version were trained on this slice, and where gradients fade."""
 
-from collections.abc import Mapping, Sequence
+import contextlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -11,7 +12,7 @@ from torch.nn.functional import softplus
 
 from attrail_explainers.errors import UnsupportedModelError
 from attrail_explainers.inspection.exhibit import Panel, Picture, Shown
-from attrail_explainers.inspection.view import View
+from attrail_explainers.inspection.view import View, answered
 from attrail_explainers.model.task import Target
 from attrail_explainers.model.working_copy import WorkingCopy
 from attrail_explainers.parameters import require_whole, settle
@@ -91,11 +92,9 @@ def loss_of(target: Target, outputs: torch.Tensor) -> torch.Tensor:
 
 
 def _weights(view: View, role: str) -> Weights:
-    found: Weights = {}
-    for name, tensor in _parameters(view.models[role]).items():
-        layer, _, own = name.rpartition(".")
-        found.setdefault(view.shared_name(role, layer), {})[own] = tensor.detach().cpu().double()
-    return found
+    return _by_layer(
+        view, role, {name: each.detach().cpu().double() for name, each in _parameters(view.models[role]).items()}
+    )
 
 
 def _parameters(model: WorkingCopy) -> dict[str, torch.nn.Parameter]:
@@ -108,34 +107,50 @@ def _parameters(model: WorkingCopy) -> dict[str, torch.nn.Parameter]:
 
 
 def _gradients(view: View, role: str) -> Weights:
-    """The mean gradient over the slice's rows, by layer and name; zero for weights that the loss does not depend on."""
-    model, rows = view.models[role], np.arange(len(view.slice_))
+    """The mean gradient over the rows that have an answer, by layer and name; 0 for weights without influence.
+
+    Raises UnsupportedModelError where no gradient leads back to weights, or no row has an answer.
+    """
+    model, count = view.models[role], 0
     parameters = _parameters(model)
     sums = {name: torch.zeros(each.shape, dtype=torch.float64) for name, each in parameters.items()}
-    with model.hooks({}):
-        for each in parameters.values():
+    with model.hooks({}), _differentiable(parameters.values()):
+        for batch in view.batches(role, np.arange(len(view.slice_))):
+            outputs, target = model.call(view.images(batch, role), hooked=True), view.target.rows(batch)
+            if not outputs.requires_grad:
+                raise UnsupportedModelError(
+                    f"model {model.label} can only be called: no gradient leads back from its outputs to its weights"
+                )
+            there = answered(target, outputs)
+            count += len(there)
+            loss = loss_of(target, outputs)[there].sum()
+            found = torch.autograd.grad(loss, list(parameters.values()), allow_unused=True)
+            for name, part in zip(sums, found, strict=True):
+                if part is not None:
+                    sums[name] += part.cpu().double()
+    if not count:
+        raise UnsupportedModelError(f"model {model.label} answers nothing of what is asked: there is no loss")
+    return _by_layer(view, role, {name: total / count for name, total in sums.items()})
+
+
+@contextlib.contextmanager
+def _differentiable(parameters: Iterable[torch.nn.Parameter]) -> Iterator[None]:
+    """Gradients in weights, for the time of a block."""
+    try:
+        for each in parameters:
             each.requires_grad_(True)
-        try:
-            for batch in view.batches(role, rows):
-                outputs = model.call(view.images(batch, role), hooked=True)
-                if not outputs.requires_grad:
-                    raise UnsupportedModelError(
-                        f"model {model.label}: no gradient leads back from its outputs to its weights, it can only be "
-                        "called"
-                    )
-                loss = loss_of(view.target.rows(batch), outputs).sum()
-                found = torch.autograd.grad(loss, list(parameters.values()), allow_unused=True)
-                for name, part in zip(sums, found, strict=True):
-                    if part is not None:
-                        sums[name] += part.cpu().double()
-        finally:
-            for each in parameters.values():
-                each.requires_grad_(False)
-    gradients: Weights = {}
-    for name, total in sums.items():
+        yield
+    finally:
+        for each in parameters:
+            each.requires_grad_(False)
+
+
+def _by_layer(view: View, role: str, tensors: Mapping[str, torch.Tensor]) -> Weights:
+    found: Weights = {}
+    for name, tensor in tensors.items():
         layer, _, own = name.rpartition(".")
-        gradients.setdefault(view.shared_name(role, layer), {})[own] = total / len(rows)
-    return gradients
+        found.setdefault(view.shared_name(role, layer), {})[own] = tensor
+    return found
 
 
 def _flat(tensors: Mapping[str, torch.Tensor]) -> torch.Tensor:

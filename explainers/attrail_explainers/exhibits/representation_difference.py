@@ -51,10 +51,13 @@ class RepresentationDifference:
             raise UnsupportedModelError(
                 f"neighbours among images need at least {FEWEST} of them, the slice has {count}"
             )
-        layer = view.layer_of_evidence() if self.layer is None else view.layers([self.layer])[0]
-        ranks = [ranks_of(features_of(view, role, [layer], side=1)[layer.name]) for role in view.roles]
+        layers = [view.layer_of_evidence(role) for role in view.roles]
+        if self.layer is not None:
+            layers = view.layers([self.layer]) * 2
+        pairs = zip(view.roles, layers, strict=True)
+        ranks = [ranks_of(features_of(view, role, [layer], side=1)[layer.name]) for role, layer in pairs]
         rows, panels, arrays = [], list[Panel](), dict[str, NDArray[Any]]()
-        for place, role in enumerate(view.roles):
+        for place, (role, layer) in enumerate(zip(view.roles, layers, strict=True)):
             nearer = differences(ranks[place], ranks[1 - place])
             arrays[f"{role}/nearer"] = nearer
             for members, strength in groups_of(nearer, self.groups, self.pictures, view.seed):
@@ -64,7 +67,9 @@ class RepresentationDifference:
                     Picture(view.image_names[each], view.slice_.picture(int(view.rows[each]))) for each in members
                 )
                 panels.append(Panel(layer.name, f"alike to the {role}, not to the other", pictures))
-        notes = () if rows else (f"In {layer.name} no group of images is clearly nearer to each other in one version.",)
+        notes = (
+            () if rows else (f"In {layers[0].name} no group of images is clearly nearer to each other in one version.",)
+        )
         return Shown(tuple(rows), ("difference",), arrays, tuple(panels), notes)
 
 

@@ -41,14 +41,20 @@ class Similarity:
         count = len(view.rows)
         if count < FEWEST:
             raise UnsupportedModelError(f"CKA is about at least {FEWEST} images, the slice has {count}")
-        layers = view.layers(self.layers, self.most)
-        names = [each.name for each in layers]
-        grams = [[gram(each) for each in features_of(view, role, layers).values()] for role in view.roles]
+        layers = {role: view.own_layers(role, self.layers, self.most) for role in view.roles}
+        names, others = ([each.name for each in layers[role]] for role in (view.roles[0], view.roles[-1]))
+        grams = [[gram(each) for each in features_of(view, role, own).values()] for role, own in layers.items()]
         found = np.array([[cka(one, other) for other in grams[-1]] for one in grams[0]])
-        rows = _pair(names, found) if view.pair else _alone(names, found)
+        rows = _pair(names, others, found) if view.pair else _alone(names, found)
         across = f"rows: layers of the {view.roles[0]}, columns: of the {view.roles[-1]}, first to last"
         panel = Panel("", "CKA, up to 1", (Picture(across, found.clip(0)),))
-        return Shown(tuple(rows), ("cka",), {"cka": found}, (panel,), _sentences(names, found) if view.pair else ())
+        return Shown(
+            tuple(rows),
+            ("cka",),
+            {"cka": found},
+            (panel,),
+            _sentences(names, found) if names == others and view.pair else (),
+        )
 
 
 def gram(features: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -74,11 +80,12 @@ def hsic(first: NDArray[np.float64], second: NDArray[np.float64]) -> float:
     return float((trace + sums - cross) / (count * (count - 3)))
 
 
-def _pair(names: list[str], found: NDArray[np.float64]) -> list[dict[str, Any]]:
+def _pair(names: list[str], others: list[str], found: NDArray[np.float64]) -> list[dict[str, Any]]:
     rows = []
     for place, name in enumerate(names):
         best = int(found[place].argmax())
-        rows.append({"layer": name, "cka": found[place, place], "most_like": names[best], "there": found[place, best]})
+        same = {"cka": found[place, others.index(name)]} if name in others else {}
+        rows.append({"layer": name, **same, "most_like": others[best], "there": found[place, best]})
     return rows
 
 

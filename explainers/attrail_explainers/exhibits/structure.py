@@ -182,6 +182,8 @@ def _sentences(rows: Sequence[Facts], changes: Mapping[str, WeightChange], out: 
     for status in ("added", "removed", "other shape", "other operators"):
         names = [row["layer"] for row in rows if row["status"] == status]
         found += [f"{status.capitalize()}: {_listed(names)}."] if names else []
+    if not changes:
+        return [*found, "No layer with weights has the same name and shapes in both."]
     same = [name for name, each in changes.items() if each.relative == 0]
     if len(same) == len(changes):
         return [*found, f"All {len(same)} layers with weights of the same shape hold exactly the same."]

@@ -1,6 +1,6 @@
 """The layers of a version by its exported graph: operators, output shapes, parameters, multiply-adds."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -39,7 +39,7 @@ def graph_of(classifier: Classifier, model: WorkingCopy, images: torch.Tensor) -
     try:
         with torch.no_grad(), model.hooks({}):
             graph: Any = classifier.graph if exported else _exported(model.module, images)
-            walk = _Walk(graph, len(images))
+            walk = _Walk(graph, len(images), {name for name, _ in classifier.module.named_modules()})
             walk.run(images)
     except NOT_EXPORTED as error:
         raise UnsupportedModelError(
@@ -57,8 +57,9 @@ def _exported(module: torch.nn.Module, images: torch.Tensor) -> torch.nn.Module:
 class _Walk(torch.fx.Interpreter):
     """Runs a graph and notes what each operation does; layers are where ``nn_module_stack`` says it stands."""
 
-    def __init__(self, graph: torch.fx.GraphModule, images: int) -> None:
+    def __init__(self, graph: torch.fx.GraphModule, images: int, known: Collection[str]) -> None:
         super().__init__(graph)
+        self.known = known
         self.layers: dict[str, GraphLayer] = {}
         self.images = images
 
@@ -68,6 +69,7 @@ class _Walk(torch.fx.Interpreter):
             args, kwargs = self.fetch_args_kwargs_from_env(n)
             name, _ = operation(n.target, kwargs)
             layer = _layer_of(n.meta.get("nn_module_stack") or {})
+            layer = layer if layer in self.known else ""  # torch has names of its own for what stands in no module
             facts = self.layers.pop(layer, GraphLayer())
             self.layers[layer] = facts  # to the end: in the order in which they finish
             if name not in facts.operators:

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from attrail_explainers.errors import UnsupportedModelError
 from attrail_explainers.inspection.exhibit import Picture
-from attrail_explainers.inspection.view import Layer, View
+from attrail_explainers.inspection.view import Layer, View, answered
 from attrail_explainers.layers.activations import logits_from
 from attrail_explainers.model.places import TargetLayer
 
@@ -44,7 +44,8 @@ def channel_scores(view: View, role: str, layer: Layer) -> ChannelScores:
             raise UnsupportedModelError(
                 f"model {subject.model.label}: no gradient leads back from its outputs to layer {layer.name!r}"
             )
-        (gradient,) = torch.autograd.grad(subject.target.slope(outputs).sum(), leaf)
+        there = answered(subject.target, outputs)
+        (gradient,) = torch.autograd.grad(subject.target.slope(outputs)[there].sum(), leaf)
         values, slopes = (layer.channels(each.detach())[: len(batch)].double() for each in (leaf, gradient))
         largest, peak = values.max(dim=2)
         parts.append((largest, values.mean(dim=2), (values * slopes).sum(dim=2), peak))

@@ -138,10 +138,15 @@ class View:
         return [known[name] for name in names]
 
     @cached_property
+    def tables(self) -> dict[str, dict[str, Layer]]:
+        """By role the layers that run once in a version and whose output has channels, in order."""
+        return {role: self._readable(role) for role in self.roles}
+
+    @cached_property
     def readable(self) -> dict[str, Layer]:
-        """The layers that run once in every version and whose output has channels, in the order of the first one."""
-        tables = [self._readable(role) for role in self.roles]
-        common = {name: each for name, each in tables[0].items() if all(table.get(name) == each for table in tables)}
+        """The layers of ``tables`` that all versions have in the same shape, in the order of the first one."""
+        first, *others = self.tables.values()
+        common = {name: each for name, each in first.items() if all(table.get(name) == each for table in others)}
         if not common:
             labels = " and ".join(each.label for each in self.classifiers)
             raise UnsupportedModelError(
@@ -150,17 +155,32 @@ class View:
             )
         return common
 
-    def layer_of_evidence(self) -> Layer:
-        """The layer through whose places all evidence passes, of the first version, as Grad-CAM takes it."""
-        role, classifier = self.roles[0], self.classifiers[0]
-        found = target_layer(self.models[role], self.images(self.rows[:1], role), classifier.target_layer)
-        name = self.shared_name(role, found.name)
-        if name not in self.readable:
-            raise UnsupportedModelError(
-                f"layer {name!r} of {classifier.label} is not in the other version, or of another shape there: name a "
-                "layer that both have"
-            )
-        return self.readable[name]
+    def own_layers(self, role: str, names: Sequence[str] | None = None, most: int = 8) -> list[Layer]:
+        """As ``layers``, but where versions have none in common those of one version: for what compares no channels."""
+        common = set.intersection(*(set(table) for table in self.tables.values()))
+        if names is not None or common or not all(self.tables.values()):
+            return self.layers(names, most)
+        table = self.tables[role]
+        return [table[name] for name in spread(stages_of(list(table)), most)]
+
+    def layer_of_evidence(self, role: str | None = None) -> Layer:
+        """The layer through whose places all evidence passes, as Grad-CAM takes it, else the last one with places.
+
+        That of the first version, which all must have; with a ``role`` that version's own.
+        """
+        known, asked = (self.readable, self.roles[0]) if role is None else (self.tables[role], role)
+        classifier = self.by_role[asked]
+        try:
+            found = target_layer(self.models[asked], self.images(self.rows[:1], asked), classifier.target_layer).name
+        except UnsupportedModelError:
+            found = ""
+        name = self.shared_name(asked, found)
+        if name in known:
+            return known[name]
+        placed = [each for each in known.values() if each.places is not None]
+        if not placed:
+            raise UnsupportedModelError(f"model {classifier.label} has no layer whose output has places to be shown")
+        return placed[-1]
 
     def _readable(self, role: str) -> dict[str, Layer]:
         model, image, found = self.models[role], self.images(self.rows[:1], role), dict[str, Layer]()
@@ -193,3 +213,9 @@ def spread(names: Sequence[str], most: int) -> list[str]:
     """At most so many of the names, evenly spread, the first and the last among them."""
     places = np.linspace(0, len(names) - 1, min(most, len(names))).round().astype(int)
     return [names[place] for place in dict.fromkeys(places.tolist())]
+
+
+def answered(target: Target, outputs: torch.Tensor) -> list[int]:
+    """The rows of a target that outputs (N,...) have an answer to, such as a box that was found again."""
+    lacking = target.unanswered(outputs.detach()) if target.task.lacking else {}
+    return [row for row in range(len(outputs)) if row not in lacking]

@@ -1,7 +1,8 @@
 """The page of what is inside a version, or what changed inside between two: exhibits for a reader with a browser.
 
 An exhibit's tables and panels are drawn alike, whatever the exhibit: one that is added needs nothing here. Pictures are
-gathered by layer, so that a reader finds in one place all that is shown of it.
+gathered by layer, so that a reader finds in one place all that is shown of it; those of an exhibit that is about one
+layer alone, or about none, stand under its table.
 """
 
 import re
@@ -71,12 +72,12 @@ def render_inside(inside: Inside) -> str:
     layers: dict[str, list[tuple[str, DrawnPanel]]] = {}
     loose: dict[str, list[DrawnPanel]] = {}
     for name, (title, shown) in inside.exhibits.items():
-        for panel in shown.panels:
-            drawn = _drawn(panel)
-            if panel.layer:
-                layers.setdefault(panel.layer, []).append((title, drawn))
-            else:
-                loose.setdefault(name, []).append(drawn)
+        drawn = [(panel.layer, _drawn(panel)) for panel in shown.panels]
+        if len({layer for layer, _ in drawn}) <= 1:
+            loose[name] = [panel for _, panel in drawn]
+            continue
+        for layer, panel in drawn:
+            layers.setdefault(layer, []).append((title, panel))
     order = _layer_order(inside, layers)
     page = _environment(FOLDER).get_template("inside.html")
     return page.render(

@@ -14,6 +14,7 @@ from attrail_explainers.inspection.exhibit import EXHIBITS, chosen_exhibits, exh
 from attrail_explainers.inspection.looking import look_inside, show, view_of
 from attrail_explainers.model.classifier import Classifier
 from attrail_explainers.model.loading import classifier_from_export
+from attrail_explainers.model.task import make_task
 from attrail_explainers.slice import Slice
 from attrail_explainers.tasks.regression import Regression
 from attrail_explainers.tasks.single_label import SingleLabel
@@ -118,6 +119,56 @@ def test_what_does_not_apply_is_said_in_one_sentence(small_net, images) -> None:
         "no score whose sign is a decision"
         in show(view, {"adversarial": make_exhibit("adversarial")}, "adversarial").absent
     )
+
+
+class Segmenter(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.body = nn.Sequential(nn.Conv2d(3, 8, 3, 2, 1), nn.ReLU(), nn.Conv2d(8, 16, 3, 2, 1), nn.ReLU())
+        self.head = nn.Conv2d(16, 3, 1)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return self.head(self.body(images))
+
+
+def test_whatever_is_asked_of_a_model_it_is_shown_or_said_why_not(small_net, images) -> None:
+    masks = (images.mean(axis=1) > 0).astype(np.int64)
+    asked = {
+        "segmentation": (Segmenter(), masks),
+        "regression": (small_net(), None),
+        "multi_label": (small_net(), [[0, 2]] * 8),
+    }
+    for task, (net, targets) in asked.items():
+        made = make_task(task, {"column": 0} if task == "regression" else {})
+        for name in exhibit_names():
+            if name in PAIR_ONLY:
+                continue
+            if name == "adversarial" and task != "multi_label":
+                with pytest.raises(UnsupportedModelError, match="no score whose sign is a decision"):
+                    look_inside(net, images, targets, name, task=made, **cheap(name))
+                continue
+            shown = look_inside(net, images, targets, name, task=made, **cheap(name))
+            assert shown.rows, (task, name)
+            assert all(np.isfinite(each).all() for each in shown.arrays.values()), (task, name)
+            if name == "adversarial":
+                assert len(shown.rows) == 16  # a row for each label of each image
+            if name == "similarity":
+                assert len(shown.arrays["cka"]) > 1
+
+
+def test_versions_without_a_common_layer_are_compared_by_what_they_hold_alike(small_net, images) -> None:
+    torch.manual_seed(0)
+    body = [nn.Conv2d(3, 8, 3, 4), nn.ReLU(), nn.Conv2d(8, 8, 3, 2), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten()]
+    other = nn.Sequential(*body, nn.Linear(8, 5))
+    shown = look("similarity", other, images, small_net())
+    assert all(row["there"] < 1.001 and "cka" not in row for row in shown.rows)
+    assert {row["most_like"] for row in shown.rows} <= set("0123456")
+    assert look("representation_difference", other, images, small_net()).rows
+    with pytest.raises(UnsupportedModelError, match="no layer of one name and shape in both"):
+        look("activations", other, images, small_net())
+    rows = look("structure", other, images, small_net()).rows
+    assert {"added", "removed"} <= {row["status"] for row in rows}
 
 
 def test_names_and_parameters_that_cannot_be_are_refused(small_net, images, impossible) -> None:

@@ -9,8 +9,6 @@ import pytest
 from PIL import Image
 from safetensors.numpy import load_file
 
-from attrail_explainers.inspection.exhibit import exhibit_names
-
 Run = Callable[..., tuple[int, str, str]]
 
 
@@ -25,10 +23,12 @@ def files_of(folder: Path) -> dict[str, bytes]:
 
 
 def test_two_versions_become_a_page_numbers_and_pictures(attrail: Run, workplace) -> None:
-    status, printed, err, folder = inspect(attrail, workplace, "--against", "models:/digits/1", "--slice", "validation")
+    shown = ("structure", "activations", "examples", "representation_difference", "similarity")
+    pair = ("--against", "models:/digits/1", "--slice", "validation", "--show", ",".join(shown))
+    status, printed, err, folder = inspect(attrail, workplace, *pair)
     assert status == 0, err
     assert f"written: {folder / 'inspect.html'}" in printed
-    for name in exhibit_names():
+    for name in shown:
         document = json.loads((folder / f"{name}.json").read_text())
         assert document["format"] == "attrail.exhibit/1"
         assert document["versions"] == {"reference": "digits/1", "candidate": "digits/8"}

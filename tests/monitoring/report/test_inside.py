@@ -68,7 +68,7 @@ def test_names_of_strangers_are_escaped() -> None:
 
 
 def test_histograms_and_maps_of_two_versions_are_on_one_scale() -> None:
-    text = page([{"layer": "a", "far": 1.0}], [Panel("a", "weights", COUNTS), Panel("", "all", MAPS)])
+    text = page([{"layer": "a", "far": 1.0}], [Panel("a", "weights", COUNTS), Panel("b", "all", MAPS)])
     heights = [float(each) for each in re.findall(r"<rect [^>]*height=\"([\d.]+)\"", text)]
     assert heights == [0, 10, 20, 40, 5, 0]
     assert "strongest colour: 8" in text
