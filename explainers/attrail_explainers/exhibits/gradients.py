@@ -92,9 +92,7 @@ def loss_of(target: Target, outputs: torch.Tensor) -> torch.Tensor:
 
 
 def _weights(view: View, role: str) -> Weights:
-    return _by_layer(
-        view, role, {name: each.detach().cpu().double() for name, each in _parameters(view.models[role]).items()}
-    )
+    return _by_layer(view, role, {name: each.detach() for name, each in _parameters(view.models[role]).items()})
 
 
 def _parameters(model: WorkingCopy) -> dict[str, torch.nn.Parameter]:
@@ -130,7 +128,7 @@ def _gradients(view: View, role: str) -> Weights:
                     sums[name] += part.cpu().double()
     if not count:
         raise UnsupportedModelError(f"model {model.label} answers nothing of what is asked: there is no loss")
-    return _by_layer(view, role, {name: total / count for name, total in sums.items()})
+    return _by_layer(view, role, {name: (total / count).float() for name, total in sums.items()})
 
 
 @contextlib.contextmanager
@@ -154,7 +152,7 @@ def _by_layer(view: View, role: str, tensors: Mapping[str, torch.Tensor]) -> Wei
 
 
 def _flat(tensors: Mapping[str, torch.Tensor]) -> torch.Tensor:
-    return torch.cat([each.flatten() for each in tensors.values()])
+    return torch.cat([each.cpu().double().flatten() for each in tensors.values()])
 
 
 def _sentences(rows: Sequence[Mapping[str, Any]], view: View) -> tuple[str, ...]:

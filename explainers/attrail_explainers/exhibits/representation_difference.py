@@ -46,7 +46,7 @@ class RepresentationDifference:
     def show(self, view: View) -> Shown:
         if not view.pair:
             raise UnsupportedModelError("this compares two versions, and one was given")
-        count = len(view.rows)
+        count = len(view.compared)
         if count < FEWEST:
             raise UnsupportedModelError(
                 f"neighbours among images need at least {FEWEST} of them, the slice has {count}"
@@ -60,7 +60,8 @@ class RepresentationDifference:
         for place, (role, layer) in enumerate(zip(view.roles, layers, strict=True)):
             nearer = differences(ranks[place], ranks[1 - place])
             arrays[f"{role}/nearer"] = nearer
-            for members, strength in groups_of(nearer, self.groups, self.pictures, view.seed):
+            for found, strength in groups_of(nearer, self.groups, self.pictures, view.seed):
+                members = view.compared[found]
                 names = [view.image_names[each] for each in members]
                 rows.append({"held_alike_by": role, "layer": layer.name, "difference": strength, "images": names})
                 pictures = tuple(

@@ -38,7 +38,7 @@ class Similarity:
         settle(self)
 
     def show(self, view: View) -> Shown:
-        count = len(view.rows)
+        count = len(view.compared)
         if count < FEWEST:
             raise UnsupportedModelError(f"CKA is about at least {FEWEST} images, the slice has {count}")
         layers = {role: view.own_layers(role, self.layers, self.most) for role in view.roles}

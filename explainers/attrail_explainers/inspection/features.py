@@ -14,12 +14,12 @@ SIDE = 7  # places of a side that are told apart: more would cost memory and say
 
 
 def features_of(view: View, role: str, layers: Sequence[Layer], side: int = SIDE) -> dict[str, NDArray[np.float64]]:
-    """Activations (N,D) of N images in each layer, averaged to at most ``side`` x ``side`` places.
+    """Activations (N,D) of the ``view.compared`` images in each layer, averaged to at most ``side`` x ``side`` places.
 
     Raises UnsupportedModelError for a layer whose activations are not finite.
     """
     parts: dict[str, list[NDArray[np.float64]]] = {each.name: [] for each in layers}
-    for outputs in view.recorded(role, layers):
+    for outputs in view.recorded(role, layers, view.rows[view.compared]):
         for layer in layers:
             parts[layer.name].append(_pooled(layer, outputs[layer.name], side))
     found = {name: np.concatenate(each) for name, each in parts.items()}

@@ -19,6 +19,7 @@ from attrail_explainers.model.working_copy import WorkingCopy
 from attrail_explainers.slice import Slice
 from attrail_explainers.subject import Subject
 
+MOST = 2000  # images that are compared with each other: the memory that takes grows with their square
 ALONE, PAIR = ("version",), ("reference", "candidate")
 
 
@@ -71,6 +72,11 @@ class View:
     def rows(self) -> NDArray[np.int64]:
         """The first row of each image: several rows may ask about one."""
         return self.slice_.starts[:-1]
+
+    @cached_property
+    def compared(self) -> NDArray[np.int64]:
+        """The places among ``rows`` of images that are compared with each other: at most ``MOST``, evenly spread."""
+        return np.unique(np.linspace(0, len(self.rows) - 1, min(MOST, len(self.rows))).round().astype(np.int64))
 
     @cached_property
     def image_names(self) -> tuple[str, ...]:

@@ -67,7 +67,7 @@ def _kind(first: Tensors, second: Tensors) -> str:
             return f"silenced: channel{'s' if len(silent) > 1 else ''} {', '.join(map(str, silent[:6]))}" + (
                 f" and {len(silent) - 6} more" if len(silent) > 6 else ""
             )
-    if one.numel() > 2 * FEW and other.unique().numel() <= FEW < one.unique().numel():
+    if one.numel() > 2 * FEW and _takes_few(other) and not _takes_few(one):
         return f"rounded: {other.unique().numel()} different values, {one.unique().numel()} before"
     for kind, dtype in HALVES.items():
         if _is_rounded(other, dtype) and not _is_rounded(one, dtype):
@@ -76,6 +76,11 @@ def _kind(first: Tensors, second: Tensors) -> str:
     if zeros[1] > zeros[0] + 0.05:
         return f"pruned: {zeros[1]:.0%} of its weights are 0, {zeros[0]:.0%} were"
     return ""
+
+
+def _takes_few(weights: torch.Tensor) -> bool:
+    """Whether there are few different values; most layers show by their first numbers that there are many."""
+    return all(each.unique().numel() <= FEW for each in (weights.flatten()[: 4 * FEW], weights))
 
 
 def _is_rounded(weights: torch.Tensor, dtype: torch.dtype) -> bool:
