@@ -52,7 +52,7 @@ def _section(name: str, kind: Kind, audited: Sequence[Audited]) -> str:
     about = f"{facts['images']} questions about {facts.get('pictures') or facts['images']} images"
     lines = [
         f"## {name}\n",
-        f"{kind.says}; {about}. Training a version took {audited[0].training:.0f} s.\n".capitalize(),
+        f"{kind.says[0].upper()}{kind.says[1:]}; {about}. Training a version took {audited[0].training:.0f} s.\n",
         "| candidate | verdict | accuracy, champion and candidate | moved beyond the limit | seconds |",
         "|---|---|---|---|---:|",
     ]
