@@ -22,6 +22,7 @@ from pydantic import Field
 
 from attrail_explainers.errors import AttrailError, ConfigError, TrainingError
 from attrail_explainers.excerpt import excerpt
+from attrail_explainers.model.task import Task
 from attrail_explainers.slice import Slice
 from attrail_flows.audit_steps.tasks import flow_run
 from attrail_flows.configuration import AuditConfig
@@ -62,7 +63,12 @@ class Case:
     def training(self, seed: int, classes: int) -> Training:
         """The work of one seed."""
         where = (self.registry.tracking_uri, self.config.registry.experiment, flow_run())
-        return Training(self.recipe, seed, self.reference, classes, self.part, *where)
+        return Training(self.recipe, seed, self.reference, classes, self.part, *where, self.task)
+
+    @property
+    def task(self) -> Task:
+        """What is asked of the reference and of its retrains."""
+        return self.config.task.to_task()
 
 
 @task(name="load case", cache_policy=NO_CACHE, retries=RETRIES, retry_delay_seconds=DELAYS, retry_condition_fn=may_help)
@@ -136,7 +142,9 @@ def trained_by(engine: Engine, case: Case, seeds: Sequence[int], weights: dict[s
     ``weights`` are the seeds that gave weights of a digest, these among them from then on. When a process of the
     engine ended, that of the first seed which misses it, the seeds after that are left.
     """
-    model = ModelKey(case.registry.tracking_uri, case.reference, flow_run(), case.config.policy.allow_pickle)
+    model = ModelKey(
+        case.registry.tracking_uri, case.reference, flow_run(), case.config.policy.allow_pickle, task=case.task
+    )
     reference = engine.ask(Description(model, case.part))
     clock = Clock(len(seeds), started=time.monotonic())
     with contextlib.closing(_begun(engine, case, seeds, reference.model.classes)) as begun:

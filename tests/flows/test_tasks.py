@@ -15,6 +15,8 @@ from torch import nn
 
 from attrail_explainers import load_attributions
 from attrail_explainers.errors import ConfigError, SliceError
+from attrail_explainers.model.task import make_task
+from attrail_explainers.model.trained_module import require_outputs
 from attrail_flows.configuration import read_config
 from attrail_flows.engine.serial_engine import explaining_in_turn
 from attrail_flows.inputs.preflight import preflight_version
@@ -257,3 +259,48 @@ def test_the_table_is_looked_at_before_any_model_is_loaded(place: Place) -> None
     config = read_config(place.config("multi", 'name = "multi_label"\ncolumns = ["red", "green"]'))
     with pytest.raises(SliceError, match="lacks the column red with 1 where an image has that label"):
         preflight_version(config, "1")
+
+
+def evaluated(place: Place, model: str, config: dict[str, object], table: pd.DataFrame, **more: object):
+    before = mlflow.get_tracking_uri()
+    mlflow.set_tracking_uri(f"sqlite:///{place.folder / 'mlflow.db'}")
+    mlflow.set_experiment("attrail")
+    try:
+        source = mlflow.MlflowClient().get_model_version(model, "1").source.removeprefix("models:/")
+        settings = {"explainers": [{"name": "saliency"}], "checks": ["random_head"], "seed": 0} | config
+        told = {"model_type": "attrail-image", "evaluators": "attrail", "evaluator_config": settings} | more
+        with mlflow.start_run():
+            return mlflow.models.evaluate(data=table, model_id=source, **told)
+    finally:
+        mlflow.set_tracking_uri(before)
+
+
+def test_mlflows_evaluate_asks_what_its_task_says(place: Place) -> None:
+    table = pd.read_csv(place.folder / "slice.csv").head(4)
+    paths = [str(place.folder / image) for image in table["image"]]
+    rows = pd.DataFrame({"image_path": paths, "labels": table["labels"].fillna("")})
+    found = evaluated(place, "multi", {"task": {"name": "multi_label"}}, rows, targets="labels")
+    assert set(found.metrics) == {"accuracy", "saliency/random_head"}
+    values = pd.DataFrame({"image_path": paths, "value": table["value"]})
+    found = evaluated(place, "one", {"task": {"name": "regression"}}, values, targets="value")
+    assert "saliency/random_head" in found.metrics
+    for task, said in [("multi_label", "must be a table with a name"), ({"name": "segmentation"}, "`attrail check`")]:
+        with pytest.raises(mlflow.exceptions.MlflowException, match=said):
+            evaluated(place, "multi", {"task": task}, rows, targets="labels")
+
+
+@pytest.mark.parametrize(
+    ("outputs", "task", "classes"), [(1, "binary", 2), (1, "regression", 1), (3, "multi_label", 3)]
+)
+def test_what_a_recipe_trains_must_answer_as_the_task_has_it(outputs: int, task: str, classes: int) -> None:
+    images, asked = np.zeros((2, 3, SIDE, SIDE), np.float32), make_task(task)
+    require_outputs(Net(outputs), images, asked, classes, "m/1", "the model")
+    require_outputs(Two(Net(outputs)), images, make_task(task, {"output": "1"}), classes, "m/1", "the model")
+    with pytest.raises(
+        ConfigError, match=rf"the model gives outputs of shape \(2, 7\) for 2 images, m/1 tells {classes}"
+    ):
+        require_outputs(Net(7), images, asked, classes, "m/1", "the model")
+    with pytest.raises(
+        ConfigError, match=r"the model does not answer as m/1 does: .* several things that could be meant"
+    ):
+        require_outputs(Two(Net(outputs)), images, asked, classes, "m/1", "the model")

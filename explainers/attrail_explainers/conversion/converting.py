@@ -83,7 +83,7 @@ def noise(shape: tuple[int, int, int], seed: int) -> NDArray[np.float32]:
 def as_pixels(images: NDArray[np.float32], preprocessing: Preprocessing | None) -> NDArray[np.uint8]:
     """Images (N,C,H,W) as the uint8 pixels that they came from; those of ``noise`` come from about every level."""
     pixels = Pixels((0.5,), (0.25,)) if preprocessing is None else Pixels.of(preprocessing)
-    return np.asarray(pixels.whole(torch.from_numpy(np.array(images))).numpy())
+    return pixels.array(images)
 
 
 def convert_pickle(

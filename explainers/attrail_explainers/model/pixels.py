@@ -2,7 +2,9 @@
 
 from dataclasses import dataclass
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from attrail_explainers.slice import Preprocessing
 
@@ -33,3 +35,7 @@ class Pixels:
     def whole(self, images: torch.Tensor) -> torch.Tensor:
         """Images as pixels, uint8: what lies between two levels becomes the nearer one."""
         return self.levels(images).round().clamp(0, HIGHEST).to(torch.uint8)
+
+    def array(self, images: NDArray[np.float32]) -> NDArray[np.uint8]:
+        """The same of an array (N,C,H,W)."""
+        return np.asarray(self.whole(torch.from_numpy(np.array(images))).numpy())

@@ -7,8 +7,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from attrail_explainers.errors import ConfigError, TrainingError
+from attrail_explainers.errors import ConfigError, TrainingError, UnsupportedModelError
 from attrail_explainers.excerpt import excerpt
+from attrail_explainers.model.returned import Returned
+from attrail_explainers.model.task import Task
+
+SINGLE = 2  # classes that one output may stand for
 
 
 def begin_random_numbers(seed: int) -> None:
@@ -33,25 +37,36 @@ def returns_one_tensor(module: torch.nn.Module, images: NDArray[Any]) -> bool:
         return isinstance(module(torch.from_numpy(np.array(images))), torch.Tensor)
 
 
-def require_outputs(module: torch.nn.Module, images: NDArray[np.float32], classes: int, like: str, what: str) -> None:
-    """Raise ConfigError unless a module answers images (N,C,H,W) with finite outputs (N,classes), as ``like`` does.
+def require_outputs(
+    module: torch.nn.Module, images: NDArray[Any], task: Task, classes: int, like: str, what: str
+) -> None:
+    """Raise ConfigError unless a module answers images (N,C,H,W) with finite outputs (N,classes,...), as ``like`` does.
 
-    ``what`` names the module. Raises TrainingError where the outputs are not finite.
+    One output stands for two classes. ``what`` names the module, ``task`` says what the outputs are. Raises
+    TrainingError where they are not finite.
     """
+    given = torch.from_numpy(np.array(images))
     try:
         with torch.inference_mode():
-            found: Any = module(torch.from_numpy(np.array(images)))
+            found: Any = module(given)
     except Exception as error:
         raise ConfigError(
             f"{what} does not take images of shape (C,H,W) = {images.shape[1:]}, as {like} does: "
             f"{type(error).__name__}: {excerpt(error)}"
         ) from error
-    expected, shape = (len(images), classes), tuple(getattr(found, "shape", ()))
-    if not isinstance(found, torch.Tensor) or shape != expected:
-        got = f"outputs of shape {shape}" if isinstance(found, torch.Tensor) else type(found).__name__
+    outputs = found if isinstance(found, torch.Tensor) else _part(found, given, task, like, what)
+    if outputs.shape[:2] not in {(len(images), classes), *([(len(images), 1)] if classes == SINGLE else [])}:
         raise ConfigError(
-            f"{what} gives {got} for {len(images)} images, {like} tells {classes} classes apart: outputs of shape "
-            f"{expected} were expected"
+            f"{what} gives outputs of shape {tuple(outputs.shape)} for {len(images)} images, {like} tells {classes} "
+            f"{task.answers} apart: outputs of shape {(len(images), classes)} were expected"
         )
-    if not torch.isfinite(found).all():
+    if not torch.isfinite(outputs).all():
         raise TrainingError(f"{what} gives NaN or infinite outputs: the training diverged")
+
+
+def _part(found: Any, images: torch.Tensor, task: Task, like: str, what: str) -> torch.Tensor:
+    """What of a returned tuple, dict or dataclass the task is about."""
+    try:
+        return Returned(what, task).part(found, images)
+    except UnsupportedModelError as error:
+        raise ConfigError(f"{what} does not answer as {like} does: {error}") from error

@@ -6,10 +6,13 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from attrail_explainers.errors import AttrailError
+from attrail_explainers.model.pixels import Pixels
+from attrail_explainers.model.task import Task
 from attrail_explainers.model.trained_module import require_outputs
-from attrail_explainers.slice import Slice
+from attrail_explainers.slice import PIXELS, Slice
 from attrail_flows.engine.model_pool import ModelKey
 from attrail_flows.engine.shards import packages
 from attrail_flows.engine.worker import Answer, Description, answer
@@ -24,8 +27,8 @@ from attrail_mlflow.runs.retrain_run import retrain_run
 class Training:
     """One seed's training, for any process on any machine: nothing in it but values.
 
-    ``part`` holds a few images that the ``reference`` takes, ``classes`` is how many it tells apart; ``flow`` names the
-    flow's run.
+    ``part`` holds a few images that the ``reference`` takes, ``classes`` is how many it tells apart, ``task`` what is
+    asked of both; ``flow`` names the flow's run.
     """
 
     recipe: Recipe
@@ -36,6 +39,7 @@ class Training:
     tracking_uri: str
     experiment: str
     flow: str
+    task: Task
 
     @property
     def label(self) -> str:
@@ -61,14 +65,24 @@ def train(work: Training) -> Trained:
     known = recipe.document() | {"packages": packages() | {"python": platform.python_version()}}
     with retrain_run(registry, work.experiment, work.reference, work.seed, known, recipe.folder) as run:
         with training(recipe, work.seed) as module:
-            what, images = f"the model that {recipe.train} trained with seed {work.seed}", np.array(work.part.images)
-            require_outputs(module, images, work.classes, work.reference.label, what)
+            what, images = f"the model that {recipe.train} trained with seed {work.seed}", _images(work)
+            require_outputs(module, images, work.task, work.classes, work.reference.label, what)
             version = run.log(module, images, _facts(work))
         try:
-            return Trained(version, answer(Description(ModelKey(work.tracking_uri, version, work.flow), work.part)))
+            return Trained(
+                version, answer(Description(ModelKey(work.tracking_uri, version, work.flow, task=work.task), work.part))
+            )
         except AttrailError:
             remove_version(registry, version.name, version.version)
             raise
+
+
+def _images(work: Training) -> NDArray[Any]:
+    """The few images as the reference takes them."""
+    images = np.array(work.part.images)
+    if work.reference.input_type != PIXELS:
+        return images
+    return Pixels.of(work.part.preprocessing).array(images)
 
 
 def _facts(work: Training) -> Mapping[str, Any]:

@@ -68,12 +68,13 @@ def read_slice_table(
     return _read(name, source, read_table_file(name, source), where, limit, labelled=labelled)
 
 
-def slice_table_of(name: str, source: Path, rows: pd.DataFrame) -> SliceTable:
-    """A data frame with the columns image and label as the table of a slice; ``source`` is what messages call it.
+def slice_table_of(name: str, source: Path, rows: pd.DataFrame, *, labelled: bool = True) -> SliceTable:
+    """A data frame with the columns image and, if ``labelled``, label as the table of a slice.
 
-    Images are paths relative to the folder of ``source``. Raises SliceError as ``read_slice_table`` does.
+    ``source`` is what messages call it; images are paths relative to its folder. Raises SliceError as
+    ``read_slice_table`` does.
     """
-    return _read(name, source, FileRows(rows.reset_index(drop=True)), None, None, labelled=True)
+    return _read(name, source, FileRows(rows.reset_index(drop=True)), None, None, labelled=labelled)
 
 
 def _read(
