@@ -170,7 +170,7 @@ def _asked(
     none = pd.Series(0, index=table.rows.index, dtype="int64")
     validate_slice_table(table, none, None)
     pixels = decode(table.pictures, preprocessing)
-    plain = Slice(name, pixels, none.to_numpy(dtype=np.int64), tuple(table.rows["image"]), preprocessing)
+    plain = Slice(name, pixels, np.zeros(len(pixels), dtype=np.int64), tuple(table.rows["image"]), preprocessing)
     return plain.asking(questions(table, task, logged.class_names, logged.classes))
 
 
