@@ -140,7 +140,7 @@ def changes(model: WorkingCopy, images: torch.Tensor, layer: str) -> torch.Tenso
     parts, runs = [], list[torch.Tensor]()
 
     def keep(module: torch.nn.Module, arguments: Any, output: torch.Tensor) -> None:
-        runs.append(output)
+        runs.append(output.clone())  # an in-place activation that follows would write into the output itself
 
     for chunk in model.chunks(probes(images)):
         with torch.no_grad(), model.hooks({layer: keep}):

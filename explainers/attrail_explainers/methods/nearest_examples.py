@@ -88,7 +88,7 @@ def _activations(subject: Subject, images: torch.Tensor, layer: TargetLayer) -> 
     outputs: list[torch.Tensor] = []
 
     def keep(module: torch.nn.Module, arguments: Any, output: torch.Tensor) -> None:
-        outputs.append(output)
+        outputs.append(output.clone())  # an in-place activation that follows would write into the output itself
 
     for chunk in model.chunks(images):
         with torch.inference_mode(), model.hooks({layer.name: keep}):

@@ -52,6 +52,30 @@ def test_neighbour_is_the_nearest_by_cosine(many):
     assert len(set(cosines.argmax(axis=1))) > 5
 
 
+@pytest.mark.parametrize("function", [nn.ReLU, nn.Hardtanh])
+def test_an_in_place_activation_after_the_layer_is_not_taken_for_it(many, function):
+    class Followed(Signed):
+        def __init__(self, inplace):
+            super().__init__()
+            self.function = function(inplace=inplace)
+
+        def forward(self, images):
+            return self.head(self.function(self.conv(images)).mean(dim=(2, 3)))
+
+    def exported(inplace):  # its operations write in place as the module's did
+        size = {0: torch.export.Dim.AUTO}
+        program = torch.export.export(
+            Followed(inplace).float().eval(), (torch.zeros(2, *many.shape[1:]),), dynamic_shapes=(size,)
+        )
+        return torch.export.unflatten(program)
+
+    found, expected = (
+        explain(exported(inplace), many, [0] * len(many), "nearest_examples", layer="conv") for inplace in (True, False)
+    )
+    assert found.values.min() < 0
+    assert np.array_equal(found.values, expected.values)
+
+
 def test_places_share_the_similarity(many):
     """The map's mean is the similarity; each place's share is its activation's part of the dot product."""
     found, activations = found_on(many), activations_of(Signed(), many)
