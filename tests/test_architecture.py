@@ -48,8 +48,8 @@ ROOMS = {
         history webhooks
     """,
     "attrail_flows": """
-        configuration flow_runs recipe inputs engine audit_steps sign_off retrain calibrate audit audit_registry promote
-        one_version watch deployment doctor console commands cli
+        sections configuration flow_runs recipe inputs engine audit_steps sign_off retrain calibrate audit
+        audit_registry promote one_version watch deployment doctor console commands cli
     """,
 }
 FILES = [(package, path) for package, root in PACKAGES.items() for path in sorted((root / package).rglob("*.py"))]

@@ -13,9 +13,9 @@ import yaml
 
 from attrail_explainers import make_task
 from attrail_flows.cli import attrail as command_line
-from attrail_flows.configuration import RecipeSection, SliceSection, TaskSection
 from attrail_flows.recipe.code import read_recipe
 from attrail_flows.recipe.training import training
+from attrail_flows.sections import RecipeSection, SliceSection, TaskSection
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = (ROOT / "flows" / "README.md").read_text(encoding="utf-8")

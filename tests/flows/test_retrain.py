@@ -16,13 +16,14 @@ import pytest
 import torch
 
 from attrail_explainers.errors import AttrailError, ConfigError, TrainingError
-from attrail_flows.configuration import AuditConfig, RunSection, read_config
+from attrail_flows.configuration import AuditConfig, read_config
 from attrail_flows.engine.trainer import train
 from attrail_flows.engine.worker import Answer, Description, answer
 from attrail_flows.inputs.preflight import preflight_audit, preflight_floor
 from attrail_flows.recipe.code import read_recipe
 from attrail_flows.recipe.training import training
 from attrail_flows.retrain import load_case, trained_by
+from attrail_flows.sections import RunSection
 from attrail_mlflow import Registry, log_classifier
 from attrail_mlflow.signing.keys import VARIABLES, new_key
 from digits import Scans, write_slice

@@ -12,10 +12,10 @@ from prefect.futures import PrefectFuture
 from prefect.task_runners import TaskRunner
 from prefect.tasks import Task
 
-from attrail_flows.configuration import RunSection
 from attrail_flows.engine.task_runners import RUNNERS, Load, apart_from_here, chosen, claiming, require_gpus, workers
 from attrail_flows.engine.worker import Question, Reply, Work, answer, compute
 from attrail_flows.flow_runs.retries import DELAYS, RETRIES, may_help
+from attrail_flows.sections import RunSection
 from attrail_mlflow.runs.attribution_store import Entry
 
 AHEAD = 2  # shards handed out per worker: one is computed, one waits, so memory holds no more than these

@@ -14,7 +14,7 @@ from prefect.task_runners import ProcessPoolTaskRunner, TaskRunner, ThreadPoolTa
 
 from attrail_explainers.errors import ConfigError
 from attrail_explainers.runtime.gpu import find_gpus
-from attrail_flows.configuration import RunSection
+from attrail_flows.sections import RunSection
 
 WORTH = 60.0  # seconds of one core: two processes take about ten to start, and save half of the rest
 

@@ -4,8 +4,9 @@ import shlex
 from dataclasses import dataclass
 
 from attrail_explainers.errors import ConfigError
-from attrail_flows.configuration import AuditConfig, RegistrySection
+from attrail_flows.configuration import AuditConfig
 from attrail_flows.inputs.retrain_versions import retrain_versions
+from attrail_flows.sections import RegistrySection
 from attrail_mlflow.history import proposal
 from attrail_mlflow.history.choice import FloorChoice, find_choice
 from attrail_mlflow.registry.registry import Registry

@@ -10,10 +10,11 @@ from functools import cache, partial
 from typing import TypeVar
 
 from attrail_explainers.errors import AttrailError, ConfigError
-from attrail_flows.configuration import AuditConfig, SliceSection
+from attrail_flows.configuration import AuditConfig
 from attrail_flows.inputs.floor_versions import FloorVersions, floor_versions
 from attrail_flows.inputs.slices import preprocessing_of, read_table
 from attrail_flows.inputs.versions import ComparedVersions, Find, Versions, resolve, resolve_floor
+from attrail_flows.sections import SliceSection
 from attrail_mlflow.registry.registry import RegisteredVersion, Registry
 from attrail_monitoring.slices.slice_rows import require_rows
 from attrail_monitoring.slices.slice_table import read_slice_table

@@ -15,8 +15,9 @@ from attrail_explainers.errors import ConfigError, SliceError
 from attrail_explainers.files.picture_file import size_of
 from attrail_explainers.model.task import Task
 from attrail_explainers.slice import PIXELS, Preprocessing, Questions, Slice, require_known_numbers
-from attrail_flows.configuration import AuditConfig, SliceSection
+from attrail_flows.configuration import AuditConfig
 from attrail_flows.inputs.large_arrays import decoded, large_array
+from attrail_flows.sections import SliceSection
 from attrail_mlflow.registry.preprocessing import stated_preprocessing
 from attrail_mlflow.registry.registry import RegisteredVersion
 from attrail_monitoring.slices.boxes import with_coco_boxes

@@ -5,7 +5,8 @@ from datetime import date, timedelta
 from pathlib import Path
 
 from attrail_explainers.errors import ConfigError
-from attrail_flows.configuration import AuditConfig, SliceSection
+from attrail_flows.configuration import AuditConfig
+from attrail_flows.sections import SliceSection
 
 DAY = re.compile(r"\{day(?:-(?P<before>\d{1,4}))?\}")
 

@@ -4,6 +4,7 @@ import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import numpy as np
 from safetensors.numpy import save_file
 
 from attrail_explainers.inspection.exhibit import EXHIBITS, Exhibit, Shown, chosen_exhibits, make_exhibit
@@ -71,7 +72,8 @@ def _write(folder: Path, name: str, exhibit: Exhibit, shown: Shown, labels: Mapp
     text = json.dumps(document | {"panels": panels}, indent=1, allow_nan=False)
     (folder / f"{name}.json").write_text(text + "\n", encoding="utf-8")
     if shown.arrays:
-        save_file(dict(shown.arrays), folder / f"{name}.safetensors")
+        plain = {key: np.ascontiguousarray(array) for key, array in shown.arrays.items()}  # else as memory has them
+        save_file(plain, folder / f"{name}.safetensors")
 
 
 def _lines(shown: Mapping[str, Shown]) -> list[str]:

@@ -10,7 +10,7 @@ from typing import Any
 from attrail_explainers.digest import digest_of, digest_of_bytes
 from attrail_explainers.errors import ConfigError
 from attrail_explainers.files.plain_file import read_plain
-from attrail_flows.configuration import RecipeSection
+from attrail_flows.sections import RecipeSection
 
 REMEDY = "correct recipe.train, or set recipe.folder to the folder that holds the file"
 

@@ -62,7 +62,8 @@ def keep_calibration(
     registry: Registry, experiment: str, title: str, document: Mapping[str, Any], arrays: Arrays, folder: Path
 ) -> str:
     """Keep a calibration with the files that lie in ``folder``; its run id. ``document["key"]`` finds it again."""
-    (folder / ARRAYS).write_bytes(save(dict(arrays)))
+    plain = {name: np.ascontiguousarray(array) for name, array in arrays.items()}  # else as memory has them
+    (folder / ARRAYS).write_bytes(save(plain))
     content = (json.dumps(document, indent=1, allow_nan=False, default=dict) + "\n").encode()
     (folder / FILE).write_bytes(content)
     names = set(write_manifest(folder)) | {MANIFEST}

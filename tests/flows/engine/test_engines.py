@@ -16,9 +16,10 @@ from prefect import flow, task
 from prefect.task_runners import TaskRunner
 
 from attrail_explainers.errors import ConfigError
-from attrail_flows.configuration import RunSection, read_config
+from attrail_flows.configuration import read_config
 from attrail_flows.engine import task_engine, task_runners
 from attrail_flows.engine.task_runners import Load
+from attrail_flows.sections import RunSection
 
 Run = Callable[..., tuple[int, str, str]]
 OPTIONAL = [name for name in ("ray", "dask") if find_spec(f"prefect_{name}")]

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from attrail_explainers.errors import ConfigError
-from attrail_flows.configuration import RecipeSection
 from attrail_flows.recipe.code import Recipe, read_recipe, same_code
+from attrail_flows.sections import RecipeSection
 
 FILES = {
     "training.py": "import json, layers\nfrom data import load, nothing\n\ndef fit(seed, folder):\n    import late\n",

@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from attrail_explainers.errors import ConfigError, TrainingError
-from attrail_flows.configuration import RecipeSection
 from attrail_flows.recipe.code import Recipe, read_recipe
 from attrail_flows.recipe.training import training
+from attrail_flows.sections import RecipeSection
 
 DRAWING = """
 import random
