@@ -115,6 +115,7 @@ def test_a_model_given_by_its_id_is_loaded_by_attrail_alone(
     assert "attrail_test_code_beside_a_model" not in sys.modules
 
 
+@pytest.mark.slow
 def test_where_the_process_signs_another_one_loads_the_model(
     workplace, table: pd.DataFrame, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -118,9 +118,10 @@ def test_what_is_explained_alone_is_the_same_and_nothing_of_it_is_kept(config: A
     version = registry.resolve("digits", "1")
     slices = read_slices(config, version)
     for chosen in (config, config.of_predictions()):
-        found = explained_alone(chosen, registry, version, slices)
+        asking, found = explained_alone(chosen, registry, version, slices)
         assert runs_of(workplace, config.registry.experiment) == []
     kept = explained(config.of_predictions(), InTurn())
+    assert [each.digest for each in asking] == [each.digest for each in slices], "a row for each image"
     assert digests(found) == digests(kept)
     assert (found.targets["validation"].classes == found.predictions["validation"]).all()
     assert (found.targets["validation"].classes != slices[0].labels).any(), "an image is taken for another class"
@@ -241,7 +242,9 @@ explained(read_config(__import__("pathlib").Path(sys.argv[1])), InTurn())
 """
 
 
-@pytest.mark.parametrize(("place", "complete"), [("log_artifact", 1), ("log_batch", 2)])
+@pytest.mark.parametrize(
+    ("place", "complete"), [("log_artifact", 1), pytest.param("log_batch", 2, marks=pytest.mark.slow)]
+)
 def test_a_killed_run_is_continued_and_at_most_its_last_shard_is_computed_again(
     config: AuditConfig, workplace, place: str, complete: int
 ) -> None:

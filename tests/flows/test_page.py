@@ -36,7 +36,7 @@ def test_the_example_of_a_recipe_trains_a_model(tmp_path: Path) -> None:
 
 
 def test_the_example_of_boxes_is_a_task_and_a_slice() -> None:
-    (table,) = [tomllib.loads(each) for each in examples("toml") if "[task]" in each]
+    (table,) = [tomllib.loads(each) for each in examples("toml") if 'name = "detection"' in each]
     assert TaskSection(**table["task"]).to_task() == make_task("detection")
     (slice_,) = table["slice"]
     assert SliceSection(**slice_).coco == Path("instances_val.json")

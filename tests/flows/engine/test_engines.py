@@ -47,7 +47,7 @@ def by_one_thread() -> dict[str, dict]:
     return {}
 
 
-@pytest.mark.parametrize("runner", ["processes", *OPTIONAL])
+@pytest.mark.parametrize("runner", ["processes", *(pytest.param(each, marks=pytest.mark.slow) for each in OPTIONAL)])
 def test_every_engine_makes_the_bytes_of_one_thread(
     audited: Callable[[Path, str, str], dict],
     by_one_thread: dict[str, dict],

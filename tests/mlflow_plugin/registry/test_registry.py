@@ -118,7 +118,7 @@ def test_a_classifier_is_logged_to_the_active_run_else_to_one_of_its_own(registr
         ({"images": np.zeros((2, 3, 8, 8), np.float32)}, "got dict: give the images alone"),
         (np.zeros((1, 3, 8, 8), np.float32), r"two images or more, got float32 of shape \(1, 3, 8, 8\)"),
         (torch.zeros(3, 8, 8), r"shape \(3, 8, 8\)"),
-        (np.zeros((2, 3, 8, 8), np.uint8), "got uint8"),
+        (np.zeros((2, 3, 8, 8), np.int64), "got int64"),
     ],
 )
 def test_examples_that_no_classifier_can_be_logged_with(example: object, said: str) -> None:
