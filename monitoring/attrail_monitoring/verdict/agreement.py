@@ -54,23 +54,27 @@ def groups_of(measurements: Sequence[Measurement]) -> list[Group]:
     return [tuple(group) for group in found.values() if len(group) > 1 and _one_floor(group)]
 
 
-def mean_in_units(distances: Sequence[float], floors: Sequence[Sequence[float]]) -> float:
+def mean_in_units(distances: Sequence[float], floors: Sequence[Sequence[float]], margin: float = 0.0) -> float:
     """The mean of E explainers' distances, each in units of its own floor's, times the mean of those units.
 
-    Means of the floors' distances, and of the units, are geometric.
+    Means of the floors' distances, and of the units, are geometric. A floor of no distance at all, as of an explainer
+    that draws nothing and is only repeated, is no unit: the ``margin`` of the statistic stands in, or rounding counts.
     """
     units = np.exp([np.log(np.maximum(each, SMALLEST)).mean() for each in floors])
+    units = np.where([max(each) > SMALLEST for each in floors], units, np.maximum(units, margin))
     return float(np.mean(distances / units) * np.exp(np.log(units).mean()))
 
 
 def agreements_of(groups: Sequence[Group], alpha: float, margins: Sequence[float]) -> tuple[Agreement, ...]:
     """The agreement of each group, flagged beyond margin and floor at the level ``alpha`` of all of them."""
-    floors = _pooled([_floor(group) for group in groups])
-    values = [_mean(group, [each.value for each in group]) for group in groups]
+    known = list(zip(groups, margins, strict=True))
+    floors = _pooled([_floor(group, margin) for group, margin in known])
+    values = [_mean(group, [each.value for each in group], margin) for group, margin in known]
     chances = [floor.p_value(value) or 0.0 for floor, value in zip(floors, values, strict=True)]
     found = []
     for place, adjusted in enumerate(holm(chances) if chances else []):
-        group, lower = groups[place], _mean(groups[place], [each.lower for each in groups[place]])
+        group = groups[place]
+        lower = _mean(group, [each.lower for each in group], margins[place])
         found.append(
             Agreement(
                 slice=group[0].slice,
@@ -96,10 +100,10 @@ def _one_floor(group: Sequence[Measurement]) -> bool:
     return named and (replace(first, factor=first.joint).may_flag or unmeasured)
 
 
-def _floor(group: Group) -> NoiseFloor:
+def _floor(group: Group, margin: float) -> NoiseFloor:
     first = group[0].floor
     columns = zip(*(each.floor.distances for each in group), strict=True)
-    distances = tuple(_mean(group, each) for each in columns)
+    distances = tuple(_mean(group, each, margin) for each in columns)
     return NoiseFloor(distances, first.models, first.source, factor=first.joint)
 
 
@@ -114,5 +118,5 @@ def _pooled(floors: Sequence[NoiseFloor]) -> list[NoiseFloor]:
     return found
 
 
-def _mean(group: Group, distances: Sequence[float]) -> float:
-    return mean_in_units(distances, [each.floor.distances for each in group])
+def _mean(group: Group, distances: Sequence[float], margin: float) -> float:
+    return mean_in_units(distances, [each.floor.distances for each in group], margin)

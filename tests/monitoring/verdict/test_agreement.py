@@ -35,6 +35,19 @@ def test_distances_are_means_over_explainers_each_in_units_of_its_own_floor(pair
     assert mean_in_units([0.2, 0.3], [(0.1, 0.4), (0.3, 0.3)]) == pytest.approx((1 + 1) / 2 * np.sqrt(0.2 * 0.3))
 
 
+@pytest.mark.parametrize(("move", "flagged"), [(1.6e-4, False), (0.4, True)])
+def test_rounding_of_an_explainer_that_repeats_itself_exactly_is_no_move(pair, move, flagged):
+    """As of integrated gradients of an ONNX export against its torch parent: its repeats are the same maps."""
+    exact, drawing = pair(move, floor=(0.0,) * 5, width=move / 4)[0], pair(1e-7, width=0.0)[1]
+    (agreement,) = agreements_of(groups_of([exact, drawing]), 0.05, [0.05])
+    assert agreement.flagged is flagged
+    unit = np.sqrt(0.05 * np.exp(np.log(FLOOR).mean()))
+    assert agreement.value == pytest.approx(move / 0.05 / 2 * unit, rel=1e-4)
+    alone = pair(move, floor=(0.0,) * 5, width=move / 4)
+    (agreement,) = agreements_of(groups_of(alone), 0.05, [0.05])
+    assert (agreement.flagged, agreement.value) == (flagged, pytest.approx(move)), "both: the margin's own scale"
+
+
 def test_what_one_explainer_sees_far_beyond_its_floor_is_flagged_though_the_other_sees_nothing(pair):
     """The geometric mean of both would be twice the floor's."""
     scattered = (0.2, 0.31, 0.4, 0.25, 0.36)
